@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything a developer or CI does with this repository. `make` alone lists it.
+
+# What may be set on the command line, for example: make setup PYTHON=python3.12
+PYTHON       ?= python3
+CLANG        ?= clang-19
+CLANG_FORMAT ?= clang-format-19
+BPFTOOL      ?= bpftool
+BTF          ?= /sys/kernel/btf/vmlinux
+ARGS         ?=
+
+# What has to be installed: package, least version, version known to be good on Debian 12.
+# Not pinned to the last digit, since a security update removes its predecessor from the archive.
+define PACKAGES
+clang-19         1:19    1:19.1.7     compiles bpf/
+clang-format-19  1:19    1:19.1.7     make check, make format
+llvm-19          1:19    1:19.1.7     llvm-objdump, to look into the object
+bpftool          7.0     7.1.0        vmlinux.h, linking of the object
+libbpf1          1:1.0   1:1.1.2      loads the object
+libbpf-dev       1:1.0   1:1.1.2      headers for bpf/
+linux-libc-dev   6.1     6.1.192      headers for bpf/
+gcc              4:10    4:12.2.0     small programs that tests watch
+libc6-dev        2.31    2.36         small programs that tests watch
+make             4.2     4.3
+python3          3.11    3.11.2
+python3-venv     3.11    3.11.2       .venv
+endef
+export PACKAGES
+
+# One recipe is one script that stops at the first error.
+# What it says goes to stderr, so that `make run | jq` sees events only.
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# bpftool is in /usr/sbin, which is not everywhere on the PATH of a user.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+PY  := .venv/bin/python
+LOG := .make/setup.log
+
+# $(call quietly,command): its output goes to the log, and is shown when it fails.
+quietly = { $(1); } >>$(LOG) 2>&1 || { cat $(LOG) >&2; exit 1; }
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+# Set up
+
+.PHONY: setup
+setup: .make/editable ## install tools and the Python environment; instant if nothing is missing
+	@:
+
+.make/packages: Makefile
+	@mkdir -p .make
+	if ! command -v apt-get >/dev/null; then
+		for tool in $(CLANG) $(CLANG_FORMAT) $(BPFTOOL) gcc; do
+			command -v $$tool >/dev/null && continue
+			echo "setup: $$tool is missing and there is no apt-get here: install clang-19 with clang-format-19, bpftool 7, libbpf 1.0 with headers, gcc and Python 3.11 with venv by hand." >&2
+			exit 1
+		done
+		touch $@
+		exit
+	fi
+	missing() {
+		while read -r package least _; do
+			installed=$$(dpkg-query -W -f '$${db:Status-Status} $${Version}' $$package 2>/dev/null || true)
+			[[ $$installed == "installed "* ]] &&
+				dpkg --compare-versions "$${installed#installed }" ge $$least ||
+				echo $$package
+		done <<<"$$PACKAGES" | xargs
+	}
+	wanted=$$(missing)
+	if [[ $$wanted ]]; then
+		if ((EUID)); then
+			echo "setup: packages are missing and only root can install them: sudo apt-get update && sudo apt-get install --no-install-recommends $$wanted" >&2
+			exit 1
+		fi
+		echo "setup: installing $$wanted with apt-get" >&2
+		: >$(LOG)
+		export DEBIAN_FRONTEND=noninteractive
+		$(call quietly,apt-get -qq update && apt-get -qq install -y --no-install-recommends $$wanted)
+		wanted=$$(missing)
+		if [[ $$wanted ]]; then
+			echo "setup: this release of the distribution is too old for $$wanted: Makefile lists the least versions." >&2
+			exit 1
+		fi
+	fi
+	touch $@
+
+.venv/pyvenv.cfg: | .make/packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
+		echo "setup: Python 3.11 or newer is needed but $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo missing): name another with make setup PYTHON=python3.12" >&2
+		exit 1
+	}
+	echo "setup: making .venv with $$($(PYTHON) -V)" >&2
+	: >$(LOG)
+	$(call quietly,$(PYTHON) -m venv --clear .venv)
+
+.make/requirements: requirements.lock .venv/pyvenv.cfg
+	@echo "setup: installing requirements.lock into .venv" >&2
+	: >$(LOG)
+	$(call quietly,$(PY) -m pip install --disable-pip-version-check --require-hashes -r requirements.lock)
+	touch $@
+
+.make/editable: pyproject.toml .make/requirements
+	@: >$(LOG)
+	$(call quietly,$(PY) -m pip install --disable-pip-version-check --no-deps --no-build-isolation --editable .)
+	touch $@
+
+# Build
+
+ARCH    := $(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m)))
+SOURCES := $(sort $(wildcard bpf/*.bpf.c))
+OBJECTS := $(SOURCES:bpf/%.bpf.c=bpf/build/%.bpf.o)
+# Another kernel or another BTF file gives another name, which is then missing.
+KERNEL  := .make/kernel-$(shell uname -r)$(subst /,-,$(BTF))
+
+# The last flag keeps the path of this checkout out of the object.
+BPF_FLAGS := -g -O2 -target bpf -mcpu=v2 -D__TARGET_ARCH_$(ARCH) \
+	-Wall -Wextra -Wpadded -Werror -Wno-unused-parameter \
+	-isystem bpf/build -fdebug-compilation-dir=.
+
+.PHONY: build
+build: bpf/nodeagent.bpf.o ## compile bpf/ to bpf/nodeagent.bpf.o
+	@:
+
+bpf/nodeagent.bpf.o: $(OBJECTS)
+	@echo "build: $@" >&2
+	$(BPFTOOL) gen object $@ $(OBJECTS)
+
+bpf/build/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) bpf/build/vmlinux.h Makefile
+	@$(CLANG) $(BPF_FLAGS) -c $< -o $@
+
+bpf/build/vmlinux.h: $(KERNEL) | .make/packages
+	@if ! [[ -r $(BTF) ]]; then
+		echo "build: $(BTF) is missing: this kernel was built without CONFIG_DEBUG_INFO_BTF. Name the BTF of another kernel with make build BTF=path" >&2
+		exit 1
+	fi
+	echo "build: $@ from $(BTF)" >&2
+	mkdir -p bpf/build
+	$(BPFTOOL) btf dump file $(BTF) format c >$@
+
+$(KERNEL):
+	@mkdir -p .make
+	rm -f .make/kernel-*
+	touch $@
+
+# Run
+
+.PHONY: run
+run: setup build ## watch this node; ARGS="..." goes to `nodeagent run`
+	@sudo=
+	if ((EUID)); then
+		sudo=$$(command -v sudo) || { echo "run: eBPF needs root: run this as root." >&2; exit 1; }
+	fi
+	echo "run: $${sudo:+sudo }.venv/bin/nodeagent run $(ARGS)" >&2
+	exec $$sudo .venv/bin/nodeagent run $(ARGS)
+
+# Check
+
+.PHONY: test test-unit check format bench
+test: setup build ## run all tests; what this machine cannot do is skipped
+	@$(PY) -m pytest -q -rs $(ARGS)
+
+test-unit: setup build ## run the tests that need neither root nor eBPF
+	@$(PY) -m pytest -q tests/unit $(ARGS)
+
+check: setup ## lint, format, types, import rules
+	@$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(CLANG_FORMAT) --dry-run -Werror bpf/*.[ch]
+	$(PY) -m pytest -q tests/unit/test_imports.py
+
+format: setup ## format all code, sort imports
+	@$(PY) -m ruff check --fix-only --select I
+	$(PY) -m ruff format
+	$(CLANG_FORMAT) -i bpf/*.[ch]
+
+bench: setup build ## measure; ARGS="..." goes to the benchmark
+	@$(PY) -m tests.bench $(ARGS)
+
+# Keep
+
+.PHONY: lock clean distclean
+lock: setup ## resolve requirements.lock anew; ARGS=--upgrade takes new versions
+	@CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m piptools compile --quiet --extra dev \
+		--generate-hashes --strip-extras --allow-unsafe \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--output-file requirements.lock $(ARGS) pyproject.toml
+
+clean: ## remove what was built and cached
+	@rm -rf bpf/build bpf/*.o build dist *.egg-info
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find nodeagent sinks tests -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	@rm -rf .venv .make

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The life of a record: emit_reserve() counts it as seen and gives a zeroed
+ * struct, the append_*() helpers put variable parts behind it, emit_submit()
+ * sends it. Whatever is not sent is counted with its reason.
+ */
+#ifndef NODEAGENT_EMIT_H
+#define NODEAGENT_EMIT_H
+
+#include "maps.h"
+#include "compat.h"
+#include "task.h"
+
+#define ENOENT 2
+#define ESRCH 3
+#define EAGAIN 11
+#define EFAULT 14
+#define EINPROGRESS 115
+
+#define NAME_BYTES 256
+
+
+#define COUNT(counter) __sync_fetch_and_add(&(counter), 1)
+
+static __always_inline struct counters *kind_counters(__u32 kind)
+{
+	return bpf_map_lookup_elem(&counters, &kind);
+}
+
+static __always_inline struct scratch *scratch_of(void *record)
+{
+	return container_of(record, struct scratch, record);
+}
+
+static __always_inline struct scratch *take_scratch(void)
+{
+	__u32 index = 0;
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &index);
+
+	if (scratch && scratch->busy) {
+		index = 1;
+		scratch = bpf_map_lookup_elem(&scratches, &index);
+	}
+	if (!scratch || scratch->busy)
+		return NULL;
+	scratch->busy = 1;
+	return scratch;
+}
+
+/* Counts one operation as seen; false when the policy does not want it. */
+static __always_inline bool wanted(__u32 kind)
+{
+	struct counters *count = kind_counters(kind);
+	__u32 zero = 0;
+	struct settings *now = bpf_map_lookup_elem(&settings, &zero);
+
+	if (!count || !now)
+		return false;
+	COUNT(count->seen);
+	if (!(now->kinds & (1ULL << kind)) ||
+	    now->own_pid == (__u32)(bpf_get_current_pid_tgid() >> 32)) {
+		COUNT(count->filtered);
+		return false;
+	}
+	return true;
+}
+
+/*
+ * A zeroed record of @kind whose fixed part has @size bytes, or NULL when it is
+ * not wanted or cannot be built. The common part describes the current task.
+ */
+static __always_inline void *emit_reserve(__u32 kind, __u32 size)
+{
+	struct scratch *scratch;
+	struct event *event;
+
+	if (!wanted(kind))
+		return NULL;
+	scratch = take_scratch();
+	if (!scratch) {
+		struct counters *count = kind_counters(kind);
+
+		if (count) {
+			COUNT(count->lost[LOST_SCRATCH_BUSY]);
+			COUNT(count->sequence);
+		}
+		return NULL;
+	}
+	event = (struct event *)scratch->record;
+	__builtin_memset(event, 0, size);
+	scratch->used = size;
+	event->time = bpf_ktime_get_boot_ns();
+	event->kind = kind;
+	event->cpu = bpf_get_smp_processor_id();
+	event->tid = bpf_get_current_pid_tgid();
+	fill_task(&event->task, (struct task_struct *)bpf_get_current_task());
+	return event;
+}
+
+/* Rare and precious kinds have a ring of their own, which bulk cannot fill. */
+static __always_inline bool is_high_value(__u32 kind)
+{
+	return kind == EVENT_EXEC || kind == EVENT_FORK || kind == EVENT_EXIT;
+}
+
+/* Wake the reader once, when the ring fills past the mark. */
+static __always_inline __u64 bulk_wakeup(__u32 size)
+{
+	__u64 held = bpf_ringbuf_query(&bulk, BPF_RB_AVAIL_DATA);
+	__u64 mark = constants.bulk_wakeup_bytes;
+
+	return held < mark && held + size + 16 >= mark ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+static __always_inline void emit_submit(void *record, __u32 kind)
+{
+	struct scratch *scratch = scratch_of(record);
+	struct counters *count = kind_counters(kind);
+	struct event *event = record;
+	__u32 size = scratch->used;
+	long error;
+
+	if (!count)
+		goto out;
+	barrier_var(size);
+	if (size > RECORD_MAX)
+		size = RECORD_MAX;
+	event->size = size;
+	event->sequence = count->sequence;
+	COUNT(count->sequence);
+	if (is_high_value(kind))
+		error = bpf_ringbuf_output(&high, record, size, 0);
+	else
+		error = bpf_ringbuf_output(&bulk, record, size, bulk_wakeup(size));
+	if (error)
+		COUNT(count->lost[LOST_RING_FULL]);
+	else
+		COUNT(count->sent);
+out:
+	scratch->busy = 0;
+}
+
+/* Gives the scratch back without sending; counted as filtered. */
+static __always_inline void emit_cancel(void *record, __u32 kind)
+{
+	struct counters *count = kind_counters(kind);
+
+	if (count)
+		COUNT(count->filtered);
+	scratch_of(record)->busy = 0;
+}
+
+/* Where the next append goes, or NULL when the record is full. */
+static __always_inline char *append_at(struct scratch *scratch, __u32 *offset)
+{
+	__u32 used = scratch->used;
+
+	if (used >= RECORD_MAX - 1)
+		return NULL;
+	/* The compiler knows that the mask changes nothing, the verifier does not. */
+	barrier_var(used);
+	used &= RECORD_MAX - 1;
+	*offset = used;
+	return &scratch->record[used];
+}
+
+/* What could not be read is said, never guessed. */
+static __always_inline void text_end(struct scratch *scratch, struct text *text)
+{
+	text->length = scratch->used - text->offset;
+}
+
+/* A NUL-terminated string; @user says in whose memory. The NUL is not kept. */
+static __always_inline void append_string(void *record, struct text *text, const void *from,
+					  bool user)
+{
+	struct scratch *scratch = scratch_of(record);
+	__u32 offset;
+	char *to = append_at(scratch, &offset);
+	long length;
+
+	if (!to) {
+		text->truncated = 1;
+		return;
+	}
+	text->offset = offset;
+	if (user)
+		length = bpf_probe_read_user_str(to, 4096, from);
+	else
+		length = bpf_probe_read_kernel_str(to, 4096, from);
+	if (length <= 0) {
+		text->error = length;
+		return;
+	}
+	scratch->used = offset + length - 1;
+	text->length = length - 1;
+	if (scratch->used > RECORD_MAX) {
+		text->truncated = 1;
+		text->length -= scratch->used - RECORD_MAX;
+		scratch->used = RECORD_MAX;
+	}
+}
+
+/* @size bytes as they are. */
+static __always_inline void append_bytes(void *record, struct text *text, const void *from,
+					 __u64 size, __u32 limit, bool user)
+{
+	struct scratch *scratch = scratch_of(record);
+	__u32 length = size > limit ? limit : size;
+	__u32 offset;
+	char *to = append_at(scratch, &offset);
+	long error;
+
+	if (!to) {
+		text->truncated = 1;
+		return;
+	}
+	text->offset = offset;
+	text->truncated = size > limit;
+	if (length > RECORD_MAX - offset) {
+		length = RECORD_MAX - offset;
+		text->truncated = 1;
+	}
+	if (length > APPEND_MAX)
+		length = APPEND_MAX;
+	barrier_var(length);
+	if (length > APPEND_MAX)
+		return;
+	error = user ? bpf_probe_read_user(to, length, from) :
+		       bpf_probe_read_kernel(to, length, from);
+	if (error) {
+		text->error = error;
+		return;
+	}
+	scratch->used = offset + length;
+	text->length = length;
+}
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Maps that the topics share; weak, so that the linker keeps one of each. */
+#ifndef NODEAGENT_MAPS_H
+#define NODEAGENT_MAPS_H
+
+#include <vmlinux.h>
+#include <bpf/bpf_helpers.h>
+#include "events.h"
+#include "settings.h"
+
+#define __weak_map __weak SEC(".maps")
+
+/* The longest record. A power of two: offsets are bounded by masking. */
+#define RECORD_MAX 16384
+/* One append may reach this far past RECORD_MAX. */
+#define APPEND_MAX 8192
+
+/* Where a record is built; too large for the stack. */
+struct scratch {
+	__u32 busy;
+	/* Bytes of the record so far. */
+	__u32 used;
+	/*
+	 * Where a loop stands. Kept here and not in registers, so that every
+	 * iteration looks the same to the verifier.
+	 */
+	__u64 dentry;
+	__u64 mount;
+	__u64 mount_root;
+	__u64 cursor;
+	__u64 end;
+	__u64 inside;
+	char record[RECORD_MAX + APPEND_MAX];
+};
+
+/* The second entry serves a program that interrupts another one on the same CPU. */
+#define SCRATCHES 2
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SCRATCHES);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches __weak_map;
+
+/* Sizes are set by user space before load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} high __weak_map;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+} bulk __weak_map;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, EVENT_KINDS);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counters __weak_map;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} settings __weak_map;
+
+/* Keeps the layout of the records in BTF; never used. */
+union record *record_layout __weak;
+
+const volatile struct constants constants __weak = {};
+
+#endif

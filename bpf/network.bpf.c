@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Sockets: connect, bind, listen, accept, seen when the call returns. */
+#include <vmlinux.h>
+#include "emit.h"
+#include "path.h"
+#include "socket.h"
+
+/* The longest AF_UNIX name: sizeof(struct sockaddr_un) - offsetof(sun_path). */
+#define UNIX_NAME_BYTES 108
+#define UNIX_NAME_OFFSET 2
+
+/* The name of a bound AF_UNIX socket: its file where there is one, else the abstract name. */
+static __always_inline void append_unix_name(struct network_event *event, struct sock *sk)
+{
+	struct unix_sock *unix = (struct unix_sock *)sk;
+	struct dentry *dentry;
+	struct unix_address *address;
+
+	if (!sk)
+		return;
+	dentry = BPF_CORE_READ(unix, path.dentry);
+	address = BPF_CORE_READ(unix, addr);
+	if (dentry)
+		append_path(event, &event->path, BPF_CORE_READ(unix, path.mnt), dentry);
+	else if (address)
+		append_bytes(event, &event->name,
+			     (char *)__builtin_preserve_access_index(&address->name) +
+				     UNIX_NAME_OFFSET,
+			     BPF_CORE_READ(address, len) - UNIX_NAME_OFFSET, UNIX_NAME_BYTES,
+			     false);
+}
+
+/* The address that the caller passed, where the socket does not hold it. */
+static __always_inline void fill_passed(struct network_event *event, struct endpoint *to,
+					const void *address, __u32 length)
+{
+	__u16 family = 0;
+	__u16 port = 0;
+
+	event->unverified = 1;
+	if (bpf_probe_read_user(&family, sizeof(family), address))
+		return;
+	if (family == AF_UNIX) {
+		append_bytes(event, &event->name, address + UNIX_NAME_OFFSET,
+			     length > UNIX_NAME_OFFSET ? length - UNIX_NAME_OFFSET : 0,
+			     UNIX_NAME_BYTES, true);
+		return;
+	}
+	if (family != AF_INET && family != AF_INET6)
+		return;
+	/* struct sockaddr_in: family, port, address; sockaddr_in6: flow label in between. */
+	bpf_probe_read_user(&port, sizeof(port), address + 2);
+	to->port = bpf_ntohs(port);
+	to->family = family;
+	if (family == AF_INET)
+		bpf_probe_read_user(to->address, 4, address + 4);
+	else
+		bpf_probe_read_user(to->address, 16, address + 8);
+}
+
+static __always_inline struct sock *fill_socket(struct network_event *event, int fd)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct socket *socket = socket_of(file_of(task, fd));
+	struct sock *sk;
+
+	event->fd = fd;
+	if (!socket)
+		return NULL;
+	sk = BPF_CORE_READ(socket, sk);
+	event->family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	event->type = BPF_CORE_READ(socket, type);
+	event->protocol = BPF_CORE_READ_BITFIELD_PROBED(sk, sk_protocol);
+	fill_local(&event->local, sk, event->family);
+	return sk;
+}
+
+static __always_inline struct network_event *reserve(__u32 kind, long result)
+{
+	struct network_event *event = emit_reserve(kind, sizeof(*event));
+
+	if (event)
+		event->event.result = result;
+	return event;
+}
+
+/* long connect(int fd, struct sockaddr *uservaddr, int addrlen) */
+SEC("tp/syscalls/sys_exit_connect")
+int exit_connect(struct trace_event_raw_sys_exit *context)
+{
+	struct pt_regs *registers = user_registers();
+	struct network_event *event = reserve(EVENT_CONNECT, context->ret);
+	struct sock *sk;
+
+	if (!event)
+		return 0;
+	sk = fill_socket(event, SYSCALL_ARG1(registers));
+	if (sk && event->family == AF_UNIX && !context->ret)
+		append_unix_name(event, BPF_CORE_READ((struct unix_sock *)sk, peer));
+	else if (sk && (!context->ret || context->ret == -EINPROGRESS))
+		fill_remote(&event->remote, sk, event->family);
+	else
+		fill_passed(event, &event->remote, (void *)SYSCALL_ARG2(registers),
+			    SYSCALL_ARG3(registers));
+	emit_submit(event, EVENT_CONNECT);
+	return 0;
+}
+
+/* long bind(int fd, struct sockaddr *umyaddr, int addrlen) */
+SEC("tp/syscalls/sys_exit_bind")
+int exit_bind(struct trace_event_raw_sys_exit *context)
+{
+	struct pt_regs *registers = user_registers();
+	struct network_event *event = reserve(EVENT_BIND, context->ret);
+	struct sock *sk;
+
+	if (!event)
+		return 0;
+	sk = fill_socket(event, SYSCALL_ARG1(registers));
+	if (context->ret)
+		fill_passed(event, &event->local, (void *)SYSCALL_ARG2(registers),
+			    SYSCALL_ARG3(registers));
+	else if (event->family == AF_UNIX)
+		append_unix_name(event, sk);
+	emit_submit(event, EVENT_BIND);
+	return 0;
+}
+
+/* long listen(int fd, int backlog) */
+SEC("tp/syscalls/sys_exit_listen")
+int exit_listen(struct trace_event_raw_sys_exit *context)
+{
+	struct pt_regs *registers = user_registers();
+	struct network_event *event = reserve(EVENT_LISTEN, context->ret);
+	struct sock *sk;
+
+	if (!event)
+		return 0;
+	sk = fill_socket(event, SYSCALL_ARG1(registers));
+	event->backlog = SYSCALL_ARG2(registers);
+	if (event->family == AF_UNIX)
+		append_unix_name(event, sk);
+	emit_submit(event, EVENT_LISTEN);
+	return 0;
+}
+
+static __always_inline int accepted(struct trace_event_raw_sys_exit *context)
+{
+	struct pt_regs *registers = user_registers();
+	struct network_event *event = reserve(EVENT_ACCEPT, context->ret);
+	struct sock *sk;
+
+	if (!event)
+		return 0;
+	/* A non-blocking listener that found nobody waiting. */
+	if (context->ret == -EAGAIN) {
+		emit_cancel(event, EVENT_ACCEPT);
+		return 0;
+	}
+	/* The new socket, or the listener when there is no new one. */
+	sk = fill_socket(event, context->ret >= 0 ? context->ret : (long)SYSCALL_ARG1(registers));
+	if (sk && context->ret >= 0)
+		fill_remote(&event->remote, sk, event->family);
+	if (event->family == AF_UNIX)
+		append_unix_name(event, sk);
+	emit_submit(event, EVENT_ACCEPT);
+	return 0;
+}
+
+/* long accept(int fd, struct sockaddr *upeer_sockaddr, int *upeer_addrlen) */
+SEC("tp/syscalls/sys_exit_accept")
+int exit_accept(struct trace_event_raw_sys_exit *context)
+{
+	return accepted(context);
+}
+
+/* long accept4(int fd, struct sockaddr *upeer_sockaddr, int *upeer_addrlen, int flags) */
+SEC("tp/syscalls/sys_exit_accept4")
+int exit_accept4(struct trace_event_raw_sys_exit *context)
+{
+	return accepted(context);
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Strings in the memory of the process that calls. */
+#ifndef NODEAGENT_STRINGS_H
+#define NODEAGENT_STRINGS_H
+
+#include "emit.h"
+
+/* Arguments of a failed execve that are looked at. */
+#define POINTERS_MAX 64
+/* Environment strings that are looked at, and the longest piece read at once. */
+#define VARIABLES_MAX 256
+#define VARIABLE_BYTES 1024
+
+/* The strings that a NULL-terminated array of pointers names, up to @limit bytes. */
+static __always_inline void append_pointers(void *record, struct strings *strings,
+					    const char **pointers, __u32 limit)
+{
+	struct scratch *scratch = scratch_of(record);
+	struct text *text = &strings->joined;
+	__u32 offset;
+	int index;
+
+	text->offset = scratch->used;
+	for (index = 0; index < POINTERS_MAX; index++) {
+		const char *string = NULL;
+		char *to = append_at(scratch, &offset);
+		long length;
+
+		if (!to || scratch->used - text->offset >= limit) {
+			text->truncated = 1;
+			break;
+		}
+		length = bpf_probe_read_user(&string, sizeof(string), pointers + index);
+		if (!length && !string)
+			break;
+		if (!length)
+			length = bpf_probe_read_user_str(to, VARIABLE_BYTES, string);
+		if (length < 0) {
+			text->error = length;
+			break;
+		}
+		if (length == VARIABLE_BYTES)
+			text->truncated = 1;
+		scratch->used = offset + length;
+	}
+	if (index == POINTERS_MAX)
+		text->truncated = 1;
+	if (scratch->used > RECORD_MAX) {
+		scratch->used = RECORD_MAX;
+		text->truncated = 1;
+	}
+	text_end(scratch, text);
+}
+
+/* Only these two change what code a process loads. */
+static __always_inline bool is_loader_variable(const char *string)
+{
+	const char preload[] = "LD_PRELOAD=";
+	const char library[] = "LD_LIBRARY_PATH=";
+
+	return !__builtin_memcmp(string, preload, sizeof(preload) - 1) ||
+	       !__builtin_memcmp(string, library, sizeof(library) - 1);
+}
+
+/* One piece of the environment; false at its end. */
+static __always_inline bool append_variable(struct scratch *scratch, struct text *text)
+{
+	__u32 offset;
+	char *to = append_at(scratch, &offset);
+	long length;
+
+	if (!to || scratch->cursor >= scratch->end)
+		return false;
+	length = bpf_probe_read_user_str(to, VARIABLE_BYTES, (void *)scratch->cursor);
+	if (length <= 0) {
+		text->error = length;
+		return false;
+	}
+	/* A piece that continues a long string is no variable of its own. */
+	if (!scratch->inside && is_loader_variable(to)) {
+		scratch->used = offset + length;
+		if (length == VARIABLE_BYTES)
+			text->truncated = 1;
+	}
+	scratch->inside = length == VARIABLE_BYTES;
+	scratch->cursor += scratch->inside ? length - 1 : length;
+	return true;
+}
+
+static __always_inline void append_environment(void *record, struct strings *strings, __u64 start,
+					       __u64 end)
+{
+	struct scratch *scratch = scratch_of(record);
+	struct text *text = &strings->joined;
+	int index;
+
+	text->offset = scratch->used;
+	scratch->cursor = start;
+	scratch->end = end;
+	scratch->inside = 0;
+	for (index = 0; index < VARIABLES_MAX; index++)
+		if (!append_variable(scratch, text))
+			break;
+	if (index == VARIABLES_MAX && scratch->cursor < end)
+		text->truncated = 1;
+	if (scratch->used > RECORD_MAX) {
+		scratch->used = RECORD_MAX;
+		text->truncated = 1;
+	}
+	text_end(scratch, text);
+}
+
+#endif

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every counter there is, and the equations that they keep.
+
+    seen   = sent + filtered + aggregated + throttled + lost    kernel, per kind
+    sent   = decoded + bad                                      per kind
+    routed = delivered + dropped + queued + spooled             per sink
+
+They hold whenever nothing is under way; `imbalances()` says where they do not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import msgspec
+
+__all__ = ["KernelCounts", "Ledger", "SinkCounts"]
+
+UNKNOWN_KIND: Final = "unknown"
+"""The row of records whose kind is none that we know."""
+
+
+class KernelCounts(msgspec.Struct):
+    """What became of the operations of one kind, as the kernel counted."""
+
+    seen: int = 0
+    sent: int = 0
+    filtered: int = 0
+    aggregated: int = 0
+    throttled: int = 0
+    lost: dict[str, int] = msgspec.field(default_factory=dict)
+    """By reason."""
+
+    @property
+    def lost_total(self) -> int:
+        """Lost for whatever reason."""
+        return sum(self.lost.values())
+
+
+class SinkCounts(msgspec.Struct):
+    """What became of the events and findings that were meant for one sink."""
+
+    routed: int = 0
+    delivered: int = 0
+    queued: int = 0
+    spooled: int = 0
+    dropped: Counter[str] = msgspec.field(default_factory=Counter)
+    """By reason."""
+
+
+class Ledger:
+    """The counters of one run."""
+
+    def __init__(self) -> None:
+        """Start with every count at zero."""
+        self.kernel: dict[str, KernelCounts] = {}
+        self.decoded: Counter[str] = Counter()
+        self.bad: Counter[str] = Counter()
+        self.withheld: Counter[str] = Counter()
+        """Decoded to keep the process table right, but of a kind that nobody asked for."""
+        self.failures: Counter[str] = Counter()
+        """Enrichers and detectors that raised, by name."""
+        self.sinks: dict[str, SinkCounts] = {}
+
+    def sink(self, name: str) -> SinkCounts:
+        """The counts of the sink `name`."""
+        return self.sinks.setdefault(name, SinkCounts())
+
+    @property
+    def kinds(self) -> list[str]:
+        """Every kind with a count, in the order in which the kernel numbers them."""
+        names = dict.fromkeys(self.kernel)
+        names.update(dict.fromkeys([*self.decoded, *self.bad]))
+        return list(names)
+
+    def imbalances(self) -> list[str]:
+        """One sentence for each equation that does not hold."""
+        wrong = []
+        for kind in self.kinds:
+            kernel = self.kernel.get(kind, KernelCounts())
+            accounted = (
+                kernel.sent
+                + kernel.filtered
+                + kernel.aggregated
+                + kernel.throttled
+                + kernel.lost_total
+            )
+            if kernel.seen != accounted:
+                wrong.append(f"{kind}: {kernel.seen} seen, {accounted} accounted for")
+            received = self.decoded[kind] + self.bad[kind]
+            if kernel.sent != received:
+                wrong.append(f"{kind}: {kernel.sent} sent, {received} received")
+        for name, sink in self.sinks.items():
+            accounted = sink.delivered + sink.dropped.total() + sink.queued + sink.spooled
+            if sink.routed != accounted:
+                wrong.append(f"sink {name}: {sink.routed} routed, {accounted} accounted for")
+        return wrong
+
+    def report(self) -> dict[str, object]:
+        """All counts as they are written into the stream."""
+        kinds = {}
+        for kind in self.kinds:
+            row = msgspec.to_builtins(self.kernel.get(kind, KernelCounts()))
+            row |= {"decoded": self.decoded[kind], "bad": self.bad[kind]}
+            if self.withheld[kind]:
+                row["withheld"] = self.withheld[kind]
+            kinds[kind] = row
+        return {
+            "kinds": kinds,
+            "sinks": {name: msgspec.to_builtins(sink) for name, sink in self.sinks.items()},
+            "failures": dict(self.failures),
+        }
+
+    def table(self) -> str:
+        """All counts for a terminal of 80 columns."""
+        columns = ("seen", "sent", "filtered", "merged", "throttled", "lost", "decoded", "bad")
+        lines = [f"{'kind':<8}" + "".join(f"{name:>9}" for name in columns)]
+        totals = [0] * len(columns)
+        for kind in self.kinds:
+            kernel = self.kernel.get(kind, KernelCounts())
+            row = (
+                kernel.seen,
+                kernel.sent,
+                kernel.filtered,
+                kernel.aggregated,
+                kernel.throttled,
+                kernel.lost_total,
+                self.decoded[kind],
+                self.bad[kind],
+            )
+            totals = [total + count for total, count in zip(totals, row, strict=True)]
+            lines.append(f"{kind:<8}" + "".join(f"{count:>9}" for count in row))
+        lines.append(f"{'all':<8}" + "".join(f"{count:>9}" for count in totals))
+        lines += self._sink_lines()
+        wrong = self.imbalances()
+        lines += [f"UNBALANCED {sentence}" for sentence in wrong]
+        if not wrong:
+            lines.append("balanced: every event is accounted for")
+        return "\n".join(lines)
+
+    def _sink_lines(self) -> list[str]:
+        if not self.sinks:
+            return []
+        columns = ("routed", "delivered", "queued", "spooled", "dropped")
+        lines = ["", f"{'sink':<17}" + "".join(f"{name:>11}" for name in columns)]
+        for name, sink in self.sinks.items():
+            counts = (sink.routed, sink.delivered, sink.queued, sink.spooled)
+            row = [*counts, sink.dropped.total()]
+            lines.append(f"{name[:16]:<17}" + "".join(f"{count:>11}" for count in row))
+            lines += [f"  dropped, {reason}: {n}" for reason, n in sink.dropped.items()]
+        return lines
