@@ -157,7 +157,7 @@ run: setup build ## watch this node; ARGS="..." goes to `nodeagent run`
 	if ((EUID)); then
 		sudo=$$(command -v sudo) || { echo "run: eBPF needs root: run this as root." >&2; exit 1; }
 	fi
-	echo "run: $${sudo:+sudo }.venv/bin/nodeagent run $(ARGS)" >&2
+	echo run: $$sudo .venv/bin/nodeagent run $(ARGS) >&2
 	exec $$sudo .venv/bin/nodeagent run $(ARGS)
 
 # Check

@@ -19,7 +19,6 @@
 
 #define NAME_BYTES 256
 
-
 #define COUNT(counter) __sync_fetch_and_add(&(counter), 1)
 
 static __always_inline struct counters *kind_counters(__u32 kind)

@@ -52,8 +52,7 @@ int exit_open(struct trace_event_raw_sys_exit *context)
 {
 	struct pt_regs *registers = user_registers();
 
-	return opened(context->ret, (const char *)SYSCALL_ARG1(registers),
-		      SYSCALL_ARG2(registers));
+	return opened(context->ret, (const char *)SYSCALL_ARG1(registers), SYSCALL_ARG2(registers));
 }
 
 /* long openat(int dfd, const char *filename, int flags, umode_t mode) */
@@ -62,8 +61,7 @@ int exit_openat(struct trace_event_raw_sys_exit *context)
 {
 	struct pt_regs *registers = user_registers();
 
-	return opened(context->ret, (const char *)SYSCALL_ARG2(registers),
-		      SYSCALL_ARG3(registers));
+	return opened(context->ret, (const char *)SYSCALL_ARG2(registers), SYSCALL_ARG3(registers));
 }
 
 /* long openat2(int dfd, const char *filename, struct open_how *how, size_t usize) */

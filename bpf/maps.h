@@ -68,8 +68,12 @@ struct {
 	__type(value, struct settings);
 } settings __weak_map;
 
-/* Keeps the layout of the records in BTF; never used. */
-union record *record_layout __weak;
+/* Keeps these types in BTF, where user space reads them; never used. */
+struct wire {
+	union record record;
+	enum event_kind kind;
+	enum lost_reason reason;
+} *wire __weak;
 
 const volatile struct constants constants __weak = {};
 

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every error that the project raises on purpose.
 
-    NodeagentError          one sentence for the user, with the way out
-    ├── StartError          the agent must not start: exit code 2
-    │   ├── ConfigError     a setting is unknown, of the wrong type or out of range
-    │   ├── BpfError        the kernel or libbpf refused something
-    │   ├── SchemaError     the eBPF object and the event classes disagree
-    │   └── RecordingError  a file is not a recording that can be replayed
-    ├── TornRecording       a recording ends in the middle: what came before was replayed
-    ├── BadRecord           one record is not what its kind says; counted, never fatal
-    └── SinkError           a sink could not take a batch
-        ├── Retry           it may work later
-        ├── Rejected        it never will
-        └── Closed          nobody reads any more: the sink is finished
+NodeagentError          one sentence for the user, with the way out
+├── StartError          the agent must not start: exit code 2
+│   ├── ConfigError     a setting is unknown, of the wrong type or out of range
+│   ├── BpfError        the kernel or libbpf refused something
+│   ├── SchemaError     the eBPF object and the event classes disagree
+│   └── RecordingError  a file is not a recording that can be replayed
+├── TornRecording       a recording ends in the middle: what came before was replayed
+├── BadRecord           one record is not what its kind says; counted, never fatal
+└── SinkError           a sink could not take a batch
+    ├── Retry           it may work later
+    ├── Rejected        it never will
+    └── Closed          nobody reads any more: the sink is finished
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ class ConfigError(StartError):
 class BpfError(StartError):
     """The kernel or libbpf refused an operation."""
 
-    def __init__(self, text: str, errno: int = 0) -> None:
-        """Keep the positive `errno` (0: none) for callers that can go on without."""
+    def __init__(self, text: str, errno: int = 0, log: str = "") -> None:
+        """Keep the positive `errno` (0: none) and what libbpf logged meanwhile."""
         super().__init__(text)
         self.errno = errno
+        self.log = log
 
 
 class SchemaError(StartError):

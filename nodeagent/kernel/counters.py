@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's side of the ledger."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+
+from nodeagent.errors import SchemaError
+from nodeagent.kernel.btf import Array, Btf
+from nodeagent.kernel.object import BpfObject
+from nodeagent.ledger import KernelCounts
+
+__all__ = ["KernelCounters"]
+
+COUNTS = ("seen", "sent", "filtered", "aggregated", "throttled")
+
+
+class KernelCounters:
+    """Reads the per-CPU counters of each kind."""
+
+    def __init__(self, loaded: BpfObject, btf: Btf, kinds: dict[int, str]) -> None:
+        """`kinds` names the kinds by number. Raises SchemaError when the layout is another."""
+        layout = btf.struct("counters")
+        offsets = {member.name: member.offset for member in layout.members}
+        reasons = btf.enum("lost_reason").values
+        lost = next(member.type for member in layout.members if member.name == "lost")
+        if not isinstance(lost, Array) or lost.count != len(reasons):
+            raise SchemaError("the eBPF object counts other reasons of loss than it names")
+        self._columns = {name: offsets[name] // 8 for name in COUNTS}
+        self._lost = {
+            name.removeprefix("LOST_").lower().replace("_", " "): offsets["lost"] // 8 + number
+            for name, number in reasons.items()
+        }
+        self._row = struct.Struct(f"<{layout.size // 8}Q")
+        self._object = loaded
+        self._map = loaded.map("counters")
+        self._kinds = kinds
+        self._values = ctypes.create_string_buffer(layout.size * loaded.possible_cpus)
+
+    def read(self) -> dict[str, KernelCounts]:
+        """The sums over all CPUs, by kind, of the kinds that can be on a ring."""
+        counts = {}
+        for number, kind in self._kinds.items():
+            self._object.lookup(self._map, number, self._values)
+            totals = [
+                sum(column) for column in zip(*self._row.iter_unpack(self._values), strict=True)
+            ]
+            counts[kind] = KernelCounts(
+                **{name: totals[at] for name, at in self._columns.items()},
+                lost={reason: totals[at] for reason, at in self._lost.items() if totals[at]},
+            )
+        return counts

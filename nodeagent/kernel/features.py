@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this kernel offers, and which program serves which kind.
+
+Features are asked for by trying, never by reading a version.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Collection
+from typing import Final
+
+import msgspec
+
+from nodeagent.errors import BpfError
+from nodeagent.kernel.libbpf import Libbpf
+from nodeagent.kernel.object import BpfObject
+from nodeagent.kernel.tracepoint import Tracepoints
+
+__all__ = ["HIGH_VALUE", "LISTING", "PROBES", "SERVES", "Hook", "KernelTypes", "plan"]
+
+SERVES: Final = {
+    "on_exec": "exec",
+    "enter_execve": "exec",
+    "enter_execveat": "exec",
+    "exit_execve": "exec",
+    "exit_execveat": "exec",
+    "on_fork": "fork",
+    "on_exit": "exit",
+    "exit_open": "open",
+    "exit_openat": "open",
+    "exit_openat2": "open",
+    "exit_creat": "open",
+    "exit_open_by_handle_at": "open",
+    "exit_connect": "connect",
+    "exit_bind": "bind",
+    "exit_listen": "listen",
+    "exit_accept": "accept",
+    "exit_accept4": "accept",
+}
+"""The kind that each program serves."""
+
+LISTING: Final = "list_processes"
+"""The iterator that lists all processes."""
+
+PROBES: Final = {"probe_trampoline": "fentry", "probe_lsm": "BPF LSM"}
+"""Programs that are only tried, by the doctor."""
+
+HIGH_VALUE: Final = frozenset({"exec", "fork", "exit"})
+"""Kinds without which the agent does not start: the process table is made of them."""
+
+BTF_KIND_TYPEDEF: Final = 8
+
+
+class Hook(msgspec.Struct, frozen=True):
+    """One program and where it goes."""
+
+    program: str
+    kind: str
+    section: str
+    missing: str | None
+    """Why it cannot be used, None when it can."""
+
+
+class KernelTypes:
+    """What we ask of the kernel's own BTF; libbpf reads it, which takes milliseconds."""
+
+    def __init__(self, libbpf: Libbpf) -> None:
+        """Raises BpfError when the kernel has no BTF."""
+        self._calls = libbpf.calls
+        self._btf = libbpf.check(
+            self._calls.btf__load_vmlinux_btf(),
+            "this kernel has no BTF (/sys/kernel/btf/vmlinux), so programs cannot be fitted to it:"
+            " use a kernel that was built with CONFIG_DEBUG_INFO_BTF=y",
+        )
+
+    def close(self) -> None:
+        """Free it."""
+        self._calls.btf__free(self._btf)
+
+    def tracepoint_arguments(self, name: str) -> int | None:
+        """How many arguments a tracepoint hands to a raw program; None when it does not exist."""
+        number = self._calls.btf__find_by_name_kind(
+            self._btf, f"btf_trace_{name}".encode(), BTF_KIND_TYPEDEF
+        )
+        if number < 0:
+            return None
+        pointer = self._calls.btf__type_by_id(self._btf, self._type(number).size_or_type)
+        prototype = self._type(pointer.contents.size_or_type)
+        # The first parameter is the tracepoint's own data.
+        return (prototype.info & 0xFFFF) - 1
+
+    def _type(self, number: int) -> ctypes.Structure:
+        return self._calls.btf__type_by_id(self._btf, number).contents  # type: ignore[no-any-return]
+
+
+def plan(
+    opened: BpfObject, types: KernelTypes, tracepoints: Tracepoints, kinds: Collection[str]
+) -> list[Hook]:
+    """Each program that serves one of `kinds`, and whether this kernel has its place.
+
+    Raises BpfError when a high-value kind has no place at all.
+    """
+    hooks = [
+        Hook(
+            program,
+            kind,
+            opened.section(program),
+            _missing(opened.section(program), types, tracepoints),
+        )
+        for program, kind in SERVES.items()
+        if kind in kinds
+    ]
+    for kind in HIGH_VALUE & set(kinds):
+        reasons = [hook.missing for hook in hooks if hook.kind == kind]
+        if all(reasons):
+            raise BpfError(f"kind {kind} cannot be seen on this kernel: {reasons[0]}")
+    return hooks
+
+
+def _missing(section: str, types: KernelTypes, tracepoints: Tracepoints) -> str | None:
+    family, _, place = section.partition("/")
+    if family == "tp_btf" and types.tracepoint_arguments(place) is None:
+        return f"no tracepoint {place}"
+    if family == "tp" and not tracepoints.has(place):
+        return f"no tracepoint {place}"
+    return None

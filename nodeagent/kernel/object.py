@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The eBPF object: opened, set up, loaded, attached, and taken down whole.
+
+Nothing is pinned. Programs, maps and links live exactly as long as the file
+descriptors of this process, so even SIGKILL leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nodeagent.errors import BpfError
+from nodeagent.kernel.btf import Btf
+from nodeagent.kernel.libbpf import Libbpf, OpenOptions
+from nodeagent.kernel.tracepoint import Tracepoints, open_tracepoint
+from nodeagent.kernel.wire import pack
+
+__all__ = ["BpfObject", "find_object"]
+
+ELF_MAGIC = b"\x7fELF"
+READ_BYTES = 1 << 20
+
+
+def find_object() -> Path:
+    """Where the built object lies: beside the code, or in a checkout in bpf/."""
+    package = Path(__file__).parent
+    return next(
+        (
+            path
+            for path in (package / "nodeagent.bpf.o", package.parents[1] / "bpf/nodeagent.bpf.o")
+            if path.exists()
+        ),
+        package / "nodeagent.bpf.o",
+    )
+
+
+class BpfObject:
+    """A context manager around `struct bpf_object`."""
+
+    def __init__(self, libbpf: Libbpf, path: Path) -> None:
+        """Open the object file; raises BpfError when it cannot be used."""
+        self._libbpf = libbpf
+        self._calls = libbpf.calls
+        self._links: list[int] = []
+        self._handle: int | None = None
+        try:
+            image = path.read_bytes()
+        except OSError as error:
+            raise BpfError(f"the eBPF object {path} cannot be read: {error.strerror}") from error
+        if not image.startswith(ELF_MAGIC):
+            raise BpfError(f"{path} is no eBPF object: build it again with `make build`")
+        options = OpenOptions(ctypes.sizeof(OpenOptions), b"nodeagent")
+        self._handle = libbpf.check(
+            self._calls.bpf_object__open_mem(image, len(image), ctypes.byref(options)),
+            f"the eBPF object {path} is damaged, build it again with `make build`",
+        )
+        self.programs = self._walk(
+            self._calls.bpf_object__next_program, self._calls.bpf_program__name
+        )
+        self._maps = self._walk(self._calls.bpf_object__next_map, self._calls.bpf_map__name)
+        self.possible_cpus: int = libbpf.check(
+            self._calls.libbpf_num_possible_cpus(), "the number of CPUs is not known"
+        )
+
+    def __enter__(self) -> Self:
+        """The object itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Detach and unload everything."""
+        self.close()
+
+    def close(self) -> None:
+        """Detach and unload everything; may be called twice."""
+        self.detach()
+        if self._handle is not None:
+            self._calls.bpf_object__close(self._handle)
+            self._handle = None
+
+    def btf(self) -> Btf:
+        """The object's own types."""
+        return Btf(self.btf_bytes())
+
+    def btf_bytes(self) -> bytes:
+        """The object's own types as BTF; raises BpfError when it was built without."""
+        size = ctypes.c_uint32()
+        handle = self._libbpf.check(
+            self._calls.bpf_object__btf(self._handle), "the eBPF object has no BTF"
+        )
+        data = self._calls.btf__raw_data(handle, ctypes.byref(size))
+        return ctypes.string_at(data, size.value)
+
+    def section(self, program: str) -> str:
+        """What a program is for, for example `tp/syscalls/sys_exit_openat`."""
+        name: bytes = self._calls.bpf_program__section_name(self.programs[program])
+        return name.decode()
+
+    def set_constants(self, btf: Btf, values: Mapping[str, int]) -> None:
+        """Fill `struct constants` before load."""
+        offset, layout = btf.variable(".rodata", "constants")
+        size = ctypes.c_size_t()
+        start = self._calls.bpf_map__initial_value(self._map_handle(".rodata"), ctypes.byref(size))
+        packed = pack(layout, values)
+        ctypes.memmove(start + offset, packed, len(packed))
+
+    def set_max_entries(self, name: str, entries: int) -> None:
+        """The size of a map before load; bytes for a ring."""
+        self._libbpf.check(
+            self._calls.bpf_map__set_max_entries(self._map_handle(name), entries),
+            f"map {name} cannot have {entries} entries",
+        )
+
+    def load(self, programs: Collection[str]) -> None:
+        """Load only these programs, and all maps; raises BpfError."""
+        for name, handle in self.programs.items():
+            self._calls.bpf_program__set_autoload(handle, name in programs)
+        self._libbpf.take_log()
+        self._libbpf.check(
+            self._calls.bpf_object__load(self._handle),
+            "the kernel refuses the eBPF programs (`nodeagent doctor` says more)",
+        )
+
+    def attach(self, program: str, tracepoints: Tracepoints) -> None:
+        """Attach a loaded program where its section says; raises BpfError."""
+        handle = self.programs[program]
+        section = self.section(program)
+        what = f"program {program} cannot be attached to {section}"
+        if section.startswith("tp/"):
+            event = open_tracepoint(self._libbpf, tracepoints.id(section.removeprefix("tp/")))
+            link = self._calls.bpf_program__attach_perf_event(handle, event)
+            if link is None:
+                os.close(event)
+        else:
+            link = self._calls.bpf_program__attach(handle)
+        self._links.append(self._libbpf.check(link, what))
+
+    def detach(self) -> None:
+        """Detach all programs, so that the counters come to rest."""
+        for link in self._links:
+            self._calls.bpf_link__destroy(link)
+        self._links.clear()
+
+    def iterate(self, program: str) -> bytes:
+        """Everything that an iterator program writes, from one run of it; raises BpfError."""
+        what = f"the iterator {program} cannot be run"
+        link = self._libbpf.check(
+            self._calls.bpf_program__attach_iter(self.programs[program], None), what
+        )
+        try:
+            fd = self._libbpf.check(
+                self._calls.bpf_iter_create(self._calls.bpf_link__fd(link)), what
+            )
+            try:
+                return b"".join(iter(lambda: os.read(fd, READ_BYTES), b""))
+            finally:
+                os.close(fd)
+        finally:
+            self._calls.bpf_link__destroy(link)
+
+    def map(self, name: str) -> int:
+        """The file descriptor of a map, valid until close."""
+        fd: int = self._calls.bpf_map__fd(self._map_handle(name))
+        return fd
+
+    def max_entries(self, name: str) -> int:
+        """The size of a map; bytes for a ring."""
+        entries: int = self._calls.bpf_map__max_entries(self._map_handle(name))
+        return entries
+
+    def program(self, name: str) -> int:
+        """The file descriptor of a loaded program, valid until close."""
+        fd: int = self._calls.bpf_program__fd(self.programs[name])
+        return fd
+
+    def lookup(self, fd: int, key: int, into: ctypes.Array[ctypes.c_char]) -> None:
+        """Copy the value of an array map; raises BpfError."""
+        index = ctypes.c_uint32(key)
+        self._libbpf.check(
+            self._calls.bpf_map_lookup_elem(fd, ctypes.byref(index), into),
+            "an eBPF map cannot be read",
+        )
+
+    def update(self, name: str, key: int, value: bytes) -> None:
+        """Write the value of an array map; raises BpfError."""
+        index = ctypes.c_uint32(key)
+        self._libbpf.check(
+            self._calls.bpf_map_update_elem(self.map(name), ctypes.byref(index), value, 0),
+            f"eBPF map {name} cannot be written",
+        )
+
+    def _map_handle(self, name: str) -> int:
+        # libbpf puts the object's name in front of .rodata.
+        for found, handle in self._maps.items():
+            if found == name or (name.startswith(".") and found.endswith(name)):
+                return handle
+        raise BpfError(f"the eBPF object has no map {name}: build it again with `make build`")
+
+    def _walk(self, following: Callable[..., Any], name: Callable[..., Any]) -> dict[str, int]:
+        handles = {}
+        handle = following(self._handle, None)
+        while handle:
+            handles[name(handle).decode()] = handle
+            handle = following(self._handle, handle)
+        return handles

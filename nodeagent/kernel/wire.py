@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Joins the layout of the records (the object's BTF) with the event classes.
+
+For each kind a function is compiled once that turns the bytes of one record into an
+event. Only names of our own classes enter its source, and from the BTF only numbers,
+so a hostile recording cannot bring code in.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from nodeagent.errors import BadRecord, SchemaError
+from nodeagent.event import (
+    EVENTS,
+    Endpoint,
+    Event,
+    Incomplete,
+    ProcessSeen,
+    Task,
+)
+from nodeagent.field import Address, At, Comm, Path, Strings, Text, Variables, Yes
+from nodeagent.kernel.btf import Array, Btf, Integer, Member, Struct
+
+__all__ = ["Decoder", "layout_text", "pack", "task_reader"]
+
+KNOWN_LIMIT: Final = 16384
+"""Distinct paths and addresses that are remembered."""
+
+TEXT_MARKERS: Final = (Text, Path, Strings, Variables)
+RESERVED: Final = "reserved"
+"""Members of this name fill a hole and mean nothing."""
+
+INTEGER_CODES: Final = {
+    (1, False): "B",
+    (1, True): "b",
+    (2, False): "H",
+    (2, True): "h",
+    (4, False): "I",
+    (4, True): "i",
+    (8, False): "Q",
+    (8, True): "q",
+}
+
+
+class Decoder:
+    """Records to events. `kinds` gives the name of each number that a record can carry."""
+
+    def __init__(self, btf: Btf) -> None:
+        """Compile a function per kind; raises SchemaError when object and classes disagree."""
+        numbers = btf.enum("event_kind").values
+        self.kinds = {
+            number: name.removeprefix("EVENT_").lower() for name, number in numbers.items()
+        }
+        record = {member.name: member.type for member in btf.struct("record").members}
+        classes: dict[str, type[Event]] = {**EVENTS, ProcessSeen.kind: ProcessSeen}
+        for name in set(classes) ^ set(record):
+            raise SchemaError(
+                f"kind {name} is known to only one of the eBPF object and the event classes:"
+                " they are of different versions"
+            )
+        compiler = _Compiler(btf.struct("event"))
+        self._decoders: list[Callable[[bytes, int, int, int], Event] | None] = [None] * 256
+        for number, name in self.kinds.items():
+            layout = record[name]
+            assert isinstance(layout, Struct)
+            self._decoders[number] = compiler.decoder(classes[name], number, layout)
+        self._kind_at = compiler.kind_offset
+        self._smallest = compiler.header_bytes
+
+    def decode(self, data: bytes, start: int, end: int, boot_ns: int) -> Event:
+        """The record that lies at `data[start:end]`.
+
+        `boot_ns` is the wall clock at boot in ns. Raises BadRecord, and nothing else,
+        whatever the bytes are.
+        """
+        if end - start < self._smallest:
+            raise BadRecord(f"a record of {end - start} bytes is too short")
+        decoder = self._decoders[data[start + self._kind_at]]
+        if decoder is None:
+            raise BadRecord(f"a record of the unknown kind {data[start + self._kind_at]}")
+        return decoder(data, start, end, boot_ns)
+
+    def kind_of(self, data: bytes, start: int, end: int) -> str | None:
+        """The name of the kind of a record, None when it cannot be told."""
+        if end - start <= self._kind_at:
+            return None
+        return self.kinds.get(data[start + self._kind_at])
+
+
+def task_reader(btf: Btf) -> Callable[[bytes], Task]:
+    """A function that reads the bytes in `Event.task`."""
+    layout = btf.struct("task")
+    compiler = _Compiler(btf.struct("event"))
+    return compiler.struct_reader(Task, layout)
+
+
+class _Known(dict[bytes, Any]):
+    """Values by the bytes they were read from; bounded in number."""
+
+    def __init__(self, read: Callable[[bytes], Any]) -> None:
+        super().__init__()
+        self.read = read
+
+    def __missing__(self, raw: bytes) -> Any:  # noqa: ANN401 - whatever `read` returns
+        if len(self) >= KNOWN_LIMIT:
+            self.clear()
+        value = self[raw] = self.read(raw)
+        return value
+
+
+class _Slot(msgspec.Struct):
+    """One value that `struct.unpack` gives: where it lies, its code, its variable."""
+
+    offset: int
+    code: str
+    variable: str
+
+
+class _Compiler:
+    """Writes and compiles the source of decoders."""
+
+    def __init__(self, event: Struct) -> None:
+        self.event = event
+        self.header_bytes = event.size
+        self.kind_offset = _member(event, "kind").offset
+        self.names: dict[str, Any] = {
+            "BadRecord": BadRecord,
+            "paths": _Known(read_path),
+            "texts": _Known(read_text),
+            "strings": read_strings,
+            "variables": read_variables,
+            "comm": read_comm,
+            "endpoints": _Known(read_endpoint),
+            "incomplete_of": incomplete_of,
+        }
+
+    def decoder(
+        self, event: type[Event], number: int, layout: Struct
+    ) -> Callable[[bytes, int, int, int], Event]:
+        """The function `decode(data, start, end, boot_ns)` of one kind."""
+        reader = _Reader(self, layout)
+        header = {
+            "time": "time + boot_ns",
+            "process": "None",
+            "incomplete": "incomplete",
+        }
+        for name in ("time", "sequence", "size", "kind", "cpu", "tid", "result"):
+            reader.integer(f"event.{name}", name)
+        reader.raw("event.task", "task")
+        hints = get_type_hints(event, include_extras=True)
+        own = [name for name in event.__struct_fields__ if name not in Event.__struct_fields__]
+        values = [header.get(name, name) for name in Event.__struct_fields__]
+        values += [reader.value(name, hints[name]) for name in own]
+        reader.check_complete(event.__name__)
+        name = f"decode_{event.kind}"
+        self.names[event.__name__] = event
+        self.names[f"unpack_{event.kind}"] = reader.unpacker()
+        lines = [
+            f"def {name}(data, start, end, boot_ns):",
+            f"    if end - start < {layout.size}:",
+            f"        raise BadRecord('a record of kind {event.kind} is too short')",
+            f"    {reader.variables()} = unpack_{event.kind}(data, start)",
+            f"    if size != end - start or kind != {number}:",
+            f"        raise BadRecord('the header of a record of kind {event.kind} is wrong')",
+            *(f"    {line}" for line in reader.statements()),
+            f"    return {event.__name__}({', '.join(values)})",
+        ]
+        return self.compile(name, lines)
+
+    def struct_reader(self, target: type[msgspec.Struct], layout: Struct) -> Callable[[bytes], Any]:
+        """A function that reads a struct without texts from just its bytes."""
+        reader = _Reader(self, layout)
+        hints = get_type_hints(target, include_extras=True)
+        values = [reader.value(name, hints[name]) for name in target.__struct_fields__]
+        reader.check_complete(target.__name__)
+        name = f"read_{target.__name__}"
+        self.names[target.__name__] = target
+        self.names[f"unpack_{name}"] = reader.unpacker()
+        return self.compile(
+            name,
+            [
+                f"def {name}(data):",
+                f"    {reader.variables()} = unpack_{name}(data, 0)",
+                f"    return {target.__name__}({', '.join(values)})",
+            ],
+        )
+
+    def compile(self, name: str, lines: list[str]) -> Callable[..., Any]:
+        exec("\n".join(lines), self.names)
+        return self.names[name]  # type: ignore[no-any-return]
+
+
+class _Reader:
+    """Collects what one struct needs: values to unpack and statements on texts."""
+
+    def __init__(self, compiler: _Compiler, layout: Struct) -> None:
+        self.compiler = compiler
+        self.layout = layout
+        self.slots: list[_Slot] = []
+        self.texts: list[tuple[str, str]] = []
+        self.taken: set[str] = set()
+
+    def integer(self, path: str, variable: str) -> str:
+        """Unpack an integer; returns its variable."""
+        offset, found = _walk(self.layout, path)
+        if not isinstance(found, Integer):
+            raise SchemaError(f"{self.layout.name}.{path} is no integer in the eBPF object")
+        self._slot(path, offset, INTEGER_CODES[found.size, found.signed], variable)
+        return variable
+
+    def raw(self, path: str, variable: str) -> str:
+        """Unpack all bytes of a struct or array; returns the variable."""
+        offset, found = _walk(self.layout, path)
+        self._slot(path, offset, f"{found.size}s", variable)
+        return variable
+
+    def value(self, name: str, hint: object, prefix: str = "") -> str:
+        """The expression for a field of the Python class."""
+        base, markers = _split(hint)
+        path = prefix + next((m.path for m in markers if isinstance(m, At)), name)
+        variable = "v_" + path.replace(".", "_")
+        marker = next((m for m in markers if not isinstance(m, At)), None)
+        if isinstance(marker, TEXT_MARKERS):
+            return self._text(path, variable, marker)
+        match marker:
+            case Comm():
+                return f"comm({self.raw(path, variable)})"
+            case Address():
+                return f"endpoints[{self.raw(path, variable)}]"
+            case Yes():
+                return f"{self.integer(path, variable)} != 0"
+        if isinstance(base, type) and issubclass(base, msgspec.Struct):
+            return self._nested(base, path)
+        if get_origin(base) is tuple:
+            return self._elements(path, get_args(base))
+        return self.integer(path, variable)
+
+    def _nested(self, target: type[msgspec.Struct], path: str) -> str:
+        self.compiler.names[target.__name__] = target
+        hints = get_type_hints(target, include_extras=True)
+        values = [self.value(name, hints[name], path + ".") for name in target.__struct_fields__]
+        return f"{target.__name__}({', '.join(values)})"
+
+    def _elements(self, path: str, elements: tuple[Any, ...]) -> str:
+        _, found = _walk(self.layout, path)
+        if not isinstance(found, Array) or found.count != len(elements):
+            raise SchemaError(f"{self.layout.name}.{path} has another number of elements")
+        shown = [self._nested(element, f"{path}.{i}") for i, element in enumerate(elements)]
+        return f"({', '.join(shown)})"
+
+    def _text(self, path: str, variable: str, marker: object) -> str:
+        """A text is a slice of the record, checked to lie inside it."""
+        inner = {Path: ".leaf_first", Strings: ".joined", Variables: ".joined"}
+        base = path + inner.get(type(marker), "")
+        for name in ("offset", "length", "truncated", "error"):
+            self.integer(f"{base}.{name}", f"{variable}_{name}")
+        self.texts.append((path, variable))
+        raw = f"data[start + {variable}_offset : start + {variable}_offset + {variable}_length]"
+        read = {
+            Path: f"paths[{raw}]",
+            Text: f"texts[{raw}]",
+            Strings: f"strings({raw})",
+            Variables: f"variables({raw})",
+        }[type(marker)]
+        empty = {Strings: "()", Variables: "{}"}.get(type(marker), "''")
+        return f"{read} if {variable}_length else {empty}"
+
+    def statements(self) -> list[str]:
+        """Checks of all texts, and the note on what is incomplete."""
+        if not self.texts:
+            return ["incomplete = None"]
+        outside = " or ".join(f"{v}_offset + {v}_length > size" for _, v in self.texts)
+        flaws = " or ".join(f"{v}_truncated or {v}_error" for _, v in self.texts)
+        noted = ", ".join(f"({path!r}, {v}_truncated, {v}_error)" for path, v in self.texts)
+        return [
+            f"if {outside}:",
+            "    raise BadRecord('a text reaches beyond its record')",
+            f"incomplete = incomplete_of(({noted},)) if {flaws} else None",
+        ]
+
+    def _slot(self, path: str, offset: int, code: str, variable: str) -> None:
+        self.taken.add(path)
+        self.slots.append(_Slot(offset, code, variable))
+
+    def variables(self) -> str:
+        """The left side of the assignment of what is unpacked."""
+        return ", ".join(slot.variable for slot in self._sorted()) + ","
+
+    def unpacker(self) -> Callable[[bytes, int], tuple[Any, ...]]:
+        """`unpack_from` for the values, with the bytes in between skipped."""
+        layout = "<"
+        at = 0
+        for slot in self._sorted():
+            layout += f"{slot.offset - at}x" if slot.offset > at else ""
+            layout += slot.code
+            at = slot.offset + struct.calcsize("<" + slot.code)
+        return struct.Struct(layout).unpack_from
+
+    def _sorted(self) -> list[_Slot]:
+        return sorted(self.slots, key=lambda slot: slot.offset)
+
+    def check_complete(self, target: str) -> None:
+        """Raise SchemaError when the record holds something that the class does not have."""
+        for path in _leaves(self.layout):
+            covered = any(path == taken or path.startswith(taken + ".") for taken in self.taken)
+            if not covered and path.rsplit(".")[-1] != RESERVED:
+                raise SchemaError(
+                    f"{self.layout.name}.{path} of the eBPF object has no field in {target}"
+                )
+
+
+def _split(hint: object) -> tuple[Any, tuple[Any, ...]]:
+    if get_origin(hint) is Annotated:
+        base, *markers = get_args(hint)
+        return base, tuple(markers)
+    return hint, ()
+
+
+def _member(layout: Struct, name: str) -> Member:
+    for member in layout.members:
+        if member.name == name:
+            return member
+    raise SchemaError(f"{layout.name} of the eBPF object has no member {name}")
+
+
+def _walk(layout: Struct, path: str) -> tuple[int, Integer | Struct | Array]:
+    """Offset and type of a member of a member, like `file.inode` or `stdio.0.type`."""
+    offset = 0
+    found: Integer | Struct | Array = layout
+    for name in path.split("."):
+        if isinstance(found, Array) and name.isdigit():
+            offset += int(name) * found.element.size
+            found = found.element
+        elif isinstance(found, Struct):
+            member = _member(found, name)
+            offset += member.offset
+            found = member.type
+        else:
+            raise SchemaError(f"{layout.name}.{path} does not exist in the eBPF object")
+    return offset, found
+
+
+def _leaves(layout: Struct | Array, prefix: str = "") -> Iterator[str]:
+    """Every member that is not a struct, as a path."""
+    if isinstance(layout, Array):
+        parts = [(str(i), layout.element) for i in range(layout.count)]
+    else:
+        parts = [(member.name, member.type) for member in layout.members]
+    for name, part in parts:
+        if isinstance(part, Integer) or (isinstance(part, Array) and part.element.size == 1):
+            yield prefix + name
+        else:
+            yield from _leaves(part, f"{prefix}{name}.")
+
+
+def read_text(raw: bytes) -> str:
+    """Bytes as text; what is not UTF-8 is shown as \\xNN. A leading NUL becomes @."""
+    if raw[:1] == b"\0":
+        raw = b"@" + raw[1:]
+    return raw.rstrip(b"\0").decode("utf-8", "backslashreplace")
+
+
+def read_path(raw: bytes) -> str:
+    """A path from its names, leaf first; without a leading slash when the top is cut off."""
+    parts = raw.split(b"\0")
+    parts.reverse()
+    return b"/".join(parts).decode("utf-8", "backslashreplace")
+
+
+def read_strings(raw: bytes) -> tuple[str, ...]:
+    """NUL-terminated strings; the last one may have lost its NUL."""
+    text = raw.decode("utf-8", "backslashreplace")
+    return tuple(text.removesuffix("\0").split("\0"))
+
+
+def read_variables(raw: bytes) -> dict[str, str]:
+    """NAME=value strings; the first of a name counts, as for the loader."""
+    variables: dict[str, str] = {}
+    for string in read_strings(raw):
+        name, _, value = string.partition("=")
+        variables.setdefault(name, value)
+    return variables
+
+
+def read_comm(raw: bytes) -> str:
+    """A name that ends at the first NUL."""
+    return raw.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+
+
+def read_endpoint(raw: bytes) -> Endpoint | None:
+    """`struct endpoint`; IPv4 in the first four bytes."""
+    address, port, family = struct.unpack("<16sHH", raw)
+    if not family:
+        return None
+    packed = address[:4] if family == 2 else address
+    return Endpoint(str(ipaddress.ip_address(packed)), port)
+
+
+def incomplete_of(texts: tuple[tuple[str, int, int], ...]) -> Incomplete:
+    """Which of (field, truncated, error) are flawed."""
+    return Incomplete(
+        truncated=tuple(name for name, truncated, _ in texts if truncated),
+        unread={name: errno.errorcode.get(-error, str(error)) for name, _, error in texts if error},
+    )
+
+
+def pack(layout: Struct, values: Mapping[str, int]) -> bytes:
+    """The bytes of a flat struct; raises SchemaError unless each member has a value."""
+    wanted = [member for member in layout.members if member.name != RESERVED]
+    if {member.name for member in wanted} != set(values):
+        raise SchemaError(f"struct {layout.name} of the eBPF object has other members")
+    packed = bytearray(layout.size)
+    for member in wanted:
+        assert isinstance(member.type, Integer)
+        code = INTEGER_CODES[member.type.size, member.type.signed]
+        struct.pack_into("<" + code, packed, member.offset, values[member.name])
+    return bytes(packed)
+
+
+def layout_text(btf: Btf) -> str:
+    """Where every byte of every record is, for a person and for a diff."""
+    lines = []
+    for kind in btf.struct("record").members:
+        assert isinstance(kind.type, Struct)
+        lines.append(f"{kind.name}: {kind.type.size} bytes")
+        for path in _leaves(kind.type):
+            offset, found = _walk(kind.type, path)
+            lines.append(f"  {offset:>4} {found.size:>3} {path}")
+    return "\n".join(lines) + "\n"
