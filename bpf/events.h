@@ -70,7 +70,10 @@ struct strings {
 	struct text joined;
 };
 
-/* Who did it. What identifies a process is its pid and start time together. */
+/*
+ * Who did it. What identifies a process is its pid and start time together, and
+ * what identifies the program that it runs is its exec_id besides.
+ */
 struct task {
 	/* Boot-time clock, ns, of the thread group leader. */
 	__u64 start_time;
@@ -86,6 +89,9 @@ struct task {
 	/* Audit's login uid and session; all ones when not set. */
 	__u32 login_uid;
 	__u32 session_id;
+	/* How many programs it and its ancestors have run; changes with each exec. */
+	__u32 exec_id;
+	__u32 reserved;
 	char comm[16];
 };
 

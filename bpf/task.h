@@ -36,6 +36,7 @@ static __always_inline void fill_task(struct task *to, struct task_struct *task)
 		to->login_uid = BPF_CORE_READ(task, loginuid.val);
 		to->session_id = BPF_CORE_READ(task, sessionid);
 	}
+	to->exec_id = BPF_CORE_READ(task, self_exec_id);
 	BPF_CORE_READ_INTO(&to->comm, task, comm);
 }
 

@@ -114,6 +114,8 @@ class Task(msgspec.Struct, frozen=True, gc=False):
     """The user that logged in, whatever su or sudo came after (audit's loginuid)."""
     session_id: UserId
     """Audit's session."""
+    exec_id: int
+    """Changes with each exec, so it tells the programs of one process apart."""
     comm: Annotated[str, Comm()]
 
 

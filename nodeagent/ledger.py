@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["KernelCounts", "Ledger", "SinkCounts"]
+__all__ = ["UNKNOWN_KIND", "KernelCounts", "Ledger", "SinkCounts"]
 
 UNKNOWN_KIND: Final = "unknown"
 """The row of records whose kind is none that we know."""

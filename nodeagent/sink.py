@@ -58,7 +58,7 @@ class Batch:
 class SinkConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """What every sink can be told."""
 
-    queue_events: Annotated[int, msgspec.Meta(ge=1)] = 100_000
+    queue_events: Annotated[int, msgspec.Meta(ge=1)] = 20_000
     """Hold at most this many events for a slow sink, then drop the newest and count them."""
     timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     """Give up on one attempt to send a batch after this long, then try again."""
@@ -135,18 +135,25 @@ class Outlet:
             self._filled.clear()
             self._idle.set()
 
-    async def close(self, deadline_seconds: float) -> None:
-        """Wait until the queue is empty, at most this long, then close the sink.
+    async def settle(self) -> None:
+        """Wait until the queue is empty."""
+        await self._idle.wait()
 
-        What is still queued is counted as dropped.
-        """
+    async def drain(self, deadline_seconds: float) -> None:
+        """Wait until the queue is empty, at most this long; what is left is dropped and counted."""
         try:
             async with asyncio.timeout(deadline_seconds):
-                await self._idle.wait()
+                await self.settle()
         except TimeoutError:
             log.warning("sink_not_drained sink=%s events=%d", self.name, self._counts.queued)
         self._drop_queue("shutdown")
-        await self._sink.close()
+
+    async def close(self) -> None:
+        """Close the sink; its failure is told, and stops nobody."""
+        try:
+            await self._sink.close()
+        except Exception as error:
+            log.warning("sink_close_failed sink=%s why=%s", self.name, error)
 
     async def _deliver(self, batch: Batch) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -177,6 +184,9 @@ class Outlet:
 
     def _leave(self, batch: Batch, dropped: str | None) -> None:
         """The batch leaves the queue, delivered or for the reason `dropped`."""
+        if not self._queue or self._queue[0] is not batch:
+            # A send that outlived the deadline: counted when the queue was dropped.
+            return
         self._queue.popleft()
         self._counts.queued -= len(batch)
         if dropped is None:
@@ -206,3 +216,8 @@ class Router:
         """Never waits."""
         for outlet in self.outlets:
             outlet.offer(batch)
+
+    async def settle(self) -> None:
+        """Wait until all queues are empty: for a source that can wait, like a recording."""
+        for outlet in self.outlets:
+            await outlet.settle()

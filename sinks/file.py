@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from threading import Event
 from typing import Annotated, Final, Literal
 
@@ -49,7 +50,7 @@ class File(Sink):
     class Config(SinkConfig, kw_only=True, frozen=True):
         """Where the file is, and how it rotates."""
 
-        path: Annotated[str, Meta(min_length=1)]
+        path: Annotated[str, Meta(pattern=r"^[^\0]+$")]
         """The file, in a folder that exists. Rotated files get .1, .2 … appended."""
         rotate_bytes: Annotated[int, Meta(ge=0)] = 100 * 1024 * 1024
         """Rotate before the file grows beyond this; 0: never because of its size."""
@@ -108,7 +109,7 @@ class LineFile:
 
     def __init__(self, config: File.Config, on_rotated: Callable[[Rotation], None]) -> None:
         """`on_rotated` is called when there may be rotated files to compress."""
-        self._path = os.path.abspath(config.path)
+        self._path = Path(config.path).absolute()
         self._config = config
         self._on_rotated = on_rotated
         self._rotation = Rotation(self._path, config.keep)
@@ -140,11 +141,14 @@ class LineFile:
             self._drop()
             raise Retry(_sentence(self._path, error)) from error
         try:
-            write_whole(fd, b"\n" + data if self._torn else data)
+            write_whole(fd, b"\n" + data if self._torn and before else data)
             if self._config.fsync == "always":
                 os.fsync(fd)
         except OSError as error:
-            self._cut(before, error)
+            # Otherwise a new descriptor gets over a file system that came back, and finds
+            # what could not be cut.
+            if not self._cut(fd, before) or error.errno not in FULL:
+                self._drop()
             raise Retry(_sentence(self._path, error)) from error
         self._torn = False
 
@@ -165,11 +169,10 @@ class LineFile:
     def _current(self, size: int) -> int:
         """The file to which the next `size` bytes belong."""
         if self._fd is None or not is_at(self._path, self._fd):
-            self._reopen()
-        elif self._is_due(os.fstat(self._fd), size) and self._shift():
+            return self._reopen()
+        if self._is_due(os.fstat(self._fd), size) and self._shift():
             self._on_rotated(self._rotation)
-            self._reopen()
-        assert self._fd is not None  # noqa: S101  for the type checker
+            return self._reopen()
         return self._fd
 
     def _is_due(self, file: os.stat_result, size: int) -> bool:
@@ -191,7 +194,7 @@ class LineFile:
             return False
         return True
 
-    def _reopen(self) -> None:
+    def _reopen(self) -> int:
         """Take what is at the path now. Raises StartError and leaves the old file as it is."""
         fd = open_locked(self._path)
         self.close()
@@ -200,19 +203,17 @@ class LineFile:
         self._torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
         if self._durable:
             _sync_folder(self._path)
+        return fd
 
-    def _cut(self, length: int, cause: OSError) -> None:
-        """Remove what was written of a batch that failed."""
-        assert self._fd is not None  # noqa: S101  for the type checker
+    def _cut(self, fd: int, length: int) -> bool:
+        """Remove what was written of a batch that failed; False if that fails too."""
         try:
-            if os.fstat(self._fd).st_size > length:
-                os.ftruncate(self._fd, length)
+            if os.fstat(fd).st_size > length:
+                os.ftruncate(fd, length)
         except OSError as error:
             log.warning("file_not_cut path=%s why=%s", self._path, error.strerror)
-            self._drop()
-        if cause.errno not in FULL:
-            # A new descriptor gets over a file system that came back.
-            self._drop()
+            return False
+        return True
 
     def _drop(self) -> None:
         if self._fd is not None:
@@ -220,46 +221,44 @@ class LineFile:
             self._fd = None
 
 
-def open_locked(path: str) -> int:
+def open_locked(path: Path) -> int:
     """Open or create the file at `path` with mode 0600 and lock it for this process.
 
     Raises StartError when it is no regular file, cannot be written, or is locked.
     """
-    for _ in range(REPLACED_TRIES):
-        try:
+    try:
+        for _ in range(REPLACED_TRIES):
             fd = os.open(path, FLAGS, 0o600)
-        except OSError as error:
-            raise StartError(_sentence(path, error)) from error
-        try:
-            _claim(path, fd)
-            if is_at(path, fd):
+            try:
+                _claim(path, fd)
+                # Otherwise its owner rotated it between our open and our lock.
+                claimed = is_at(path, fd)
+            except BaseException:
+                os.close(fd)
+                raise
+            if claimed:
                 return fd
-        except BaseException:
             os.close(fd)
-            raise
-        # Its owner rotated it between our open and our lock.
-        os.close(fd)
+    except OSError as error:
+        raise StartError(_sentence(path, error)) from error
     raise StartError(f"{path} is replaced all the time by another process: choose another path")
 
 
-def _claim(path: str, fd: int) -> None:
-    kind = KINDS.get(stat.S_IFMT(os.fstat(fd).st_mode), "no regular file")
-    if kind != "file":
+def _claim(path: Path, fd: int) -> None:
+    kind = KINDS.get(stat.S_IFMT(os.fstat(fd).st_mode))
+    if kind is not None:
         raise StartError(f"{path} is {kind}: name a regular file, or one that does not exist yet")
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.fchmod(fd, 0o600)
     except BlockingIOError as error:
         raise StartError(
             f"{path} is being written by another process, perhaps a second agent:"
             " stop that one or choose another path"
         ) from error
-    except OSError as error:
-        raise StartError(_sentence(path, error)) from error
+    os.fchmod(fd, 0o600)
 
 
 KINDS: Final = {
-    stat.S_IFREG: "file",
     stat.S_IFIFO: "a FIFO",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -283,15 +282,15 @@ SENTENCES: Final = {
 """What to do, by errno."""
 
 
-def _sentence(path: str, error: OSError) -> str:
+def _sentence(path: Path, error: OSError) -> str:
     sentence = SENTENCES.get(error.errno or 0, "{path} cannot be written: {why}")
-    return sentence.format(path=path, folder=os.path.dirname(path), why=error.strerror)
+    return sentence.format(path=path, folder=path.parent, why=error.strerror)
 
 
-def _sync_folder(path: str) -> None:
+def _sync_folder(path: Path) -> None:
     """Make the name of a new file survive a power loss, where the file system can."""
     try:
-        fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
         finally:

@@ -19,6 +19,7 @@ import stat
 import zlib
 from contextlib import suppress
 from io import FileIO
+from pathlib import Path
 from threading import Event, Lock
 from typing import Final
 
@@ -36,29 +37,29 @@ GZIP: Final = 31
 class Rotation:
     """Renames, compresses and removes the rotated files of one path; safe to use from threads."""
 
-    def __init__(self, path: str, keep: int) -> None:
+    def __init__(self, path: Path, keep: int) -> None:
         """Keep this many; 0 removes a file when it would be rotated."""
         self._path = path
         self._keep = keep
         self._lock = Lock()
-        self._partial = f"{path}.gz.partial"
+        self._partial = _beside(path, ".gz.partial")
 
     def shift(self) -> None:
         """Make PATH the number 1, push up the others and remove the oldest. Raises OSError."""
         with self._lock:
-            used = []
+            used: list[list[Path]] = []
             while names := self._names(len(used) + 1):
                 used.append(names)
             for number, names in reversed(list(enumerate(used, start=1))):
                 for name in names:
                     if number >= self._keep:
-                        os.unlink(name)
+                        name.unlink()
                     else:
-                        os.rename(name, self._moved(name, number))
+                        name.rename(self._moved(name, number))
             if self._keep:
-                os.rename(self._path, self._plain(1))
+                self._path.rename(self._plain(1))
             else:
-                os.unlink(self._path)
+                self._path.unlink()
 
     def clean(self) -> None:
         """Remove what a crash left behind. Raises OSError."""
@@ -67,7 +68,7 @@ class Rotation:
             number = 1
             while names := self._names(number):
                 if names == [self._plain(number), self._packed(number)]:
-                    os.unlink(self._plain(number))
+                    self._plain(number).unlink()
                 number += 1
 
     def compress(self, stop: Event) -> None:
@@ -86,23 +87,22 @@ class Rotation:
             with suppress(OSError):
                 self._remove_partial()
 
-    def _plain(self, number: int) -> str:
-        return f"{self._path}.{number}"
+    def _plain(self, number: int) -> Path:
+        return _beside(self._path, f".{number}")
 
-    def _packed(self, number: int) -> str:
-        return f"{self._path}.{number}.gz"
+    def _packed(self, number: int) -> Path:
+        return _beside(self._path, f".{number}.gz")
 
-    def _moved(self, name: str, number: int) -> str:
+    def _moved(self, name: Path, number: int) -> Path:
         above = number + 1
         return self._plain(above) if name == self._plain(number) else self._packed(above)
 
-    def _names(self, number: int) -> list[str]:
+    def _names(self, number: int) -> list[Path]:
         both = (self._plain(number), self._packed(number))
         return [name for name in both if os.path.lexists(name)]
 
     def _remove_partial(self) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(self._partial)
+        self._partial.unlink(missing_ok=True)
 
     def _oldest_plain(self) -> FileIO | None:
         with self._lock:
@@ -111,13 +111,13 @@ class Rotation:
                 if self._plain(number) in names and _is_regular(self._plain(number)):
                     oldest = self._plain(number)
                 number += 1
-            return None if oldest is None else FileIO(oldest, opener=_open_source)
+            return None if oldest is None else FileIO(os.fspath(oldest), opener=_open_source)
 
     def _pack(self, source: FileIO, stop: Event) -> bool:
         """Write the partial file; False when told to stop before its end."""
         self._remove_partial()
         packer = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP)
-        with FileIO(self._partial, "wb", opener=_open_target) as target:
+        with FileIO(os.fspath(self._partial), "w", opener=_open_target) as target:
             os.fchmod(target.fileno(), 0o600)
             while chunk := source.read(CHUNK_BYTES):
                 if stop.is_set():
@@ -136,16 +136,16 @@ class Rotation:
             while names := self._names(number):
                 plain = self._plain(number)
                 if plain in names and is_at(plain, source.fileno()):
-                    os.rename(self._partial, self._packed(number))
-                    os.unlink(plain)
+                    self._partial.rename(self._packed(number))
+                    plain.unlink()
                     return
                 number += 1
 
 
-def is_at(path: str, fd: int) -> bool:
+def is_at(path: Path, fd: int) -> bool:
     """Whether the file that is open as `fd` is what stands at `path`, not through a link."""
     try:
-        return os.path.samestat(os.lstat(path), os.fstat(fd))
+        return os.path.samestat(path.lstat(), os.fstat(fd))
     except FileNotFoundError:
         return False
 
@@ -157,8 +157,12 @@ def write_whole(fd: int, data: bytes) -> None:
         rest = rest[os.write(fd, rest) :]
 
 
-def _is_regular(path: str) -> bool:
-    return stat.S_ISREG(os.lstat(path).st_mode)
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _is_regular(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)
 
 
 def _open_source(path: str, flags: int) -> int:

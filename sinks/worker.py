@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import Final, TypeVar
@@ -45,15 +46,16 @@ class Worker:
         # An error that nobody waits for any more is no news.
         future.add_done_callback(_look_at)
 
-        def settle() -> None:
+        def work() -> None:
             try:
-                result = call()
+                settle = partial(future.set_result, call())
             except Exception as error:  # noqa: BLE001  raised again where it is awaited
-                _tell(loop, future, lambda error=error: future.set_exception(error))
-            else:
-                _tell(loop, future, lambda: future.set_result(result))
+                settle = partial(future.set_exception, error)
+            # RuntimeError: the loop is closed, so nobody waits.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_unless_done, future, settle)
 
-        self.post(settle)
+        self.post(work)
         return future
 
     async def once(self, batch: Batch, call: Callable[[], None]) -> None:
@@ -98,9 +100,6 @@ def _look_at(future: asyncio.Future[T]) -> None:
         future.exception()
 
 
-def _tell(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], settle: Callable[[], None]
-) -> None:
-    # RuntimeError: the loop is closed, so nobody waits.
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(lambda: None if future.done() else settle())
+def _unless_done(future: asyncio.Future[T], settle: Callable[[], None]) -> None:
+    if not future.done():
+        settle()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
@@ -27,11 +28,14 @@ from nodeagent.event import (
 )
 from nodeagent.field import Address, At, Comm, Path, Strings, Text, Variables, Yes
 from nodeagent.kernel.btf import Array, Btf, Integer, Member, Struct
+from nodeagent.ledger import UNKNOWN_KIND
 
-__all__ = ["Decoder", "layout_text", "pack", "task_reader"]
+__all__ = ["Decoder", "Records", "layout_text", "pack", "task_reader"]
 
 KNOWN_LIMIT: Final = 16384
 """Distinct paths and addresses that are remembered."""
+
+SIZE: Final = struct.Struct("<I")
 
 TEXT_MARKERS: Final = (Text, Path, Strings, Variables)
 RESERVED: Final = "reserved"
@@ -49,8 +53,18 @@ INTEGER_CODES: Final = {
 }
 
 
+class Records(msgspec.Struct, gc=False):
+    """Records as they came from the kernel: record i is `data[starts[i]:ends[i]]`."""
+
+    data: bytes
+    starts: list[int]
+    ends: list[int]
+    boot_ns: int
+    """The wall clock at boot, ns since 1970."""
+
+
 class Decoder:
-    """Records to events. `kinds` gives the name of each number that a record can carry."""
+    """Records to events. `kinds` names the numbers that a record on a ring can carry."""
 
     def __init__(self, btf: Btf) -> None:
         """Compile a function per kind; raises SchemaError when object and classes disagree."""
@@ -66,32 +80,60 @@ class Decoder:
                 " they are of different versions"
             )
         compiler = _Compiler(btf.struct("event"))
-        self._decoders: list[Callable[[bytes, int, int, int], Event] | None] = [None] * 256
-        for number, name in self.kinds.items():
+        self._decoders: list[Callable[[bytes, int, int, int], Event]] = [unknown_kind] * 256
+        for number, name in list(self.kinds.items()):
             layout = record[name]
             assert isinstance(layout, Struct)
-            self._decoders[number] = compiler.decoder(classes[name], number, layout)
+            decoder = compiler.decoder(classes[name], number, layout)
+            if name == ProcessSeen.kind:
+                self._listed = decoder
+                del self.kinds[number]
+            else:
+                self._decoders[number] = decoder
         self._kind_at = compiler.kind_offset
+        self._size_at = compiler.size_offset
         self._smallest = compiler.header_bytes
 
-    def decode(self, data: bytes, start: int, end: int, boot_ns: int) -> Event:
-        """The record that lies at `data[start:end]`.
+    def decode(self, records: Records) -> tuple[list[Event], Counter[str]]:
+        """The events, in order, and how many records of each kind were bad.
 
-        `boot_ns` is the wall clock at boot in ns. Raises BadRecord, and nothing else,
-        whatever the bytes are.
+        Raises nothing, whatever the bytes are.
         """
-        if end - start < self._smallest:
-            raise BadRecord(f"a record of {end - start} bytes is too short")
-        decoder = self._decoders[data[start + self._kind_at]]
-        if decoder is None:
-            raise BadRecord(f"a record of the unknown kind {data[start + self._kind_at]}")
-        return decoder(data, start, end, boot_ns)
+        events = []
+        bad: Counter[str] = Counter()
+        data = records.data
+        boot_ns = records.boot_ns
+        decoders = self._decoders
+        kind_at = self._kind_at
+        for start, end in zip(records.starts, records.ends, strict=True):
+            try:
+                events.append(decoders[data[start + kind_at]](data, start, end, boot_ns))
+            except (BadRecord, IndexError, struct.error):
+                bad[self.kind_of(data, start, end) or UNKNOWN_KIND] += 1
+        return events, bad
+
+    def decode_listing(self, data: bytes, boot_ns: int) -> Iterator[Event]:
+        """The events of an iterator, whose records follow each other; raises BadRecord."""
+        at = 0
+        while at < len(data):
+            if at + self._smallest > len(data):
+                raise BadRecord("the list of processes is cut off")
+            (size,) = SIZE.unpack_from(data, at + self._size_at)
+            if not self._smallest <= size <= len(data) - at:
+                raise BadRecord("the list of processes is damaged")
+            yield self._listed(data, at, at + size, boot_ns)
+            at += size
 
     def kind_of(self, data: bytes, start: int, end: int) -> str | None:
         """The name of the kind of a record, None when it cannot be told."""
         if end - start <= self._kind_at:
             return None
-        return self.kinds.get(data[start + self._kind_at])
+        return self.kinds.get(data[start + self._kind_at]) if end <= len(data) else None
+
+
+def unknown_kind(data: bytes, start: int, end: int, boot_ns: int) -> Event:  # noqa: ARG001
+    """Stands where a kind has no decoder."""
+    raise BadRecord(f"a record of {end - start} bytes is of an unknown kind")
 
 
 def task_reader(btf: Btf) -> Callable[[bytes], Task]:
@@ -130,6 +172,7 @@ class _Compiler:
         self.event = event
         self.header_bytes = event.size
         self.kind_offset = _member(event, "kind").offset
+        self.size_offset = _member(event, "size").offset
         self.names: dict[str, Any] = {
             "BadRecord": BadRecord,
             "paths": _Known(read_path),

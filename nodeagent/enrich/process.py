@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process table: who did it, and who made whom.
+
+It is filled from a list of all processes at the start and then follows fork, exec
+and exit. A process is known by pid and start time, the program that it runs by
+`exec_id` besides, so an event that arrives late still finds the program that caused it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from nodeagent.encode import process_json
+from nodeagent.event import (
+    Ancestor,
+    Event,
+    Exec,
+    Exit,
+    Fork,
+    Process,
+    ProcessFacts,
+    ProcessSeen,
+    Task,
+)
+
+__all__ = ["ProcessTable"]
+
+LINEAGE_LENGTH: Final = 16
+GRACE_NS: Final = 5_000_000_000
+"""How long what has ended is remembered, for events that come late."""
+PROGRAMS_LIMIT: Final = 32768
+VIEWS_LIMIT: Final = 64
+"""Views of one program: a process can change its name as often as it likes."""
+
+Identity = tuple[int, int]
+"""pid and start time."""
+
+
+class _Program(msgspec.Struct, gc=False):
+    """One process while it runs one program."""
+
+    identity: Identity
+    path: str
+    facts: ProcessFacts | None
+    lineage: tuple[Ancestor, ...]
+    child_lineage: tuple[Ancestor, ...] = ()
+    """Made when it has its first child, shared by all of them."""
+    views: list[bytes] = []
+    """Keys of what was made of it."""
+
+    def lineage_of_children(self) -> tuple[Ancestor, ...]:
+        if not self.child_lineage:
+            pid, start_time = self.identity
+            own = Ancestor(pid, self.path, start_time)
+            self.child_lineage = (own, *self.lineage[: LINEAGE_LENGTH - 1])
+        return self.child_lineage
+
+
+class ProcessTable:
+    """Sets `Event.process`; every table in it is bounded."""
+
+    name = "process"
+
+    def __init__(self, read_task: Callable[[bytes], Task], boot_ns: int) -> None:
+        """`read_task` reads `Event.task`; `boot_ns` is the wall clock at boot, fixed for a run.
+
+        It is fixed so that the start time of a process is always shown the same.
+        """
+        self._read_task = read_task
+        self._boot_ns = boot_ns
+        self._programs: dict[tuple[Identity, int], _Program] = {}
+        self._current: dict[Identity, _Program] = {}
+        self._by_pid: dict[int, _Program] = {}
+        self._views: dict[bytes, Process] = {}
+        self._ended: deque[tuple[int, tuple[Identity, int]]] = deque()
+        self.unknown = 0
+        """Processes that were first seen in the middle of their life."""
+        self.forgotten = 0
+        """Programs that were dropped because the table was full."""
+
+    def __len__(self) -> int:
+        """Programs that are known."""
+        return len(self._programs)
+
+    def fill(self, processes: Iterable[ProcessSeen]) -> None:
+        """Take a list of all processes; what is known already stays."""
+        for seen in sorted(processes, key=lambda seen: self._read_task(seen.task).start_time):
+            task = self._read_task(seen.task)
+            if _identity(task) not in self._current:
+                self._add(task, seen.path, seen.facts)
+
+    def enrich(self, events: Sequence[Event]) -> None:
+        """Complete the events of one batch, which are in the order of time."""
+        views = self._views
+        for event in events:
+            # What the event itself says about its process must be known first.
+            if type(event) is Exec and not event.result:
+                self._on_exec(event)
+            process = views.get(event.task)
+            event.process = self._view(event.task) if process is None else process
+            if type(event) is Fork:
+                self._add(event.child, event.process.path, event.facts)
+            elif type(event) is Exit:
+                self._on_exit(event)
+        if events:
+            self._forget(events[-1].time)
+
+    def _on_exec(self, event: Exec) -> None:
+        task = self._read_task(event.task)
+        before = self._current.get(_identity(task))
+        if before is not None:
+            self._ended.append((event.time, (before.identity, task.exec_id - 1)))
+        lineage = before.lineage if before is not None else self._lineage(task, event.facts)
+        self._put(task, _Program(_identity(task), event.path, event.facts, lineage))
+
+    def _on_exit(self, event: Exit) -> None:
+        task = self._read_task(event.task)
+        self._ended.append((event.time, (_identity(task), task.exec_id)))
+
+    def _add(self, task: Task, path: str, facts: ProcessFacts | None) -> _Program:
+        program = _Program(_identity(task), path, facts, self._lineage(task, facts))
+        self._put(task, program)
+        return program
+
+    def _put(self, task: Task, program: _Program) -> None:
+        if len(self._programs) >= PROGRAMS_LIMIT:
+            oldest = self._ended.popleft()[1] if self._ended else next(iter(self._programs))
+            self._drop(oldest)
+            self.forgotten += 1
+        self._programs[program.identity, task.exec_id] = program
+        self._current[program.identity] = program
+        self._by_pid[task.pid] = program
+
+    def _lineage(self, task: Task, facts: ProcessFacts | None) -> tuple[Ancestor, ...]:
+        """The parent and its lineage, as they are now."""
+        if facts is not None:
+            parent = self._current.get((task.parent_pid, facts.parent_start_time))
+        else:
+            parent = self._by_pid.get(task.parent_pid)
+        if parent is None or parent.identity == _identity(task):
+            return ()
+        return parent.lineage_of_children()
+
+    def _view(self, raw: bytes) -> Process:
+        """The process as one record describes it: its ids and comm can change at any time."""
+        task = self._read_task(raw)
+        program = self._programs.get((_identity(task), task.exec_id))
+        if program is None:
+            self.unknown += 1
+            program = self._add(task, "", None)
+        if len(program.views) >= VIEWS_LIMIT:
+            self._views.pop(program.views.pop(0), None)
+        program.views.append(raw)
+        view = self._views[raw] = Process(
+            task,
+            program.path,
+            program.facts,
+            program.lineage,
+            process_json(task, program.path, program.facts, program.lineage, self._boot_ns),
+        )
+        return view
+
+    def _forget(self, now_ns: int) -> None:
+        """Drop what ended longer ago than the grace."""
+        ended = self._ended
+        while ended and ended[0][0] < now_ns - GRACE_NS:
+            self._drop(ended.popleft()[1])
+
+    def _drop(self, key: tuple[Identity, int]) -> None:
+        program = self._programs.pop(key, None)
+        if program is None:
+            return
+        for raw in program.views:
+            self._views.pop(raw, None)
+        if self._current.get(program.identity) is program:
+            del self._current[program.identity]
+        if self._by_pid.get(program.identity[0]) is program:
+            del self._by_pid[program.identity[0]]
+
+
+def _identity(task: Task) -> Identity:
+    return task.pid, task.start_time

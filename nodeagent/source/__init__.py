@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the stream comes from: the live kernel or a recording."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+
+from nodeagent.event import AgentEvent
+from nodeagent.kernel.wire import Records
+
+__all__ = ["Item", "Listing", "Source"]
+
+
+class Listing(msgspec.Struct, gc=False):
+    """All processes that were alive, as the iterator wrote them."""
+
+    data: bytes
+    boot_ns: int
+    """The wall clock at boot, ns since 1970."""
+
+
+Item = Records | Listing | AgentEvent
+"""What a source gives, in the order in which it happened."""
+
+
+class Source(Protocol):
+    """Gives items until it is stopped or has no more."""
+
+    def items(self) -> AsyncIterator[Item]:
+        """The stream."""
+
+    def stop(self) -> None:
+        """End soon, after everything that is under way."""

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live kernel: programs attached, rings drained."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import mmap
+import os
+import time
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+import msgspec
+
+from nodeagent.errors import BpfError
+from nodeagent.kernel.counters import KernelCounters
+from nodeagent.kernel.features import LISTING, Hook, KernelTypes, plan
+from nodeagent.kernel.libbpf import Libbpf
+from nodeagent.kernel.object import BpfObject
+from nodeagent.kernel.ring import Ring
+from nodeagent.kernel.tracepoint import Tracepoints
+from nodeagent.kernel.wire import Decoder, Records, pack
+from nodeagent.ledger import Ledger
+from nodeagent.source import Item, Listing
+
+__all__ = ["Clock", "Kernel", "LiveSource", "load_kernel"]
+
+log: Final = logging.getLogger(__name__)
+
+READ_BYTES: Final = 1 << 20
+"""At most this much of each ring in one batch, so that sinks get their turn."""
+PAUSE_SECONDS: Final = 0.02
+"""After a batch, let the next one grow: a batch costs more than a record."""
+LONGEST_WAIT_SECONDS: Final = 0.1
+REST_SECONDS: Final = 2.0
+"""At the end, wait this long for programs that are still running on other CPUs."""
+STEP_NS: Final = 1_000_000
+"""Follow the wall clock when it moved by more than this against the boot clock."""
+
+
+class Clock:
+    """The wall clock at boot. Small corrections are left out, so that times do not jitter."""
+
+    def __init__(self) -> None:
+        """Read both clocks."""
+        self.boot_ns = self._measure()
+
+    def refresh(self) -> int:
+        """The wall clock at boot in ns since 1970, new when the clock was stepped."""
+        measured = self._measure()
+        if abs(measured - self.boot_ns) > STEP_NS:
+            log.info("clock_stepped by_ms=%.1f", (measured - self.boot_ns) / 1e6)
+            self.boot_ns = measured
+        return self.boot_ns
+
+    @staticmethod
+    def _measure() -> int:
+        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        wall = time.time_ns()
+        after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        return wall - (before + after) // 2
+
+
+class Kernel(msgspec.Struct, frozen=True):
+    """The object, loaded and not yet attached, and what belongs to it."""
+
+    loaded: BpfObject
+    tracepoints: Tracepoints
+    hooks: list[Hook]
+    decoder: Decoder
+    counters: KernelCounters
+    rings: tuple[Ring, Ring]
+    """High value first."""
+
+
+@contextmanager
+def load_kernel(
+    opened: BpfObject,
+    libbpf: Libbpf,
+    kinds: Collection[str],
+    *,
+    high_ring_bytes: int,
+    bulk_ring_bytes: int,
+    argv_bytes: int,
+) -> Iterator[Kernel]:
+    """Set up and load the object for `kinds`; raises StartError."""
+    with ExitStack() as stack:
+        tracepoints = stack.enter_context(Tracepoints(libbpf))
+        btf = opened.btf()
+        decoder = Decoder(btf)
+        types = KernelTypes(libbpf)
+        try:
+            hooks = plan(opened, types, tracepoints, kinds)
+            exit_arguments = types.tracepoint_arguments("sched_process_exit")
+        finally:
+            types.close()
+        opened.set_constants(
+            btf,
+            {
+                "argv_bytes": argv_bytes,
+                "bulk_wakeup_bytes": bulk_ring_bytes // 4,
+                "page_bytes": mmap.PAGESIZE,
+                # Commit 6bc7ef3ab2a8 (v6.16) added the second argument.
+                "exit_has_group_dead": int(exit_arguments == 2),
+            },
+        )
+        opened.set_max_entries("high", high_ring_bytes)
+        opened.set_max_entries("bulk", bulk_ring_bytes)
+        opened.load([hook.program for hook in hooks if not hook.missing] + [LISTING])
+        wanted = sum(1 << number for number, kind in decoder.kinds.items() if kind in kinds)
+        opened.update("settings", 0, pack(btf.struct("settings"), {"kinds": wanted, "own_pid": 0}))
+        rings = []
+        for name, size in (("high", high_ring_bytes), ("bulk", bulk_ring_bytes)):
+            ring = Ring(opened.map(name), size)
+            stack.callback(ring.close)
+            rings.append(ring)
+        counters = KernelCounters(opened, btf, decoder.kinds)
+        yield Kernel(opened, tracepoints, hooks, decoder, counters, (rings[0], rings[1]))
+
+
+class LiveSource:
+    """Records of the running kernel. `attach()` comes first."""
+
+    def __init__(self, kernel: Kernel, clock: Clock, ledger: Ledger) -> None:
+        """Keep the kernel's side of `ledger` at the end of the stream."""
+        self._kernel = kernel
+        self._clock = clock
+        self._ledger = ledger
+        self._stopping = asyncio.Event()
+        self._first: list[Item] = []
+
+    def attach(self) -> None:
+        """Attach all programs and list all processes; raises BpfError."""
+        kernel = self._kernel
+        # The first list tells the kernel who we are, before anything is counted.
+        self._list_processes()
+        for hook in kernel.hooks:
+            if hook.missing:
+                log.info("hook_missing program=%s why=%s", hook.program, hook.missing)
+            else:
+                kernel.loaded.attach(hook.program, kernel.tracepoints)
+        # Whatever was born since then is in the second list or in the stream.
+        self._list_processes()
+
+    def stop(self) -> None:
+        """Detach, drain and end."""
+        self._stopping.set()
+
+    async def items(self) -> AsyncIterator[Item]:
+        """The lists of processes, then batches of records until stopped and drained."""
+        for item in self._first:
+            yield item
+        self._first.clear()
+        while not self._stopping.is_set():
+            records, more = self._read()
+            if records is None:
+                await self._wait(LONGEST_WAIT_SECONDS)
+                continue
+            yield records
+            # The sinks get their turn even when there is always more to read.
+            await asyncio.sleep(0 if more else PAUSE_SECONDS)
+        self._kernel.loaded.detach()
+        deadline = time.monotonic() + REST_SECONDS
+        while time.monotonic() < deadline:
+            records, _ = self._read()
+            if records is not None:
+                yield records
+            elif self._at_rest():
+                break
+            else:
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    def count(self) -> None:
+        """Bring the kernel's side of the ledger up to date."""
+        self._ledger.kernel = self._kernel.counters.read()
+
+    def _at_rest(self) -> bool:
+        self.count()
+        return not self._ledger.imbalances()
+
+    def _list_processes(self) -> None:
+        data = self._kernel.loaded.iterate(LISTING)
+        self._first.append(Listing(data, self._clock.boot_ns))
+
+    def _read(self) -> tuple[Records | None, bool]:
+        """What both rings hold, as one batch; and whether there is more."""
+        high, bulk = self._kernel.rings
+        data, starts, ends = high.read(READ_BYTES)
+        more, more_starts, more_ends = bulk.read(READ_BYTES)
+        if more_starts:
+            shift = len(data)
+            data += more
+            starts += [start + shift for start in more_starts] if shift else more_starts
+            ends += [end + shift for end in more_ends] if shift else more_ends
+        if not starts:
+            return None, False
+        held = high.held_bytes + bulk.held_bytes
+        return Records(data, starts, ends, self._clock.refresh()), held > READ_BYTES // 4
+
+    async def _wait(self, longest_seconds: float) -> None:
+        """Until the kernel wakes us, or we stop, or some time has passed.
+
+        The rings are watched only here: they stay readable as long as they hold records.
+        """
+        loop = asyncio.get_running_loop()
+        woken = asyncio.Event()
+        for ring in self._kernel.rings:
+            loop.add_reader(ring.fd, woken.set)
+        stopping = loop.call_later(longest_seconds, woken.set)
+        try:
+            await woken.wait()
+        finally:
+            stopping.cancel()
+            for ring in self._kernel.rings:
+                loop.remove_reader(ring.fd)
