@@ -9,47 +9,73 @@
 #include <bpf/bpf_tracing.h>
 
 /*
- * The registers that the current task entered the kernel with. bpf_task_pt_regs()
- * came with commit dd6e10fbd9fb (v5.15); before it the registers are the last
- * thing on the kernel stack.
+ * Since v5.11 (commit 3ca1032ab7ab) the verifier knows the current task and follows its
+ * pointers, so a field is one load. Before, and behind pointers that it does not know,
+ * each step is a call. Code that is worth it is compiled for
+ * both, with LOADED or BPF_CORE_READ, and the one that does not fit is dropped at load.
  */
-static __always_inline struct pt_regs *user_registers(void)
-{
-	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
-		return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-#if defined(__TARGET_ARCH_x86)
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+#define LOADED(from, ...) ___arrow(from, ##__VA_ARGS__)
 
-	/* THREAD_SIZE is 16 KiB unless KASAN is built in. */
-	return (struct pt_regs *)((__u64)BPF_CORE_READ(task, stack) + (4096 << 2)) - 1;
-#else
-	return NULL;
-#endif
-}
+/* THREAD_SIZE unless KASAN is built in; only looked at before v5.15. */
+#define KERNEL_STACK_BYTES (4096 << 2)
+
+#define HAS_TYPED_TASK bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)
 
 /* Arguments of the current system call, still there when it returns. */
 #if defined(__TARGET_ARCH_x86)
-#define SYSCALL_ARG1(regs) BPF_CORE_READ(regs, di)
-#define SYSCALL_ARG2(regs) BPF_CORE_READ(regs, si)
-#define SYSCALL_ARG3(regs) BPF_CORE_READ(regs, dx)
-#define SYSCALL_ARG4(regs) BPF_CORE_READ(regs, r10)
-#define SYSCALL_NUMBER(regs) ((int)BPF_CORE_READ(regs, orig_ax))
+#define REGISTER_ARG1 di
+#define REGISTER_ARG2 si
+#define REGISTER_ARG3 dx
+#define REGISTER_NUMBER orig_ax
 #define NR_CLONE 56
 #define NR_FORK 57
 #define NR_VFORK 58
 #elif defined(__TARGET_ARCH_arm64)
-#define SYSCALL_ARG1(regs) BPF_CORE_READ(regs, orig_x0)
-#define SYSCALL_ARG2(regs) BPF_CORE_READ(regs, regs[1])
-#define SYSCALL_ARG3(regs) BPF_CORE_READ(regs, regs[2])
-#define SYSCALL_ARG4(regs) BPF_CORE_READ(regs, regs[3])
-#define SYSCALL_NUMBER(regs) ((int)BPF_CORE_READ(regs, syscallno))
+#define REGISTER_ARG1 orig_x0
+#define REGISTER_ARG2 regs[1]
+#define REGISTER_ARG3 regs[2]
+#define REGISTER_NUMBER syscallno
 #define NR_CLONE 220
-#define NR_FORK -1
-#define NR_VFORK -1
+#define NR_FORK (~0ULL)
+#define NR_VFORK (~0ULL)
 #else
 #error "no system call convention for this architecture"
 #endif
 #define NR_CLONE3 435
+
+/* What the current task passed to its system call. */
+struct arguments {
+	__u64 first;
+	__u64 second;
+	__u64 third;
+	__u64 number;
+};
+
+/*
+ * The registers that the current task entered the kernel with. bpf_task_pt_regs()
+ * came with commit dd6e10fbd9fb (v5.15); before it the registers are the last
+ * thing on the kernel stack.
+ */
+static __always_inline void read_arguments(struct arguments *to)
+{
+	struct task_struct *task;
+	struct pt_regs *registers;
+
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs)) {
+		registers = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+		to->first = registers->REGISTER_ARG1;
+		to->second = registers->REGISTER_ARG2;
+		to->third = registers->REGISTER_ARG3;
+		to->number = registers->REGISTER_NUMBER;
+		return;
+	}
+	task = (struct task_struct *)bpf_get_current_task();
+	registers = (struct pt_regs *)((__u64)BPF_CORE_READ(task, stack) + KERNEL_STACK_BYTES) - 1;
+	to->first = BPF_CORE_READ(registers, REGISTER_ARG1);
+	to->second = BPF_CORE_READ(registers, REGISTER_ARG2);
+	to->third = BPF_CORE_READ(registers, REGISTER_ARG3);
+	to->number = BPF_CORE_READ(registers, REGISTER_NUMBER);
+}
 
 /* kernel_cap_t became a single u64 with commit f122a08b197d (v6.3); same bytes. */
 static __always_inline __u64 effective_capabilities(const struct cred *cred)

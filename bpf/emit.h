@@ -92,7 +92,7 @@ static __always_inline void *emit_reserve(__u32 kind, __u32 size)
 	event->kind = kind;
 	event->cpu = bpf_get_smp_processor_id();
 	event->tid = bpf_get_current_pid_tgid();
-	fill_task(&event->task, (struct task_struct *)bpf_get_current_task());
+	fill_current_task(&event->task);
 	return event;
 }
 

@@ -10,10 +10,13 @@
 #define O_TRUNC 01000
 #define FMODE_CREATED 0x100000
 
-static __always_inline void fill_opened(struct open_event *open, struct task_struct *task,
-					__u32 asked)
+static __always_inline void fill_opened(struct open_event *open, __u32 asked)
 {
-	struct file *file = file_of(task, open->event.result);
+	struct scratch *scratch = scratch_of(open);
+	struct file *file = file_of(open->event.result);
+	struct vfsmount *mount;
+	struct dentry *dentry;
+	struct inode *inode;
 
 	/* Another thread has closed it already. */
 	if (!file) {
@@ -21,12 +24,16 @@ static __always_inline void fill_opened(struct open_event *open, struct task_str
 		open->flags = asked;
 		return;
 	}
+	peek(scratch, file);
 	/* The kernel forgets these four once the file is open. */
-	open->flags = BPF_CORE_READ(file, f_flags) |
+	open->flags = PEEKED(scratch, file, f_flags) |
 		      (asked & (O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC));
-	open->created = !!(BPF_CORE_READ(file, f_mode) & FMODE_CREATED);
-	fill_file_id(&open->file, BPF_CORE_READ(file, f_inode));
-	append_file_path(open, &open->path, file);
+	open->created = !!(PEEKED(scratch, file, f_mode) & FMODE_CREATED);
+	mount = PEEKED(scratch, file, f_path.mnt);
+	dentry = PEEKED(scratch, file, f_path.dentry);
+	inode = PEEKED(scratch, file, f_inode);
+	fill_file_id(scratch, &open->file, inode);
+	append_path(open, &open->path, mount, dentry);
 }
 
 static __always_inline int opened(long result, const char *name, __u32 asked)
@@ -37,7 +44,7 @@ static __always_inline int opened(long result, const char *name, __u32 asked)
 		return 0;
 	open->event.result = result;
 	if (result >= 0) {
-		fill_opened(open, (struct task_struct *)bpf_get_current_task(), asked);
+		fill_opened(open, asked);
 	} else {
 		open->flags = asked;
 		append_string(open, &open->argument, name, true);
@@ -50,48 +57,53 @@ static __always_inline int opened(long result, const char *name, __u32 asked)
 SEC("tp/syscalls/sys_exit_open")
 int exit_open(struct trace_event_raw_sys_exit *context)
 {
-	struct pt_regs *registers = user_registers();
+	struct arguments passed;
 
-	return opened(context->ret, (const char *)SYSCALL_ARG1(registers), SYSCALL_ARG2(registers));
+	read_arguments(&passed);
+	return opened(context->ret, (const char *)passed.first, passed.second);
 }
 
 /* long openat(int dfd, const char *filename, int flags, umode_t mode) */
 SEC("tp/syscalls/sys_exit_openat")
 int exit_openat(struct trace_event_raw_sys_exit *context)
 {
-	struct pt_regs *registers = user_registers();
+	struct arguments passed;
 
-	return opened(context->ret, (const char *)SYSCALL_ARG2(registers), SYSCALL_ARG3(registers));
+	read_arguments(&passed);
+	return opened(context->ret, (const char *)passed.second, passed.third);
 }
 
 /* long openat2(int dfd, const char *filename, struct open_how *how, size_t usize) */
 SEC("tp/syscalls/sys_exit_openat2")
 int exit_openat2(struct trace_event_raw_sys_exit *context)
 {
-	struct pt_regs *registers = user_registers();
+	struct arguments passed;
 	__u64 flags = 0;
 
+	read_arguments(&passed);
 	/* struct open_how starts with the flags. */
-	bpf_probe_read_user(&flags, sizeof(flags), (void *)SYSCALL_ARG3(registers));
-	return opened(context->ret, (const char *)SYSCALL_ARG2(registers), flags);
+	bpf_probe_read_user(&flags, sizeof(flags), (void *)passed.third);
+	return opened(context->ret, (const char *)passed.second, flags);
 }
 
 /* long creat(const char *pathname, umode_t mode) */
 SEC("tp/syscalls/sys_exit_creat")
 int exit_creat(struct trace_event_raw_sys_exit *context)
 {
-	struct pt_regs *registers = user_registers();
+	struct arguments passed;
 
+	read_arguments(&passed);
 	/* creat(2): O_CREAT|O_WRONLY|O_TRUNC. */
-	return opened(context->ret, (const char *)SYSCALL_ARG1(registers), O_CREAT | 1 | O_TRUNC);
+	return opened(context->ret, (const char *)passed.first, O_CREAT | 1 | O_TRUNC);
 }
 
 /* long open_by_handle_at(int mountdirfd, struct file_handle *handle, int flags) */
 SEC("tp/syscalls/sys_exit_open_by_handle_at")
 int exit_open_by_handle_at(struct trace_event_raw_sys_exit *context)
 {
-	struct pt_regs *registers = user_registers();
+	struct arguments passed;
 
+	read_arguments(&passed);
 	/* A handle is no name. */
-	return opened(context->ret, NULL, SYSCALL_ARG3(registers));
+	return opened(context->ret, NULL, passed.third);
 }

@@ -15,6 +15,9 @@
 /* One append may reach this far past RECORD_MAX. */
 #define APPEND_MAX 8192
 
+/* Fields of an object that lie within its first bytes are read at once. */
+#define PEEK_BYTES 128
+
 /* Where a record is built; too large for the stack. */
 struct scratch {
 	__u32 busy;
@@ -26,10 +29,14 @@ struct scratch {
 	 */
 	__u64 dentry;
 	__u64 mount;
+	__u64 mount_parent;
+	__u64 mount_point;
 	__u64 mount_root;
 	__u64 cursor;
 	__u64 end;
 	__u64 inside;
+	/* The start of a kernel object, see peek.h. */
+	char peeked[PEEK_BYTES];
 	char record[RECORD_MAX + APPEND_MAX];
 };
 

@@ -60,8 +60,7 @@ static __always_inline void fill_passed(struct network_event *event, struct endp
 
 static __always_inline struct sock *fill_socket(struct network_event *event, int fd)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct socket *socket = socket_of(file_of(task, fd));
+	struct socket *socket = socket_of(file_of(fd));
 	struct sock *sk;
 
 	event->fd = fd;
@@ -88,20 +87,20 @@ static __always_inline struct network_event *reserve(__u32 kind, long result)
 SEC("tp/syscalls/sys_exit_connect")
 int exit_connect(struct trace_event_raw_sys_exit *context)
 {
-	struct pt_regs *registers = user_registers();
+	struct arguments passed;
 	struct network_event *event = reserve(EVENT_CONNECT, context->ret);
 	struct sock *sk;
 
 	if (!event)
 		return 0;
-	sk = fill_socket(event, SYSCALL_ARG1(registers));
+	read_arguments(&passed);
+	sk = fill_socket(event, passed.first);
 	if (sk && event->family == AF_UNIX && !context->ret)
 		append_unix_name(event, BPF_CORE_READ((struct unix_sock *)sk, peer));
 	else if (sk && (!context->ret || context->ret == -EINPROGRESS))
 		fill_remote(&event->remote, sk, event->family);
 	else
-		fill_passed(event, &event->remote, (void *)SYSCALL_ARG2(registers),
-			    SYSCALL_ARG3(registers));
+		fill_passed(event, &event->remote, (void *)passed.second, passed.third);
 	emit_submit(event, EVENT_CONNECT);
 	return 0;
 }
@@ -110,16 +109,16 @@ int exit_connect(struct trace_event_raw_sys_exit *context)
 SEC("tp/syscalls/sys_exit_bind")
 int exit_bind(struct trace_event_raw_sys_exit *context)
 {
-	struct pt_regs *registers = user_registers();
+	struct arguments passed;
 	struct network_event *event = reserve(EVENT_BIND, context->ret);
 	struct sock *sk;
 
 	if (!event)
 		return 0;
-	sk = fill_socket(event, SYSCALL_ARG1(registers));
+	read_arguments(&passed);
+	sk = fill_socket(event, passed.first);
 	if (context->ret)
-		fill_passed(event, &event->local, (void *)SYSCALL_ARG2(registers),
-			    SYSCALL_ARG3(registers));
+		fill_passed(event, &event->local, (void *)passed.second, passed.third);
 	else if (event->family == AF_UNIX)
 		append_unix_name(event, sk);
 	emit_submit(event, EVENT_BIND);
@@ -130,14 +129,15 @@ int exit_bind(struct trace_event_raw_sys_exit *context)
 SEC("tp/syscalls/sys_exit_listen")
 int exit_listen(struct trace_event_raw_sys_exit *context)
 {
-	struct pt_regs *registers = user_registers();
+	struct arguments passed;
 	struct network_event *event = reserve(EVENT_LISTEN, context->ret);
 	struct sock *sk;
 
 	if (!event)
 		return 0;
-	sk = fill_socket(event, SYSCALL_ARG1(registers));
-	event->backlog = SYSCALL_ARG2(registers);
+	read_arguments(&passed);
+	sk = fill_socket(event, passed.first);
+	event->backlog = passed.second;
 	if (event->family == AF_UNIX)
 		append_unix_name(event, sk);
 	emit_submit(event, EVENT_LISTEN);
@@ -146,19 +146,20 @@ int exit_listen(struct trace_event_raw_sys_exit *context)
 
 static __always_inline int accepted(struct trace_event_raw_sys_exit *context)
 {
-	struct pt_regs *registers = user_registers();
+	struct arguments passed;
 	struct network_event *event = reserve(EVENT_ACCEPT, context->ret);
 	struct sock *sk;
 
 	if (!event)
 		return 0;
+	read_arguments(&passed);
 	/* A non-blocking listener that found nobody waiting. */
 	if (context->ret == -EAGAIN) {
 		emit_cancel(event, EVENT_ACCEPT);
 		return 0;
 	}
 	/* The new socket, or the listener when there is no new one. */
-	sk = fill_socket(event, context->ret >= 0 ? context->ret : (long)SYSCALL_ARG1(registers));
+	sk = fill_socket(event, context->ret >= 0 ? context->ret : (long)passed.first);
 	if (sk && context->ret >= 0)
 		fill_remote(&event->remote, sk, event->family);
 	if (event->family == AF_UNIX)

@@ -4,6 +4,7 @@
 #define NODEAGENT_PATH_H
 
 #include "emit.h"
+#include "peek.h"
 
 #define S_IFMT 00170000
 #define S_IFREG 0100000
@@ -14,29 +15,71 @@
 /* Names and mount crossings of one path; a deeper one is cut at the top. */
 #define PATH_STEPS 96
 
+/* As the members lie in struct mount, unless its layout is randomised. */
+struct mount_step {
+	struct mount *parent;
+	struct dentry *point;
+	struct dentry *root;
+};
+
 static __always_inline void step_to_mount(struct scratch *scratch, struct mount *mount)
 {
+	struct mount_step step;
+
+	if (bpf_core_field_offset(mount->mnt.mnt_root) - bpf_core_field_offset(mount->mnt_parent) ==
+		    __builtin_offsetof(struct mount_step, root) &&
+	    bpf_core_field_offset(mount->mnt_mountpoint) -
+			    bpf_core_field_offset(mount->mnt_parent) ==
+		    __builtin_offsetof(struct mount_step, point)) {
+		bpf_core_read(&step, sizeof(step), &mount->mnt_parent);
+	} else {
+		step.parent = BPF_CORE_READ(mount, mnt_parent);
+		step.point = BPF_CORE_READ(mount, mnt_mountpoint);
+		step.root = BPF_CORE_READ(mount, mnt.mnt_root);
+	}
 	scratch->mount = (__u64)mount;
-	scratch->mount_root = (__u64)BPF_CORE_READ(mount, mnt.mnt_root);
+	scratch->mount_parent = (__u64)step.parent;
+	scratch->mount_point = (__u64)step.point;
+	scratch->mount_root = (__u64)step.root;
+}
+
+/* As the members lie in struct dentry, unless its layout is randomised. */
+struct name_step {
+	struct dentry *parent;
+	__u32 hash;
+	__u32 length;
+	const unsigned char *name;
+};
+
+static __always_inline void read_name(struct name_step *to, struct dentry *dentry)
+{
+	if (bpf_core_field_offset(dentry->d_name.name) - bpf_core_field_offset(dentry->d_parent) ==
+		    __builtin_offsetof(struct name_step, name) &&
+	    bpf_core_field_offset(dentry->d_name.len) - bpf_core_field_offset(dentry->d_parent) ==
+		    __builtin_offsetof(struct name_step, length)) {
+		bpf_core_read(to, sizeof(*to), &dentry->d_parent);
+		return;
+	}
+	to->parent = BPF_CORE_READ(dentry, d_parent);
+	to->length = BPF_CORE_READ(dentry, d_name.len);
+	to->name = BPF_CORE_READ(dentry, d_name.name);
 }
 
 /* One name further up, or through a mount point; false at the root of the namespace. */
 static __always_inline bool step_up(struct scratch *scratch, struct text *text)
 {
 	struct dentry *dentry = (struct dentry *)scratch->dentry;
-	struct mount *mount = (struct mount *)scratch->mount;
-	struct dentry *parent;
+	struct name_step step;
+	__u32 length;
 	__u32 offset;
 	char *to;
-	long length;
+	long error;
 
 	if ((__u64)dentry == scratch->mount_root) {
-		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
-
-		if (above == mount)
+		if (scratch->mount_parent == scratch->mount)
 			return false;
-		scratch->dentry = (__u64)BPF_CORE_READ(mount, mnt_mountpoint);
-		step_to_mount(scratch, above);
+		scratch->dentry = scratch->mount_point;
+		step_to_mount(scratch, (struct mount *)scratch->mount_parent);
 		return true;
 	}
 	to = append_at(scratch, &offset);
@@ -44,17 +87,22 @@ static __always_inline bool step_up(struct scratch *scratch, struct text *text)
 		text->truncated = 1;
 		return false;
 	}
-	length = bpf_probe_read_kernel_str(to, NAME_BYTES, BPF_CORE_READ(dentry, d_name.name));
-	if (length <= 0) {
-		text->error = length ?: -EFAULT;
+	read_name(&step, dentry);
+	length = step.length;
+	barrier_var(length);
+	length &= NAME_BYTES - 1;
+	/* The length is known, and copying words is faster than looking for a NUL. */
+	error = bpf_probe_read_kernel(to, length, step.name);
+	if (error) {
+		text->error = error;
 		return false;
 	}
-	scratch->used = offset + length;
-	parent = BPF_CORE_READ(dentry, d_parent);
+	to[length] = 0;
+	scratch->used = offset + length + 1;
 	/* A file without a directory: memfd, pipe, socket. */
-	if (parent == dentry)
+	if (step.parent == dentry)
 		return false;
-	scratch->dentry = (__u64)parent;
+	scratch->dentry = (__u64)step.parent;
 	return true;
 }
 
@@ -112,11 +160,16 @@ static __always_inline void append_cwd(void *record, struct path_text *path,
 		    BPF_CORE_READ(task, fs, pwd.dentry));
 }
 
-static __always_inline void fill_file_id(struct file_id *to, struct inode *inode)
+static __always_inline void fill_file_id(struct scratch *scratch, struct file_id *to,
+					 struct inode *inode)
 {
-	to->inode = BPF_CORE_READ(inode, i_ino);
-	to->device = BPF_CORE_READ(inode, i_sb, s_dev);
-	to->mode = BPF_CORE_READ(inode, i_mode);
+	struct super_block *super;
+
+	peek(scratch, inode);
+	to->inode = PEEKED(scratch, inode, i_ino);
+	to->mode = PEEKED(scratch, inode, i_mode);
+	super = PEEKED(scratch, inode, i_sb);
+	to->device = BPF_CORE_READ(super, s_dev);
 }
 
 static __always_inline bool is_memfd(struct file *file, struct inode *inode)
@@ -138,16 +191,30 @@ static __always_inline void fill_owner(struct file_owner *to, struct file *file,
 	to->memfd = is_memfd(file, inode);
 }
 
-/* The open file behind descriptor @fd of @task, or NULL. */
-static __always_inline struct file *file_of(struct task_struct *task, int fd)
-{
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **slots = BPF_CORE_READ(table, fd);
-	struct file *file = NULL;
+#define FILL_TABLE(READ, task, slots, count)             \
+	do {                                             \
+		slots = READ(task, files, fdt, fd);      \
+		count = READ(task, files, fdt, max_fds); \
+	} while (0)
 
-	if (fd < 0 || (__u32)fd >= BPF_CORE_READ(table, max_fds))
-		return NULL;
-	bpf_probe_read_kernel(&file, sizeof(file), slots + fd);
+/* The open file behind a descriptor of the current task, or NULL. */
+static __always_inline struct file *file_of(int fd)
+{
+	struct file *file = NULL;
+	struct file **slots;
+	__u32 count;
+
+	if (HAS_TYPED_TASK) {
+		struct task_struct *task = bpf_get_current_task_btf();
+
+		FILL_TABLE(LOADED, task, slots, count);
+	} else {
+		struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+		FILL_TABLE(BPF_CORE_READ, task, slots, count);
+	}
+	if (fd >= 0 && (__u32)fd < count)
+		bpf_probe_read_kernel(&file, sizeof(file), slots + fd);
 	return file;
 }
 

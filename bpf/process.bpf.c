@@ -69,9 +69,9 @@ static __always_inline void fill_old_credentials(struct exec_event *exec, __u32 
 	bpf_map_delete_elem(&execs_under_way, &thread);
 }
 
-static __always_inline void fill_stream(struct stream *to, struct task_struct *task, int fd)
+static __always_inline void fill_stream(struct stream *to, int fd)
 {
-	struct file *file = file_of(task, fd);
+	struct file *file = file_of(fd);
 	struct socket *socket = socket_of(file);
 
 	if (file)
@@ -88,7 +88,7 @@ static __always_inline void fill_image(struct exec_event *exec, struct task_stru
 	struct file *file = BPF_CORE_READ(task, mm, exe_file);
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
 
-	fill_file_id(&exec->file, inode);
+	fill_file_id(scratch_of(exec), &exec->file, inode);
 	fill_owner(&exec->owner, file, inode);
 	append_file_path(exec, &exec->path, file);
 }
@@ -118,11 +118,11 @@ static __always_inline void fill_names(struct exec_event *exec, struct linux_bin
 	append_string(exec, &exec->interpreter, interp, false);
 }
 
-static __always_inline void fill_stdio(struct exec_event *exec, struct task_struct *task)
+static __always_inline void fill_stdio(struct exec_event *exec)
 {
-	fill_stream(&exec->stdio[0], task, 0);
-	fill_stream(&exec->stdio[1], task, 1);
-	fill_stream(&exec->stdio[2], task, 2);
+	fill_stream(&exec->stdio[0], 0);
+	fill_stream(&exec->stdio[1], 1);
+	fill_stream(&exec->stdio[2], 2);
 }
 
 /* void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm) */
@@ -135,7 +135,7 @@ int BPF_PROG(on_exec, struct task_struct *task, pid_t old_tid, struct linux_binp
 		return 0;
 	fill_facts(&exec->facts, task);
 	fill_old_credentials(exec, old_tid);
-	fill_stdio(exec, task);
+	fill_stdio(exec);
 	fill_image(exec, task);
 	append_cwd(exec, &exec->cwd, task);
 	fill_names(exec, bprm);
@@ -158,7 +158,7 @@ static __always_inline int failed_exec(long result, const char *filename, const 
 	exec->event.result = result;
 	fill_facts(&exec->facts, task);
 	fill_old_credentials(exec, exec->event.tid);
-	fill_stdio(exec, task);
+	fill_stdio(exec);
 	append_cwd(exec, &exec->cwd, task);
 	append_string(exec, &exec->filename, filename, true);
 	append_pointers(exec, &exec->argv, argv, constants.argv_bytes);
@@ -169,44 +169,42 @@ static __always_inline int failed_exec(long result, const char *filename, const 
 SEC("tp/syscalls/sys_exit_execve")
 int exit_execve(struct trace_event_raw_sys_exit *context)
 {
-	struct pt_regs *registers = user_registers();
+	struct arguments passed;
 
-	return failed_exec(context->ret, (const char *)SYSCALL_ARG1(registers),
-			   (const char **)SYSCALL_ARG2(registers));
+	read_arguments(&passed);
+	return failed_exec(context->ret, (const char *)passed.first, (const char **)passed.second);
 }
 
 SEC("tp/syscalls/sys_exit_execveat")
 int exit_execveat(struct trace_event_raw_sys_exit *context)
 {
-	struct pt_regs *registers = user_registers();
+	struct arguments passed;
 
-	return failed_exec(context->ret, (const char *)SYSCALL_ARG2(registers),
-			   (const char **)SYSCALL_ARG3(registers));
+	read_arguments(&passed);
+	return failed_exec(context->ret, (const char *)passed.second, (const char **)passed.third);
 }
 
 /* The flags are in a register for clone(2) and in memory for clone3(2). */
 static __always_inline void fill_clone_flags(struct fork_event *fork, struct task_struct *parent)
 {
-	struct pt_regs *registers;
-	int number;
+	struct arguments passed;
 
 	fork->flags = ~0ULL;
 	if (BPF_CORE_READ(parent, flags) & PF_KTHREAD)
 		return;
-	registers = user_registers();
-	number = SYSCALL_NUMBER(registers);
-	if (number == NR_CLONE) {
+	read_arguments(&passed);
+	if (passed.number == NR_CLONE) {
 		/* The lowest byte is the signal that tells the parent. */
-		fork->flags = SYSCALL_ARG1(registers) & ~0xffULL;
-	} else if (number == NR_CLONE3) {
+		fork->flags = passed.first & ~0xffULL;
+	} else if (passed.number == NR_CLONE3) {
 		/* struct clone_args starts with the flags. */
 		__u64 flags;
 
-		if (!bpf_probe_read_user(&flags, sizeof(flags), (void *)SYSCALL_ARG1(registers)))
+		if (!bpf_probe_read_user(&flags, sizeof(flags), (void *)passed.first))
 			fork->flags = flags;
-	} else if (number == NR_FORK) {
+	} else if (passed.number == NR_FORK) {
 		fork->flags = 0;
-	} else if (number == NR_VFORK) {
+	} else if (passed.number == NR_VFORK) {
 		fork->flags = CLONE_VFORK | CLONE_VM;
 	}
 }

@@ -16,28 +16,45 @@ static __always_inline void fill_credentials(struct credentials *to, const struc
 	to->egid = BPF_CORE_READ(cred, egid.val);
 }
 
-/* @cgroup is filled for the current task only: the helper knows no other. */
+#define FILL_TASK(READ, to, task)                                            \
+	do {                                                                 \
+		(to)->start_time = READ(task, group_leader, start_boottime); \
+		(to)->pid = READ(task, tgid);                                \
+		(to)->parent_pid = READ(task, real_parent, tgid);            \
+		(to)->uid = READ(task, cred, uid.val);                       \
+		(to)->gid = READ(task, cred, gid.val);                       \
+		(to)->euid = READ(task, cred, euid.val);                     \
+		(to)->egid = READ(task, cred, egid.val);                     \
+		(to)->login_uid = -1;                                        \
+		(to)->session_id = -1;                                       \
+		if (bpf_core_field_exists((task)->loginuid)) {               \
+			(to)->login_uid = READ(task, loginuid.val);          \
+			(to)->session_id = READ(task, sessionid);            \
+		}                                                            \
+		(to)->exec_id = READ(task, self_exec_id);                    \
+	} while (0)
+
+/* @task is one that the verifier knows. The helper for the cgroup knows only the current one. */
 static __always_inline void fill_task(struct task *to, struct task_struct *task)
 {
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	const struct cred *cred = BPF_CORE_READ(task, cred);
-
-	to->start_time = BPF_CORE_READ(leader, start_boottime);
+	FILL_TASK(LOADED, to, task);
 	to->cgroup = bpf_get_current_cgroup_id();
-	to->pid = BPF_CORE_READ(task, tgid);
-	to->parent_pid = BPF_CORE_READ(task, real_parent, tgid);
-	to->uid = BPF_CORE_READ(cred, uid.val);
-	to->gid = BPF_CORE_READ(cred, gid.val);
-	to->euid = BPF_CORE_READ(cred, euid.val);
-	to->egid = BPF_CORE_READ(cred, egid.val);
-	to->login_uid = -1;
-	to->session_id = -1;
-	if (bpf_core_field_exists(task->loginuid)) {
-		to->login_uid = BPF_CORE_READ(task, loginuid.val);
-		to->session_id = BPF_CORE_READ(task, sessionid);
-	}
-	to->exec_id = BPF_CORE_READ(task, self_exec_id);
 	BPF_CORE_READ_INTO(&to->comm, task, comm);
+}
+
+static __always_inline void fill_current_task(struct task *to)
+{
+	if (HAS_TYPED_TASK) {
+		struct task_struct *task = bpf_get_current_task_btf();
+
+		FILL_TASK(LOADED, to, task);
+	} else {
+		struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+		FILL_TASK(BPF_CORE_READ, to, task);
+	}
+	to->cgroup = bpf_get_current_cgroup_id();
+	bpf_get_current_comm(to->comm, sizeof(to->comm));
 }
 
 static __always_inline void fill_namespaces(struct namespaces *to, struct task_struct *task,

@@ -29,6 +29,8 @@ log: Final = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 30.0
+CLOSE_SECONDS: Final = 5.0
+"""A sink that takes longer to close is left alone, so that the agent can end."""
 
 
 class Batch:
@@ -140,19 +142,27 @@ class Outlet:
         await self._idle.wait()
 
     async def drain(self, deadline_seconds: float) -> None:
-        """Wait until the queue is empty, at most this long; what is left is dropped and counted."""
+        """Wait until the queue is empty, at most this long.
+
+        What is left is dropped and counted, and so is what is offered from then on.
+        """
         try:
             async with asyncio.timeout(deadline_seconds):
                 await self.settle()
         except TimeoutError:
             log.warning("sink_not_drained sink=%s events=%d", self.name, self._counts.queued)
-        self._drop_queue("shutdown")
+        # Otherwise a batch that waits for its retry would be sent and counted once more.
+        self._finished = self._finished or "shutdown"
+        self._drop_queue(self._finished)
 
     async def close(self) -> None:
         """Close the sink; its failure is told, and stops nobody."""
         try:
-            await self._sink.close()
-        except Exception as error:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._sink.close()
+        except TimeoutError:
+            log.warning("sink_not_closed sink=%s seconds=%g", self.name, CLOSE_SECONDS)
+        except Exception as error:  # noqa: BLE001  one sink must not keep the others open
             log.warning("sink_close_failed sink=%s why=%s", self.name, error)
 
     async def _deliver(self, batch: Batch) -> None:
@@ -163,8 +173,9 @@ class Outlet:
                     await self._sink.send(batch)
             except (Retry, TimeoutError) as error:
                 after = getattr(error, "after_seconds", None)
-                wait = pause * random.uniform(0.5, 1.0) if after is None else after
-                log.warning("sink_retry sink=%s in=%.1fs why=%s", self.name, wait, error or "slow")
+                wait = pause * random.uniform(0.5, 1.0) if after is None else after  # noqa: S311  no secret
+                why = str(error) or "slow"
+                log.warning("sink_retry sink=%s in=%.1fs why=%s", self.name, wait, why)
                 await asyncio.sleep(wait)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
             except Rejected as error:

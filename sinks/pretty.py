@@ -1,21 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One line per event for people.
+"""What a line for people says about each kind of event.
 
-    22:56:09.123 open    python3[77]        /etc/passwd O_RDONLY|O_CLOEXEC = 3
-
-Names of files, programs and sockets come from whoever made them, so whatever is not
-printable is shown as an escape like \\x1b: no name can drive the terminal, turn the
-direction of the text or begin a line.
+22:56:09.123 open    python3[77]        /etc/passwd O_RDONLY|O_CLOEXEC = 3
 """
 
 from __future__ import annotations
 
 import shlex
 import time
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
-from typing import Any, Final, NamedTuple, Protocol, get_type_hints, runtime_checkable
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
+from typing import Any, Final, Protocol, get_type_hints, runtime_checkable
 
 from nodeagent.encode import error_name
 from nodeagent.event import (
@@ -33,74 +28,222 @@ from nodeagent.event import (
     Open,
 )
 from nodeagent.finding import Finding, Severity
+from sinks.layout import Said, Style, cut, harmless, lay_out
 
-__all__ = ["Style", "harmless", "line"]
+__all__ = ["pretty"]
 
-KIND_COLUMNS: Final = 7
-ACTOR_COLUMNS: Final = 18
 COMM_COLUMNS: Final = 15
 
-GOES_ON: Final = ("EINPROGRESS", "EAGAIN")
+MILLISECONDS: Final = 1000
+"""In a second."""
+
+UNDER_WAY: Final = frozenset({"EINPROGRESS", "EAGAIN"})
 """Errors of calls that do not wait: nothing went wrong."""
 
 
-class Said(NamedTuple):
-    """What a line says after the time and the kind. It is harmless text."""
-
-    actor: str
-    subject: str = ""
-    detail: str = ""
-    """Cut first where the room is small."""
-    outcome: str = ""
-    """Never cut."""
-    bad: bool = False
+def pretty(item: Event | AgentEvent | Finding, style: Style, width: int | None) -> str:
+    """`item` as a line without its end, in at most `width` columns (None: any number)."""
+    said = _SAY.get(type(item), _unknown)(item)
+    if isinstance(item, Finding):
+        return lay_out(_clock(item.last_seen), "finding", said, style, width)
+    kind = "agent" if isinstance(item, AgentEvent) else item.kind
+    return lay_out(_clock(item.time), kind, said, style, width)
 
 
-class Style(NamedTuple):
-    """Escape sequences for the parts of a line; all empty without colour."""
-
-    kinds: Mapping[str, str] = {}
-    bad: str = ""
-    dim: str = ""
-    end: str = ""
-
-    @classmethod
-    def coloured(cls) -> Style:
-        """Colours that can be read on dark and on light terminals."""
-        green, yellow, blue, magenta, cyan = (f"\x1b[{n}m" for n in range(32, 37))
-        network = dict.fromkeys(("connect", "accept", "bind", "listen"), magenta)
-        kinds = {"exec": green, "fork": blue, "exit": blue, "open": cyan, "finding": yellow}
-        return cls(kinds | network, bad="\x1b[31m", dim="\x1b[2m", end="\x1b[0m")
+def _clock(time_ns: int) -> str:
+    second, nanosecond = divmod(time_ns, 1_000_000_000)
+    return f"{_second(second)}.{nanosecond // 1_000_000:03d}"
 
 
-def line(item: Event | AgentEvent | Finding, style: Style, width: int | None) -> str:
-    """`item` as one line without its end, in at most `width` columns (None: any number)."""
-    said = SAY.get(type(item), say_unknown)(item)
-    family = _kind(item).partition(".")[0]
-    head = f"{_clock(item)} {_fill(family, KIND_COLUMNS)} {_fill(said.actor, ACTOR_COLUMNS)} "
-    subject, detail, outcome = said.subject, said.detail, said.outcome
-    if width is not None:
-        room = max(width - columns(head) - (columns(outcome) + 1 if outcome else 0), 1)
-        subject = cut(subject, room)
-        room -= columns(subject) + (1 if subject else 0)
-        detail = cut(detail, room) if room > 1 else ""
-    if not style.end:
-        return " ".join(part for part in (head.rstrip(), subject, detail, outcome) if part)
-    return _paint(family, said._replace(subject=subject, detail=detail), head, style)
+@lru_cache(maxsize=16)
+def _second(second: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(second))
 
 
-def _paint(family: str, said: Said, head: str, style: Style) -> str:
-    clock, kind, actor = head[:12], head[13 : 13 + max(KIND_COLUMNS, len(family))], ""
-    actor = head[14 + len(kind) :].rstrip()
-    colour = style.kinds.get(family, style.dim)
-    body = " ".join(part for part in (actor, said.subject) if part)
-    if family == "agent":
-        body = _in(style.dim, body, style)
-    parts = [
-        _in(style.dim, clock, style),
-        _in(style.bad if said.bad and family == "finding" else colour, kind, style),
-        body,
-        _in(style.dim, said.detail, style),
-        _in(style.bad, said.outcome, style) if said.bad else said.outcome,
-    ]
-    return " ".join(part for part in parts if part)
+def _actor(event: Event) -> str:
+    if event.process is None:
+        return f"?[{event.tid}]"
+    task = event.process.task
+    return f"{cut(harmless(task.comm), COMM_COLUMNS)}[{task.pid}]"
+
+
+def _exec(event: Exec) -> Said:
+    program = event.path or event.filename
+    words = [f"{name}={_quote(value)}" for name, value in event.environment.items()]
+    words.append(_quote(program))
+    if event.argv and _base(event.argv[0]) != _base(program):
+        words.append(f"(as {_quote(_base(event.argv[0]))})")
+    words += map(_quote, event.argv[1:])
+    if event.argc > len(event.argv) or _is_truncated(event, "argv"):
+        words.append("…")
+    outcome, bad = _result(event)
+    return Said(_actor(event), " ".join(words), "(memfd)" if event.memfd else "", outcome, bad)
+
+
+def _fork(event: Fork) -> Said:
+    flags = _shown(type(event), "flags", event.flags).split("|")
+    namespaces = [flag for flag in flags if flag.startswith("CLONE_NEW")]
+    return Said(_actor(event), f"→ {event.child.pid}", "|".join(namespaces))
+
+
+def _exit(event: Exit) -> Said:
+    cpu = f"{_duration(event.cpu_ns)} CPU"
+    if not event.signal:
+        return Said(_actor(event), f"code {event.code}", cpu)
+    dumped = ", core dumped" if event.core_dumped else ""
+    signal = _shown(type(event), "signal", event.signal)
+    return Said(_actor(event), f"signal {signal}{dumped}", cpu, bad=True)
+
+
+def _open(event: Open) -> Said:
+    path = _quote(event.path or event.argument)
+    flags = _shown(type(event), "flags", event.flags)
+    outcome, bad = _result(event, of_value=True)
+    detail = f"{flags} created" if event.created else flags
+    return Said(_actor(event), path, detail, outcome, bad, cut_middle=True)
+
+
+def _peers(event: Network, arrow: str) -> str:
+    """Both ends of a connection, as far as they are known."""
+    words = [_protocol(event)]
+    if event.local is not None:
+        words.append(_endpoint(event.local))
+    if event.remote is not None:
+        words += [arrow, _endpoint(event.remote)]
+    if event.path or event.name:
+        words.append(_quote(event.path or event.name))
+    if event.unverified:
+        words.append("(unverified)")
+    return " ".join(words)
+
+
+def _connect(event: Network) -> Said:
+    outcome, bad = _result(event)
+    return Said(_actor(event), _peers(event, "→"), "", outcome, bad)
+
+
+def _accept(event: Network) -> Said:
+    outcome, bad = _result(event, of_value=True)
+    return Said(_actor(event), _peers(event, "←"), "", outcome, bad)
+
+
+def _listen(event: Listen) -> Said:
+    outcome, bad = _result(event)
+    return Said(_actor(event), _peers(event, "→"), f"backlog {event.backlog}", outcome, bad)
+
+
+def _unknown(event: Event) -> Said:
+    """A kind for which nobody has written a line yet."""
+    common = {*Event.__struct_fields__, "facts"}
+    own = [name for name in event.__struct_fields__ if name not in common]
+    shown = {name: _shown(type(event), name, getattr(event, name)) for name in own}
+    outcome, bad = _result(event)
+    return Said(_actor(event), _pairs(shown), "", outcome, bad)
+
+
+def _agent(event: AgentEvent) -> Said:
+    name = event.kind.removeprefix("agent.")
+    if name != "ledger":
+        return Said(name, _pairs(event.details), quiet=True)
+    kinds, sinks = event.details.get("kinds"), event.details.get("sinks")
+    lost, dropped = _total(kinds, "lost"), _total(sinks, "dropped")
+    outcome = f"{lost} lost, {dropped} dropped"
+    seen = f"{_total(kinds, 'seen')} seen,"
+    return Said(name, seen, "", outcome, bad=bool(lost or dropped), quiet=True)
+
+
+def _finding(finding: Finding) -> Said:
+    times = f" ({finding.count} times)" if finding.count > 1 else ""
+    subject = f"{harmless(finding.type)}: {harmless(finding.title)}{times}"
+    severity = finding.severity
+    bad = severity >= Severity.HIGH
+    return Said(severity.name.lower(), subject, _pairs(finding.evidence), bad=bad)
+
+
+_SAY: Final[Mapping[type, Callable[[Any], Said]]] = {
+    Exec: _exec,
+    Fork: _fork,
+    Exit: _exit,
+    Open: _open,
+    Connect: _connect,
+    Bind: _connect,
+    Listen: _listen,
+    Accept: _accept,
+    AgentEvent: _agent,
+    Finding: _finding,
+}
+
+
+def _result(event: Event, *, of_value: bool = False) -> tuple[str, bool]:
+    """What the call returned, and whether that is an error."""
+    if event.result < 0:
+        name = error_name(event.result)
+        return f"= {name}", name not in UNDER_WAY
+    return f"= {event.result}" if of_value else "", False
+
+
+def _is_truncated(event: Event, field: str) -> bool:
+    return event.incomplete is not None and field in event.incomplete.truncated
+
+
+def _quote(word: str) -> str:
+    return harmless(shlex.quote(word))
+
+
+def _base(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return " ".join(f"{harmless(name)}={harmless(str(value))}" for name, value in values.items())
+
+
+def _protocol(event: Network) -> str:
+    family = _shown(type(event), "family", event.family).removeprefix("AF_").lower()
+    protocol = _shown(type(event), "protocol", event.protocol)
+    # The numbers mean something else in other families.
+    return protocol if family.startswith("inet") and not protocol.isdigit() else family
+
+
+def _endpoint(end: Endpoint) -> str:
+    address = harmless(end.address)
+    return f"[{address}]:{end.port}" if ":" in address else f"{address}:{end.port}"
+
+
+def _duration(nanoseconds: int) -> str:
+    milliseconds = nanoseconds / 1_000_000
+    if milliseconds >= MILLISECONDS:
+        return f"{milliseconds / MILLISECONDS:.1f} s"
+    return f"{milliseconds:.0f} ms" if milliseconds >= 1 else f"{milliseconds:.1f} ms"
+
+
+def _total(rows: object, column: str) -> int:
+    """The sum of a column of the ledger, whose cells are counts or counts by reason."""
+    if not isinstance(rows, dict):
+        return 0
+    cells = [row.get(column, 0) for row in rows.values()]
+    return sum(sum(cell.values()) if isinstance(cell, dict) else cell for cell in cells)
+
+
+@runtime_checkable
+class _Marker(Protocol):
+    def show(self, value: int) -> object: ...
+
+
+@cache
+def _markers(event: type[Event]) -> dict[str, _Marker]:
+    """How the fields of an event are shown, as their annotations say."""
+    return {
+        name: marker
+        for name, hint in get_type_hints(event, include_extras=True).items()
+        for marker in getattr(hint, "__metadata__", ())
+        if isinstance(marker, _Marker)
+    }
+
+
+def _shown(event: type[Event], field: str, value: object) -> str:
+    marker = _markers(event).get(field)
+    shown = marker.show(value) if marker is not None and isinstance(value, int) else value
+    if isinstance(shown, list):
+        return "|".join(shown)
+    return "?" if shown is None else harmless(str(shown))

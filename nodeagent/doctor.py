@@ -1,0 +1,468 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this machine offers the agent, found out by trying.
+
+Nothing stays: the object is loaded and let go again, and only the two probe programs
+are attached, for the time of one open(2) of /dev/null each.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import resource
+from collections.abc import Iterable
+from contextlib import ExitStack
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from nodeagent.errors import BpfError, StartError
+from nodeagent.event import EVENTS
+from nodeagent.kernel.features import LISTING, PROBES, SERVES, Hook, KernelTypes, plan
+from nodeagent.kernel.libbpf import Libbpf
+from nodeagent.kernel.object import BpfObject
+from nodeagent.kernel.probe import count_runs, enable_statistics, map_memory
+from nodeagent.kernel.tracepoint import SYS_PERF_EVENT_OPEN, Tracepoints, open_tracepoint
+from nodeagent.source.live import Kernel, load_kernel
+
+__all__ = ["Check", "Coverage", "Diagnosis", "State", "examine"]
+
+CAPABILITIES: Final = {
+    "CAP_DAC_READ_SEARCH": 2,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_SYS_RESOURCE": 24,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": 39,
+}
+"""Numbers from include/uapi/linux/capability.h."""
+
+EVERY_ID: Final = 0xFFFFFFFF
+"""How many ids the user namespace that the machine booted with maps."""
+
+BTF_KIND_FUNC: Final = 12
+ENOTSUPP: Final = 524
+"""Of the kernel alone, without a name in user space."""
+
+TRACEPOINT: Final = "tracepoint"
+"""The family of hooks that all programs of this version belong to."""
+
+NOT_REACHED: Final = (
+    "io_uring: open, connect, bind, listen and accept that go through it",
+    "32-bit calls (ia32, x32, arm32): all but fork, exit and an exec that works",
+    "sendto(2) and sendmsg(2) with MSG_FASTOPEN, which connect while they send",
+    "UDP that is sent without connect(2)",
+)
+"""What passes by the hooks of this family."""
+
+LIMITS: Final = {
+    "exec": "failed attempts of 32-bit processes are not seen",
+    "open": "not by io_uring or 32-bit calls",
+    "connect": "not by io_uring, 32-bit calls, MSG_FASTOPEN, or UDP without connect",
+    "bind": "not by io_uring or 32-bit calls",
+    "listen": "not by io_uring or 32-bit calls",
+    "accept": "not by io_uring or 32-bit calls",
+}
+"""The same by kind."""
+
+REFUSALS: Final = {
+    errno.EPERM: "kernel lockdown?",
+    errno.EACCES: "a security module?",
+    errno.EINVAL: "not built into this kernel?",
+    errno.ESRCH: "not built into this kernel?",
+    errno.ENOENT: "no ftrace?",
+    errno.EOPNOTSUPP: "no trampolines on this architecture?",
+    ENOTSUPP: "no trampolines on this architecture?",
+}
+"""What is most likely behind an errno of a trampoline."""
+
+WITHOUT_PROBE: Final = "no harm: the tracepoints above serve every kind"
+
+
+class State(StrEnum):
+    """How a check went."""
+
+    OK = "ok"
+    INFO = "info"
+    """Good to know, neither good nor bad."""
+    DEGRADED = "degraded"
+    """The agent runs, with less."""
+    MISSING = "missing"
+    """The agent cannot run."""
+    UNKNOWN = "unknown"
+    """It could not be checked."""
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing that was looked at."""
+
+    name: str
+    state: State
+    found: str
+    advice: str = ""
+    """What to do about it."""
+    log: str = ""
+    """What libbpf logged."""
+
+
+class Coverage(msgspec.Struct, frozen=True):
+    """How one kind is seen."""
+
+    kind: str
+    state: State
+    family: str
+    """Of the hooks; empty when none can be used or it is not known."""
+    programs: list[str]
+    note: str
+
+
+class Diagnosis(msgspec.Struct):
+    """Everything that was found."""
+
+    checks: list[Check] = []
+    kinds: list[Coverage] = []
+    better_family: str = ""
+    """Why no kind is served by trampolines, as a sentence."""
+    not_reached: tuple[str, ...] = NOT_REACHED
+    memory_bytes: dict[str, int] = {}
+    """Kernel memory of each map."""
+
+    @property
+    def can_run(self) -> bool:
+        """Whether the agent would start here."""
+        return all(check.state is not State.MISSING for check in self.checks)
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """What the configuration says about kernel memory."""
+
+    high_ring_bytes: int
+    bulk_ring_bytes: int
+    argv_bytes: int
+
+
+def examine(path: Path, sizes: Sizes) -> Diagnosis:
+    """Look at this machine, with the object at `path`. Raises nothing on purpose."""
+    found = Diagnosis()
+    privileged = Privileges.of_this_process()
+    found.checks += [privileged.check(), _architecture(), _kernel(), _lockdown(), _unprivileged()]
+    with ExitStack() as stack:
+        libbpf = _libbpf(found)
+        if libbpf is None:
+            return _not_served(found)
+        types = _kernel_types(found, libbpf)
+        if types is not None:
+            stack.callback(types.close)
+        found.checks += [_memlock(libbpf, privileged), _jit(), _statistics(libbpf)]
+        tracepoints = _tracepoints(found, libbpf)
+        if tracepoints is not None:
+            stack.enter_context(tracepoints)
+            found.checks.append(_perf_events(libbpf, tracepoints))
+        opened = _object(found, libbpf, path)
+        if opened is None:
+            return _not_served(found)
+        stack.callback(opened.close)
+        if types is None or tracepoints is None:
+            return _not_served(found)
+        hooks = _hooks(found, opened, types, tracepoints)
+        if privileged.enough:
+            _load(found, opened, libbpf, sizes)
+            _probes(found, libbpf, path)
+        else:
+            found.checks += [
+                Check(name, State.UNKNOWN, "not tried: only root may load eBPF programs")
+                for name in ("programs", "rings", "process list", *PROBES.values())
+            ]
+        found.kinds = [_coverage(kind, hooks, found.can_run) for kind in EVENTS]
+    return found
+
+
+class Privileges(msgspec.Struct, frozen=True):
+    """What this process may do."""
+
+    uid: int
+    capabilities: int
+    """Effective ones, bit n is capability n."""
+    own_namespace: bool
+    """In a user namespace of its own, where capabilities mean nothing to eBPF."""
+
+    @classmethod
+    def of_this_process(cls) -> Privileges:
+        """From /proc/self, or the user id alone where /proc is not mounted."""
+        lines = (line.partition(":") for line in _read("/proc/self/status").splitlines())
+        status = {name: value.strip() for name, _, value in lines}
+        everything = "ffffffffffffffff" if os.geteuid() == 0 else "0"
+        ids = _read("/proc/self/uid_map").split()
+        return cls(
+            os.geteuid(),
+            int(status.get("CapEff", everything), 16),
+            len(ids) >= 3 and int(ids[2]) != EVERY_ID,  # noqa: PLR2004 - inside, outside, count
+        )
+
+    def has(self, name: str) -> bool:
+        """Whether a capability of `CAPABILITIES` is effective."""
+        return bool(self.capabilities >> CAPABILITIES[name] & 1)
+
+    @property
+    def enough(self) -> bool:
+        """It may load and attach the programs."""
+        may = self.has("CAP_SYS_ADMIN") or (self.has("CAP_BPF") and self.has("CAP_PERFMON"))
+        return may and not self.own_namespace
+
+    def check(self) -> Check:
+        """The same in words."""
+        who = "root" if self.uid == 0 else f"user {self.uid}"
+        if self.own_namespace:
+            advice = "start it outside of the rootless container or user namespace"
+            return Check(
+                "privileges", State.MISSING, f"{who} of a user namespace only: no eBPF", advice
+            )
+        if not self.enough:
+            wanted = [name for name in ("CAP_BPF", "CAP_PERFMON") if not self.has(name)]
+            found = f"{who} without {' and '.join(wanted)}"
+            return Check("privileges", State.MISSING, found, "run it as root: `sudo nodeagent …`")
+        if not self.has("CAP_SYS_ADMIN"):
+            found = f"{who} with CAP_BPF and CAP_PERFMON but without CAP_SYS_ADMIN"
+            advice = "add CAP_SYS_ADMIN for run-time statistics and for tracefs where not mounted"
+            return Check("privileges", State.DEGRADED, found, advice)
+        return Check("privileges", State.OK, f"{who} with every capability that is needed")
+
+
+def _architecture() -> Check:
+    machine = platform.machine()
+    if machine in SYS_PERF_EVENT_OPEN:
+        return Check("architecture", State.OK, machine)
+    known = " or ".join(SYS_PERF_EVENT_OPEN)
+    return Check("architecture", State.MISSING, machine, f"use a machine with {known}")
+
+
+def _kernel() -> Check:
+    return Check("kernel", State.INFO, f"{platform.system()} {platform.release()}")
+
+
+def _lockdown() -> Check:
+    modes = _read("/sys/kernel/security/lockdown")
+    if not modes:
+        where = "/sys/kernel/security is not mounted or has no lockdown"
+        return Check("lockdown", State.UNKNOWN, where)
+    mode = modes.partition("[")[2].partition("]")[0]
+    if mode == "confidentiality":
+        advice = "boot with lockdown=integrity: this mode keeps eBPF from reading memory"
+        return Check("lockdown", State.DEGRADED, mode, advice)
+    return Check("lockdown", State.OK, mode)
+
+
+def _unprivileged() -> Check:
+    value = _read("/proc/sys/kernel/unprivileged_bpf_disabled").strip()
+    if value == "0":
+        advice = "close that door: `sysctl kernel.unprivileged_bpf_disabled=2`"
+        return Check("other users", State.INFO, "any user may load eBPF programs", advice)
+    if not value:
+        return Check("other users", State.UNKNOWN, "no kernel.unprivileged_bpf_disabled")
+    found = f"only root may load eBPF programs (kernel.unprivileged_bpf_disabled={value})"
+    return Check("other users", State.OK, found)
+
+
+def _libbpf(found: Diagnosis) -> Libbpf | None:
+    try:
+        libbpf = Libbpf()
+    except BpfError as error:
+        found.checks.append(Check("libbpf", State.MISSING, *_said(error)))
+        return None
+    version = libbpf.calls.libbpf_version_string
+    version.restype = ctypes.c_char_p
+    found.checks.append(Check("libbpf", State.OK, version().decode().removeprefix("v")))
+    return libbpf
+
+
+def _kernel_types(found: Diagnosis, libbpf: Libbpf) -> KernelTypes | None:
+    try:
+        types = KernelTypes(libbpf)
+    except BpfError as error:
+        found.checks.append(Check("kernel BTF", State.MISSING, *_said(error), error.log))
+        return None
+    found.checks.append(Check("kernel BTF", State.OK, "/sys/kernel/btf/vmlinux"))
+    return types
+
+
+def _memlock(libbpf: Libbpf, privileged: Privileges) -> Check:
+    """Maps were charged to RLIMIT_MEMLOCK before commit d5299b67dd59 (v5.11).
+
+    Asks for a helper that came with the same release, as libbpf does.
+    """
+    calls = libbpf.calls
+    types = calls.btf__load_vmlinux_btf()
+    charged_to_cgroup = types is not None and (
+        calls.btf__find_by_name_kind(types, b"bpf_ktime_get_coarse_ns", BTF_KIND_FUNC) > 0
+    )
+    calls.btf__free(types)
+    if charged_to_cgroup:
+        return Check("RLIMIT_MEMLOCK", State.OK, "does not matter: this kernel charges the cgroup")
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft == resource.RLIM_INFINITY or privileged.has("CAP_SYS_RESOURCE"):
+        return Check("RLIMIT_MEMLOCK", State.OK, "unlimited, or can be raised")
+    advice = "`ulimit -l unlimited`, or LimitMEMLOCK=infinity in the unit"
+    return Check("RLIMIT_MEMLOCK", State.DEGRADED, f"{soft} bytes may be too little", advice)
+
+
+def _jit() -> Check:
+    if _read("/proc/sys/net/core/bpf_jit_enable").strip() == "0":
+        advice = "`sysctl net.core.bpf_jit_enable=1`"
+        return Check("eBPF compiler", State.DEGRADED, "off, so programs are interpreted", advice)
+    return Check("eBPF compiler", State.OK, "on, or built in")
+
+
+def _statistics(libbpf: Libbpf) -> Check:
+    try:
+        fd = enable_statistics(libbpf)
+    except BpfError as error:
+        found = f"refused ({os.strerror(error.errno)})"
+        advice = "needs CAP_SYS_ADMIN; without it the cost of the programs is not known"
+        return Check("run-time stats", State.DEGRADED, found, advice)
+    os.close(fd)
+    return Check("run-time stats", State.OK, "can be switched on (BPF_ENABLE_STATS)")
+
+
+def _tracepoints(found: Diagnosis, libbpf: Libbpf) -> Tracepoints | None:
+    try:
+        tracepoints = Tracepoints(libbpf)
+    except (BpfError, OSError) as error:
+        found.checks.append(Check("tracefs", State.MISSING, *_said(error)))
+        return None
+    found.checks.append(Check("tracefs", State.OK, tracepoints.where))
+    return tracepoints
+
+
+def _perf_events(libbpf: Libbpf, tracepoints: Tracepoints) -> Check:
+    try:
+        os.close(open_tracepoint(libbpf, tracepoints.id("syscalls/sys_exit_execveat")))
+    except (BpfError, OSError, ValueError) as error:
+        return Check("perf events", State.MISSING, *_said(error))
+    return Check("perf events", State.OK, "can be opened on tracepoints")
+
+
+def _object(found: Diagnosis, libbpf: Libbpf, path: Path) -> BpfObject | None:
+    try:
+        opened = BpfObject(libbpf, path)
+        opened.btf_bytes()
+    except BpfError as error:
+        found.checks.append(Check("eBPF object", State.MISSING, *_said(error), error.log))
+        return None
+    found.checks.append(Check("eBPF object", State.OK, str(path)))
+    return opened
+
+
+def _hooks(
+    found: Diagnosis, opened: BpfObject, types: KernelTypes, tracepoints: Tracepoints
+) -> list[Hook]:
+    try:
+        hooks = plan(opened, types, tracepoints, EVENTS)
+    except (StartError, OSError, KeyError) as error:
+        found.checks.append(Check("tracepoints", State.MISSING, *_said(error)))
+        return []
+    missing = [hook for hook in hooks if hook.missing]
+    state = State.DEGRADED if any(_is_bare(kind, hooks) for kind in EVENTS) else State.OK
+    there = f"{len(hooks) - len(missing)} of {len(hooks)}"
+    found.checks.append(Check("tracepoints", state, there))
+    for hook in missing:
+        place = hook.section.rpartition("/")[2]
+        advice = "" if _is_bare(hook.kind, hooks) else "no loss where the call does not exist"
+        found.checks.append(Check(place, State.DEGRADED, hook.missing or "", advice))
+    return hooks
+
+
+def _is_bare(kind: str, hooks: Iterable[Hook]) -> bool:
+    return all(hook.missing for hook in hooks if hook.kind == kind)
+
+
+def _load(found: Diagnosis, opened: BpfObject, libbpf: Libbpf, sizes: Sizes) -> None:
+    """Load all programs as a run does, without attaching any."""
+    try:
+        with load_kernel(opened, libbpf, list(EVENTS), **msgspec.structs.asdict(sizes)) as kernel:
+            loaded = sum(not hook.missing for hook in kernel.hooks)
+            found.checks.append(Check("programs", State.OK, f"{loaded} pass the verifier"))
+            rings = f"{_size(sizes.high_ring_bytes)} and {_size(sizes.bulk_ring_bytes)}"
+            found.checks.append(Check("rings", State.OK, rings))
+            found.checks.append(_process_list(kernel))
+            found.memory_bytes = map_memory(libbpf)
+    except StartError as error:
+        log = error.log if isinstance(error, BpfError) else ""
+        found.checks.append(Check("programs", State.MISSING, *_said(error), log))
+
+
+def _process_list(kernel: Kernel) -> Check:
+    try:
+        count = sum(1 for _ in kernel.decoder.decode_listing(kernel.loaded.iterate(LISTING), 0))
+    except (StartError, OSError) as error:
+        return Check("process list", State.MISSING, *_said(error))
+    return Check("process list", State.OK, f"{count} processes, by a task iterator")
+
+
+def _probes(found: Diagnosis, libbpf: Libbpf, path: Path) -> None:
+    """Whether the better family of hooks could be used."""
+    checks = [_probe(libbpf, path, program, name) for program, name in PROBES.items()]
+    found.checks += checks
+    trampoline = checks[0]
+    if trampoline.state is State.OK:
+        found.better_family = "trampolines would work; this version has no programs for them yet"
+    else:
+        found.better_family = f"trampolines: {trampoline.found}"
+
+
+def _probe(libbpf: Libbpf, path: Path, program: str, name: str) -> Check:
+    try:
+        runs = count_runs(libbpf, path, program)
+    except (BpfError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else os.strerror(error.errno)
+        guess = REFUSALS.get(error.errno or 0, "--debug says more")
+        log = error.log if isinstance(error, BpfError) else ""
+        return Check(name, State.DEGRADED, f"refused ({reason}): {guess}", WITHOUT_PROBE, log)
+    if runs == 0:
+        advice = "boot with bpf in the list lsm=" if program == "probe_lsm" else WITHOUT_PROBE
+        return Check(name, State.DEGRADED, "attaches but is never called", advice)
+    return Check(name, State.OK, "loads, attaches and runs" if runs else "loads and attaches")
+
+
+def _coverage(kind: str, hooks: Iterable[Hook], can_run: bool) -> Coverage:
+    own = [hook for hook in hooks if hook.kind == kind]
+    there = [hook.program for hook in own if not hook.missing]
+    if not there:
+        reason = next((hook.missing for hook in own if hook.missing), None)
+        return Coverage(kind, State.MISSING, "", [], reason or "no hook can be used")
+    notes = [LIMITS[kind]] if kind in LIMITS else []
+    notes += [hook.missing for hook in own if hook.missing]
+    state = State.OK if can_run else State.UNKNOWN
+    return Coverage(kind, state, TRACEPOINT, there, "; ".join(notes))
+
+
+def _not_served(found: Diagnosis) -> Diagnosis:
+    """No kind can be said to work."""
+    for kind in EVENTS:
+        programs = [program for program, served in SERVES.items() if served == kind]
+        note = "see the checks above"
+        found.kinds.append(Coverage(kind, State.UNKNOWN, TRACEPOINT, programs, note))
+    return found
+
+
+def _said(error: Exception) -> tuple[str, str]:
+    """An error's sentence, split into what was found and what to do about it."""
+    found, colon, advice = str(error).partition(": ")
+    return (found, advice) if colon else (str(error), "")
+
+
+def _size(size_bytes: int) -> str:
+    """Bytes for people."""
+    if size_bytes >= 1 << 20:
+        return f"{size_bytes / (1 << 20):.3g} MiB"
+    return f"{size_bytes / 1024:.3g} KiB"
+
+
+def _read(path: str) -> str:
+    """A small file of the kernel; empty when it cannot be read."""
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""

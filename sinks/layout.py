@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Lines of text that fit into a terminal and cannot harm it.
+
+Names of files, programs and sockets come from whoever made them, so what is not
+printable is shown as an escape like \x1b: no name can drive the terminal, turn the
+direction of the text or begin a line.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+__all__ = ["COLOURED", "PLAIN", "Said", "Style", "cut", "harmless", "lay_out"]
+
+KIND_COLUMNS: Final = 7
+ACTOR_COLUMNS: Final = 18
+LEAST_DETAIL_COLUMNS: Final = 6
+"""A detail for which there is less room is left out."""
+
+
+class Style(NamedTuple):
+    """Escape sequences for the parts of a line; all empty without colour."""
+
+    kinds: Mapping[str, str] = {}
+    bad: str = ""
+    dim: str = ""
+    end: str = ""
+
+    def paint(self, text: str, colour: str) -> str:
+        """`text` in this colour."""
+        return f"{colour}{text}{self.end}" if colour else text
+
+
+def _coloured() -> Style:
+    green, yellow, blue, magenta, cyan = (f"\x1b[{number}m" for number in range(32, 37))
+    dim = "\x1b[2m"
+    kinds = {"exec": green, "fork": blue, "exit": blue, "open": cyan}
+    kinds |= dict.fromkeys(("connect", "bind", "listen", "accept"), magenta)
+    kinds |= {"finding": yellow, "agent": dim}
+    return Style(kinds, bad="\x1b[31m", dim=dim, end="\x1b[0m")
+
+
+PLAIN: Final = Style()
+COLOURED: Final = _coloured()
+"""Of the eight colours that every theme keeps readable, so neither black nor white."""
+
+
+class Said(NamedTuple):
+    """What a line says after the time and the kind; harmless text."""
+
+    actor: str
+    subject: str
+    detail: str = ""
+    """Cut first where the room is small."""
+    outcome: str = ""
+    """Cut last."""
+    bad: bool = False
+    """The outcome, or the subject if there is none, is what a reader looks for."""
+    quiet: bool = False
+    """Nothing of the rest is."""
+    cut_middle: bool = False
+    """The end of the subject tells more than its middle."""
+
+
+def lay_out(time: str, kind: str, said: Said, style: Style, width: int | None) -> str:
+    """A line without its end, in at most `width` columns (None: any number)."""
+    head = columns(time) + KIND_COLUMNS + max(columns(said.actor), ACTOR_COLUMNS) + 3
+    subject, detail = _fit(said, None if width is None else width - head)
+    last = not (subject or detail or said.outcome)
+    calm = style.dim if said.quiet else ""
+    parts = [
+        (time, style.dim),
+        (_fill(kind, KIND_COLUMNS), style.kinds.get(kind, "")),
+        (said.actor if last else _fill(said.actor, ACTOR_COLUMNS), calm),
+        (subject, style.bad if said.bad and not said.outcome else calm),
+        (detail, style.dim),
+        (said.outcome, style.bad if said.bad else calm),
+    ]
+    fitting = _clip([part for part in parts if part[0]], width)
+    return " ".join(style.paint(text, colour) for text, colour in fitting)
+
+
+def harmless(text: str) -> str:
+    """`text` with everything that is not printable as a visible escape."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def columns(text: str) -> int:
+    """How wide a terminal shows harmless text."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def cut(text: str, room: int, *, middle: bool = False) -> str:
+    """`text` in at most `room` columns, with … for what is missing."""
+    if columns(text) <= room:
+        return text
+    if room < 1:
+        return ""
+    end = _first(reversed(text), (room - 1) * 2 // 3)[::-1] if middle else ""
+    return _first(text, room - 1 - columns(end)) + "…" + end
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _first(text: Iterable[str], room: int) -> str:
+    taken = []
+    for character in text:
+        room -= _columns(character)
+        if room < 0:
+            break
+        taken.append(character)
+    return "".join(taken)
+
+
+def _fill(text: str, room: int) -> str:
+    return text + " " * (room - columns(text))
+
+
+def _fit(said: Said, room: int | None) -> tuple[str, str]:
+    """Subject and detail in the room that the outcome leaves."""
+    if room is None:
+        return said.subject, said.detail
+    if said.outcome:
+        room -= columns(said.outcome) + 1
+    subject = cut(said.subject, room, middle=said.cut_middle)
+    if subject:
+        room -= columns(subject) + 1
+    return subject, cut(said.detail, room) if room >= LEAST_DETAIL_COLUMNS else ""
+
+
+def _clip(parts: list[tuple[str, str]], width: int | None) -> list[tuple[str, str]]:
+    """The parts as far as they fit into a terminal that is too small for all of them."""
+    if width is None:
+        return parts
+    fitting = []
+    for text, colour in parts:
+        if width < 1:
+            break
+        fitting.append((cut(text, width), colour))
+        width -= columns(text) + 1
+    return fitting

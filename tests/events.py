@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makers of events for tests: complete and plausible, with the changes that a test asks for."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from nodeagent.encode import process_json
+from nodeagent.event import (
+    Accept,
+    AgentEvent,
+    Ancestor,
+    Bind,
+    Connect,
+    Credentials,
+    Endpoint,
+    Event,
+    Exec,
+    Exit,
+    Fork,
+    Listen,
+    Namespaces,
+    Open,
+    Process,
+    ProcessFacts,
+    Stream,
+    Task,
+)
+from nodeagent.finding import Finding, Severity
+
+E = TypeVar("E", bound=Event)
+
+TIME: Final = 1_764_025_869_123_456_789
+"""2025-11-24 23:11:09.123456789 UTC."""
+BOOT: Final = TIME - 3_600 * 1_000_000_000
+
+UNSET: Final = 0xFFFFFFFF
+ROOT: Final = Credentials(uid=0, gid=0, euid=0, egid=0)
+
+
+def a_task(**changes: Any) -> Task:
+    fields: dict[str, Any] = {
+        "start_time": 1_000_000_000,
+        "cgroup": 1,
+        "pid": 1234,
+        "parent_pid": 1,
+        **msgspec.structs.asdict(ROOT),
+        "login_uid": UNSET,
+        "session_id": UNSET,
+        "exec_id": 1,
+        "comm": "bash",
+    }
+    return Task(**fields | changes)
+
+
+def some_facts(**changes: Any) -> ProcessFacts:
+    fields: dict[str, Any] = {
+        "parent_start_time": 0,
+        "capabilities": 0x1FFFFFFFFFF,
+        "namespaces": Namespaces(*range(4026531834, 4026531842)),
+        "namespace_pid": 1234,
+        "kernel_thread": False,
+    }
+    return ProcessFacts(**fields | changes)
+
+
+def a_process(path: str = "/usr/bin/bash", **task_changes: Any) -> Process:
+    task = a_task(**task_changes)
+    facts = some_facts(namespace_pid=task.pid)
+    lineage = (Ancestor(pid=1, path="/usr/lib/systemd/systemd", start_time=0),)
+    return Process(task, path, facts, lineage, process_json(task, path, facts, lineage, BOOT))
+
+
+def an_exec(argv: tuple[str, ...] = ("ls", "-la", "/tmp"), **changes: Any) -> Exec:
+    return _make(
+        Exec,
+        changes,
+        path="/usr/bin/ls",
+        argv=argv,
+        argc=len(argv),
+        cwd="/root",
+        filename="/usr/bin/ls",
+        script="",
+        interpreter="",
+        environment={},
+        **A_FILE,
+        file_uid=0,
+        file_gid=0,
+        links=1,
+        memfd=False,
+        old=ROOT,
+        stdio=(Stream(stat.S_IFCHR, None),) * 3,
+        facts=some_facts(),
+    )
+
+
+def a_fork(**changes: Any) -> Fork:
+    return _make(
+        Fork,
+        changes,
+        child=a_task(pid=1235, parent_pid=1234),
+        flags=0x01200000,
+        facts=some_facts(namespace_pid=1235),
+    )
+
+
+def an_exit(**changes: Any) -> Exit:
+    return _make(
+        Exit,
+        changes,
+        code=0,
+        signal=0,
+        core_dumped=False,
+        group_exit=True,
+        cpu_ns=12_000_000,
+        max_rss_bytes=4 * 1024 * 1024,
+    )
+
+
+def an_open(**changes: Any) -> Open:
+    return _make(
+        Open,
+        {"result": 3} | changes,
+        path="/etc/passwd",
+        argument="",
+        flags=os.O_RDONLY | os.O_CLOEXEC,
+        created=False,
+        **A_FILE,
+    )
+
+
+def a_connect(**changes: Any) -> Connect:
+    return _make(Connect, changes, **A_SOCKET, remote=Endpoint("127.0.0.1", 80))
+
+
+def a_bind(**changes: Any) -> Bind:
+    return _make(Bind, changes, **A_SOCKET, remote=None)
+
+
+def a_listen(**changes: Any) -> Listen:
+    return _make(Listen, {"backlog": 128} | changes, **A_SOCKET, remote=None)
+
+
+def an_accept(**changes: Any) -> Accept:
+    return _make(Accept, {"result": 5} | changes, **A_SOCKET, remote=Endpoint("127.0.0.1", 5050))
+
+
+def an_agent_event(kind: str = "agent.start", **details: object) -> AgentEvent:
+    return AgentEvent(kind, TIME, details)
+
+
+def a_finding(**changes: Any) -> Finding:
+    fields: dict[str, Any] = {
+        "type": "Execution:Runtime/ReverseShell",
+        "severity": Severity.HIGH,
+        "title": "A shell talks to 192.0.2.1",
+        "evidence": {"pid": 1234},
+        "first_seen": TIME,
+        "last_seen": TIME,
+    }
+    return Finding(**fields | changes)
+
+
+A_FILE: Final[dict[str, Any]] = {"inode": 131, "device": 0x800001, "mode": 0o100755}
+
+A_SOCKET: Final[dict[str, Any]] = {
+    "family": socket.AF_INET,
+    "type": socket.SOCK_STREAM,
+    "protocol": socket.IPPROTO_TCP,
+    "local": Endpoint("127.0.0.1", 4242),
+    "path": "",
+    "name": "",
+    "fd": 3,
+    "backlog": 0,
+    "unverified": False,
+}
+
+
+def _make(event: type[E], changes: dict[str, Any], **fields: Any) -> E:
+    common: dict[str, Any] = {
+        "time": TIME,
+        "sequence": 1,
+        "cpu": 0,
+        "tid": 1234,
+        "result": 0,
+        "task": b"",
+        "process": a_process(),
+        "incomplete": None,
+    }
+    return event(**common | fields | changes)

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+
+import errno
+import os
+import re
+import signal
+import socket
+import time
+import unicodedata
+from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.event import AgentEvent, Endpoint, Event, Incomplete
+from nodeagent.field import OPEN_FLAGS
+from nodeagent.finding import Finding, Severity
+from nodeagent.ledger import KernelCounts, Ledger
+from sinks.layout import COLOURED, PLAIN, columns, cut, harmless
+from sinks.pretty import pretty
+from tests.events import (
+    TIME,
+    a_bind,
+    a_connect,
+    a_finding,
+    a_fork,
+    a_listen,
+    a_process,
+    a_task,
+    an_accept,
+    an_agent_event,
+    an_exec,
+    an_exit,
+    an_open,
+)
+
+ESCAPE = re.compile(r"\x1b\[\d+m")
+UNIX = {"family": socket.AF_UNIX, "protocol": 0, "local": None, "remote": None}
+
+
+@pytest.fixture(autouse=True)
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "CET-1")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def shown(item: Event | AgentEvent | Finding, width: int | None = None) -> str:
+    return pretty(item, PLAIN, width)
+
+
+def said(item: Event | AgentEvent | Finding) -> str:
+    """What comes after time, kind and actor."""
+    return shown(item)[40:]
+
+
+def test_a_line_begins_with_local_time_kind_and_process() -> None:
+    assert shown(an_exec()) == "00:11:09.123 exec    bash[1234]         /usr/bin/ls -la /tmp"
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (an_exec(argv=("ls", "a b", "")), "/usr/bin/ls 'a b' ''"),
+        (an_exec(argv=("cat", "x")), "/usr/bin/ls (as cat) x"),
+        (an_exec(argv=("ls", "x"), argc=9), "/usr/bin/ls x …"),
+        (an_exec(incomplete=Incomplete(("argv",), {})), "/usr/bin/ls -la /tmp …"),
+        (an_exec(environment={"LD_PRELOAD": "/x.so"}), "LD_PRELOAD=/x.so /usr/bin/ls -la /tmp"),
+        (an_exec(memfd=True), "/usr/bin/ls -la /tmp (memfd)"),
+        (an_exec(path="", argv=("ls",), result=-errno.ENOENT), "/usr/bin/ls = ENOENT"),
+        (a_fork(), "→ 1235"),
+        (a_fork(flags=0x20000000 | 17), "→ 1235 CLONE_NEWPID"),
+        (a_fork(flags=2**64 - 1), "→ 1235"),
+        (an_exit(code=3), "code 3 12 ms CPU"),
+        (an_exit(cpu_ns=61_250_000_000), "code 0 61.2 s CPU"),
+        (an_exit(cpu_ns=150_000), "code 0 0.1 ms CPU"),
+        (an_exit(signal=signal.SIGKILL), "signal SIGKILL 12 ms CPU"),
+        (an_exit(signal=signal.SIGSEGV, core_dumped=True), "signal SIGSEGV, core dumped 12 ms CPU"),
+        (an_open(), "/etc/passwd O_RDONLY|O_CLOEXEC = 3"),
+        (an_open(flags=os.O_WRONLY, created=True), "/etc/passwd O_WRONLY created = 3"),
+        (
+            an_open(path="", argument="nope.txt", flags=0, result=-errno.ENOENT),
+            "nope.txt O_RDONLY = ENOENT",
+        ),
+        (
+            a_connect(result=-errno.EINPROGRESS),
+            "tcp 127.0.0.1:4242 → 127.0.0.1:80 = EINPROGRESS",
+        ),
+        (a_connect(local=None, unverified=True), "tcp → 127.0.0.1:80 (unverified)"),
+        (
+            a_connect(family=socket.AF_INET6, local=None, remote=Endpoint("::1", 53)),
+            "tcp → [::1]:53",
+        ),
+        (a_connect(**UNIX | {"path": "/run/x.sock"}), "unix /run/x.sock"),
+        (a_connect(**UNIX | {"name": "@/tmp/x"}), "unix @/tmp/x"),
+        (a_connect(**UNIX | {"family": socket.AF_NETLINK, "protocol": 6}), "netlink"),
+        (a_bind(), "tcp 127.0.0.1:4242"),
+        (a_listen(), "tcp 127.0.0.1:4242 backlog 128"),
+        (an_accept(), "tcp 127.0.0.1:4242 ← 127.0.0.1:5050 = 5"),
+        (an_agent_event(version="1.0", kernel="6.12"), "version=1.0 kernel=6.12"),
+        (
+            a_finding(count=3),
+            "Execution:Runtime/ReverseShell: A shell talks to 192.0.2.1 (3 times)",
+        ),
+    ],
+)
+def test_each_kind_says_what_happened(event: Event, text: str) -> None:
+    assert said(event).removesuffix(" pid=1234") == text
+
+
+def test_a_ledger_is_one_line_with_totals() -> None:
+    ledger = Ledger()
+    ledger.kernel = {
+        "exec": KernelCounts(seen=10, sent=7, lost={"ring full": 3}),
+        "open": KernelCounts(seen=90, sent=90),
+    }
+    ledger.sink("file").dropped["queue full"] = 4
+    event = an_agent_event("agent.ledger", **ledger.report())
+    assert shown(event) == "00:11:09.123 agent   ledger             100 seen, 3 lost, 4 dropped"
+
+
+def test_a_ledger_without_counts_says_zero() -> None:
+    assert said(an_agent_event("agent.ledger")) == "0 seen, 0 lost, 0 dropped"
+
+
+def test_a_kind_without_a_line_of_its_own_shows_its_fields() -> None:
+    class Mount(Event):
+        kind = "mount"
+        source: str
+        flags: Annotated[int, OPEN_FLAGS]
+
+    made = Mount(TIME, 1, 0, 77, -errno.EPERM, b"", None, None, source="/dev/\x1bsda", flags=1)
+    assert shown(made) == (
+        "00:11:09.123 mount   ?[77]              source=/dev/\\x1bsda flags=O_WRONLY = EPERM"
+    )
+
+
+def test_errors_are_red_and_calls_under_way_are_not() -> None:
+    red, end = COLOURED.bad, COLOURED.end
+    assert f"{red}= EACCES{end}" in pretty(an_open(result=-errno.EACCES), COLOURED, None)
+    assert red not in pretty(an_open(), COLOURED, None)
+    assert red not in pretty(a_connect(result=-errno.EINPROGRESS), COLOURED, None)
+    assert f"{red}signal SIGKILL" in pretty(an_exit(signal=signal.SIGKILL), COLOURED, None)
+    assert red in pretty(a_finding(), COLOURED, None)
+    assert red not in pretty(a_finding(severity=Severity.LOW), COLOURED, None)
+
+
+def test_agent_events_are_dim() -> None:
+    line = pretty(an_agent_event(version="1.0"), COLOURED, None)
+    assert f"{COLOURED.dim}version=1.0{COLOURED.end}" in line
+
+
+@pytest.mark.parametrize("event", [an_exec(), an_open(), a_connect(), an_exit(), a_finding()])
+@pytest.mark.parametrize("width", [None, 80, 50, 10])
+def test_colour_changes_nothing_but_the_colour(event: Event, width: int | None) -> None:
+    assert ESCAPE.sub("", pretty(event, COLOURED, width)) == pretty(event, PLAIN, width)
+
+
+def test_a_narrow_terminal_costs_the_flags_first_then_the_middle_of_the_path() -> None:
+    event = an_open(path="/usr/lib/python3/dist-packages/secret.txt", result=-errno.EACCES)
+    assert shown(event, 100)[40:] == "/usr/lib/python3/dist-packages/secret.txt O_RDONLY… = EACCES"
+    assert shown(event, 94)[40:] == "/usr/lib/python3/dist-packages/secret.txt = EACCES"
+    assert shown(event, 80)[40:] == "/usr/lib/p…-packages/secret.txt = EACCES"
+
+
+def test_a_long_command_is_cut_at_its_end() -> None:
+    event = an_exec(argv=("ls", *["word"] * 50))
+    assert shown(event, 80)[40:] == "/usr/bin/ls word word word word word wo…"
+
+
+@given(st.text(), st.integers(1, 120))
+def test_a_line_is_never_wider_than_the_terminal(name: str, width: int) -> None:
+    process = a_process(comm=name[:15])
+    for event in (an_open(path=name, process=process), an_exec(argv=("ls", name), process=process)):
+        assert columns(shown(event, width)) <= width
+
+
+HOSTILE = st.text(
+    st.one_of(
+        st.characters(),
+        st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"]),
+        st.sampled_from("\x1b\n\r\t\x07\x9b\x7f\u202e\u2066\u2028\x85"),
+    )
+)
+
+
+@given(HOSTILE, HOSTILE)
+def test_no_name_can_drive_the_terminal(name: str, comm: str) -> None:
+    process = msgspec.structs.replace(a_process(), task=a_task(comm=comm))
+    fork = a_fork(child=a_task(comm=name), process=process)
+    for event in (
+        an_exec(path=name, argv=(name, name), environment={"LD_PRELOAD": name}, process=process),
+        an_open(path=name, process=process),
+        a_connect(**UNIX | {"path": name, "process": process}),
+        a_connect(**UNIX | {"name": name, "process": process}),
+        a_connect(remote=Endpoint(name, 1), process=process),
+        fork,
+        an_agent_event(why=name),
+        a_finding(title=name, evidence={name: [name]}),
+    ):
+        line = shown(event)
+        assert line.isprintable()
+        line.encode()
+        assert not {unicodedata.bidirectional(c) for c in line} & {"RLO", "LRO", "RLE", "RLI", "B"}
+
+
+@pytest.mark.parametrize(
+    ("hostile", "shown"),
+    [
+        ("\x1b]0;x\x07", "\\x1b]0;x\\x07"),
+        ("a\nb\tc", "a\\nb\\tc"),
+        ("\x9b31m\x85", "\\x9b31m\\x85"),
+        ("gpj.\u202eexe", "gpj.\\u202eexe"),
+        ("\u2028\udcff\U000e0041", "\\u2028\\udcff\\U000e0041"),
+        ("größe 漢字 🙂", "größe 漢字 🙂"),
+    ],
+)
+def test_what_is_not_printable_is_escaped_and_nothing_else(hostile: str, shown: str) -> None:
+    assert harmless(hostile) == shown
+
+
+def test_wide_characters_count_twice_and_combining_ones_not_at_all() -> None:
+    assert columns("漢字") == 4
+    assert columns("e\u0301") == 1
+    assert cut("漢字漢字", 5) == "漢字…"
