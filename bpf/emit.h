@@ -102,13 +102,12 @@ static __always_inline bool is_high_value(__u32 kind)
 	return kind == EVENT_EXEC || kind == EVENT_FORK || kind == EVENT_EXIT;
 }
 
-/* Wake the reader once, when the ring fills past the mark. */
-static __always_inline __u64 bulk_wakeup(__u32 size)
+/* Wake the reader once, when the ring fills past the mark; else do as @otherwise says. */
+static __always_inline __u64 wakeup(void *ring, __u32 size, __u32 mark, __u64 otherwise)
 {
-	__u64 held = bpf_ringbuf_query(&bulk, BPF_RB_AVAIL_DATA);
-	__u64 mark = constants.bulk_wakeup_bytes;
+	__u64 held = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
 
-	return held < mark && held + size + 16 >= mark ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	return held < mark && held + size + 16 >= mark ? BPF_RB_FORCE_WAKEUP : otherwise;
 }
 
 static __always_inline void emit_submit(void *record, __u32 kind)
@@ -127,10 +126,14 @@ static __always_inline void emit_submit(void *record, __u32 kind)
 	event->size = size;
 	event->sequence = count->sequence;
 	COUNT(count->sequence);
+	/* Zero: wake a reader that has caught up, so that it sees the first record at once. */
 	if (is_high_value(kind))
-		error = bpf_ringbuf_output(&high, record, size, 0);
+		error = bpf_ringbuf_output(&high, record, size,
+					   wakeup(&high, size, constants.high_wakeup_bytes, 0));
 	else
-		error = bpf_ringbuf_output(&bulk, record, size, bulk_wakeup(size));
+		error = bpf_ringbuf_output(&bulk, record, size,
+					   wakeup(&bulk, size, constants.bulk_wakeup_bytes,
+						  BPF_RB_NO_WAKEUP));
 	if (error)
 		COUNT(count->lost[LOST_RING_FULL]);
 	else

@@ -2,28 +2,39 @@
 """Events and findings as lines of JSON.
 
 The code that writes an event of one class is compiled once from the markers of its
-fields. What repeats from event to event (the process, an address, a set of flags)
-is kept as ready JSON.
+fields. What repeats from event to event (the process, a path, an address, a set of
+flags) is kept as ready JSON.
 """
 
 from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
 import orjson
 
-from nodeagent.event import EVENTS, AgentEvent, Ancestor, Event, Process, ProcessFacts, Task
+from nodeagent.event import (
+    EVENTS,
+    AgentEvent,
+    Ancestor,
+    Endpoint,
+    Event,
+    Incomplete,
+    ProcessFacts,
+    Task,
+)
 from nodeagent.field import (
     UNKNOWN_ID,
     Address,
     At,
     Bits,
     Choice,
+    Comm,
     Device,
+    Hidden,
     Id,
     Octal,
     Path,
@@ -36,8 +47,6 @@ from nodeagent.finding import Finding
 
 __all__ = ["encode", "process_json", "timestamp"]
 
-NANOSECONDS: Final = 1_000_000_000
-
 COMMON: Final = ("time", "sequence", "cpu", "tid", "result", "process")
 HIDDEN: Final = frozenset({"task", "incomplete", "facts", *COMMON})
 """Fields of events that are written by hand, or not at all: facts are part of the process."""
@@ -46,39 +55,39 @@ OPTIONAL: Final = (Text, Path, Strings, Variables)
 """Values of these are left out when empty."""
 
 
-class _Clock:
-    """The text of the current second, so that an event costs only its nanoseconds."""
-
-    def __init__(self) -> None:
-        self.second = -1
-        self.prefix = ""
-
-    def show(self, time_ns: int) -> str:
-        second, nanosecond = divmod(time_ns, NANOSECONDS)
-        if second != self.second:
-            self.prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
-            self.second = second
-        return f"{self.prefix}{nanosecond:09d}Z"
-
-
-timestamp: Final = _Clock().show
-"""Nanoseconds since 1970 as RFC 3339 in UTC with nanoseconds."""
-
-
-class _Ready(dict[Any, orjson.Fragment]):
+class _Ready(dict[Any, str]):
     """Ready JSON by value, made by `make` at the first use and bounded in number."""
 
     LIMIT = 4096
 
-    def __init__(self, make: Callable[[Any], object]) -> None:
+    def __init__(self, make: Callable[[Any], str]) -> None:
         super().__init__()
         self.make = make
 
-    def __missing__(self, value: object) -> orjson.Fragment:
+    def __missing__(self, value: object) -> str:
         if len(self) >= self.LIMIT:
             self.clear()
-        ready = self[value] = orjson.Fragment(orjson.dumps(self.make(value)))
+        ready = self[value] = self.make(value)
         return ready
+
+
+def second_text(digits: str) -> str:
+    """A second since 1970, given in digits, as RFC 3339 up to the decimal point."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(int(digits or "0")))
+
+
+_SECONDS: Final = _Ready(second_text)
+
+
+def timestamp(time_ns: int) -> str:
+    """Nanoseconds since 1970 as RFC 3339 in UTC with nanoseconds."""
+    digits = f"{time_ns:010d}"
+    return f"{_SECONDS[digits[:-9]]}{digits[-9:]}Z"
+
+
+def milliseconds(time_ns: int) -> str:
+    """Nanoseconds since 1970 as RFC 3339 in UTC with milliseconds."""
+    return timestamp(time_ns)[:-7] + "Z"
 
 
 def show_device(device: int) -> str:
@@ -93,21 +102,22 @@ def show_octal(mode: int) -> str:
 
 def process_json(
     task: Task, path: str, facts: ProcessFacts | None, lineage: tuple[Ancestor, ...], boot_ns: int
-) -> orjson.Fragment:
-    """The process part of an event; `boot_ns` is the wall clock at boot, ns since 1970."""
+) -> bytes:
+    """The end of the line of every event of a process, from the comma before it; `boot_ns` is the wall clock at boot, ns since 1970."""
     shown: dict[str, object] = {
         "pid": task.pid,
-        "start_time": timestamp(boot_ns + task.start_time),
+        "start_time": milliseconds(boot_ns + task.start_time),
         "path": path,
         "comm": task.comm,
         "uid": task.uid,
         "gid": task.gid,
         "euid": task.euid,
         "egid": task.egid,
-        "login_uid": None if task.login_uid == UNKNOWN_ID else task.login_uid,
-        "session_id": None if task.session_id == UNKNOWN_ID else task.session_id,
         "cgroup_id": task.cgroup,
     }
+    if task.login_uid != UNKNOWN_ID:
+        shown["login_uid"] = task.login_uid
+        shown["session_id"] = task.session_id
     if facts is not None:
         shown["namespace_pid"] = facts.namespace_pid
         shown["capabilities"] = f"{facts.capabilities:016x}"
@@ -119,77 +129,89 @@ def process_json(
         {
             "pid": ancestor.pid,
             "path": ancestor.path,
-            "start_time": timestamp(boot_ns + ancestor.start_time),
+            "start_time": milliseconds(boot_ns + ancestor.start_time),
         }
         for ancestor in lineage
     ]
-    return orjson.Fragment(orjson.dumps(shown))
+    return b',"process":%b}\n' % orjson.dumps(shown)
 
 
 class _Compiler:
     """Writes the source of the functions that turn event classes into JSON.
 
-    Only names of our own classes and fields enter the source, never input.
+    An event is one bytes template, filled with numbers and ready pieces. Only names of
+    our own classes and fields enter the source, never input.
     """
 
     def __init__(self) -> None:
-        self.names: dict[str, object] = {
-            "dumps": orjson.dumps,
-            "timestamp": timestamp,
-            "NEWLINE": orjson.OPT_APPEND_NEWLINE,
-            "errors": _Ready(error_name),
-            "devices": _Ready(show_device),
-            "modes": _Ready(show_octal),
+        self.names: dict[str, Any] = {
+            "json": _json,
+            "seconds": _SECONDS,
+            "texts": _Ready(_json),
+            "endpoints": _Ready(endpoint_json),
+            "errors": _Ready(lambda result: _json(error_name(result))),
+            "devices": _Ready(lambda device: _json(show_device(device))),
+            "modes": _Ready(lambda mode: _json(show_octal(mode))),
+            "flaws": _flaws,
         }
 
-    def encoder(self, event: type[Event]) -> Callable[[Any], bytes]:
-        """The function that writes one event of this class as a line."""
+    def encoder(self, event: type[Event]) -> Callable[[Any], tuple[bytes, bytes]]:
+        """The function that writes one event of this class: its own fields, then its process."""
         hints = get_type_hints(event, include_extras=True)
         shown = [name for name in event.__struct_fields__ if name not in HIDDEN]
-        always = [name for name in shown if not _is_optional(hints[name])]
-        pairs = [f'"kind": "{event.kind}"', '"time": timestamp(e.time)']
-        pairs += [f'"{name}": e.{name}' for name in ("sequence", "cpu", "tid")]
-        if event.attempt:
-            pairs.append('"result": e.result')
-        pairs += [f'"{name}": {self.value(hints[name], f"e.{name}")}' for name in always]
-        lines = [f"def encode_{event.kind}(e):", f"    shown = {{{', '.join(pairs)}}}"]
+        optional = [name for name in shown if _is_optional(hints[name])]
+        line = [f'"kind":"{event.kind}"', '"time":"{seconds[digits[:-9]]}{digits[-9:]}Z"']
+        for name in ("sequence", "cpu", "tid", *(["result"] if event.attempt else [])):
+            line.append(f'"{name}":{{e.{name}}}')
         for name in shown:
-            if name not in always:
-                value = self.value(hints[name], f"e.{name}")
-                lines.append(f'    if e.{name}: shown["{name}"] = {value}')
-        lines += [
-            '    if e.result < 0: shown["error"] = errors[e.result]',
-            "    if e.incomplete is not None:",
-            '        if e.incomplete.truncated: shown["truncated"] = e.incomplete.truncated',
-            '        if e.incomplete.unread: shown["unread"] = e.incomplete.unread',
-            '    shown["process"] = e.process.json',
-            "    return dumps(shown, option=NEWLINE)",
-        ]
-        return self._function(f"encode_{event.kind}", lines)
+            if name not in optional:
+                line.append(f'"{name}":{{{self.value(hints[name], f"e.{name}")}}}')
+        rest = []
+        for name in optional:
+            value = self.value(hints[name], f"e.{name}")
+            rest.append(f"""    if e.{name}: more += f',"{name}":{{{value}}}'""")
+        if event.attempt:
+            rest.append("""    if e.result < 0: more += f',"error":{errors[e.result]}'""")
+        return self._function(
+            f"encode_{event.kind}",
+            [
+                f"def encode_{event.kind}(e):",
+                "    digits = str(e.time)",
+                "    more = ''",
+                *rest,
+                "    if e.incomplete is not None: more += flaws(e.incomplete)",
+                f"""    return f'{{{{{",".join(line)}{{more}}'.encode(), e.process.json""",
+            ],
+        )
 
     def value(self, hint: object, source: str) -> str:
-        """The expression that shows `source`, a value of the type `hint`."""
+        """The expression that shows `source`, a value of the type `hint`, as JSON."""
         base, marker = _marked(hint)
         match marker:
             case Bits() | Choice():
                 table = f"table_{id(marker)}"
-                self.names.setdefault(table, _Ready(marker.show))
+                show = marker.show
+                self.names.setdefault(table, _Ready(lambda value: _json(show(value))))
                 return f"{table}[{source}]"
             case Device():
                 return f"devices[{source}]"
             case Octal():
                 return f"modes[{source}]"
             case Id():
-                return f"(None if {source} == {UNKNOWN_ID} else {source})"
+                return f"'null' if {source} == {UNKNOWN_ID} else {source}".replace("'", '"')
+            case Yes():
+                return f'"true" if {source} else "false"'
             case Address():
-                return (
-                    f"(None if {source} is None else"
-                    f' {{"address": {source}.address, "port": {source}.port}})'
-                )
+                return f"endpoints[{source}]"
+            case Text() | Path() | Comm():
+                return f"texts[{source}]"
+            case Strings() | Variables():
+                return f"json({source})"
         if isinstance(base, type) and issubclass(base, msgspec.Struct):
             return f"{self._nested(base)}({source})"
-        if get_origin(base) is tuple and marker is None:
-            return f"[{self.value(get_args(base)[0], 'item')} for item in {source}]"
+        if get_origin(base) is tuple:
+            item = self.value(get_args(base)[0], "item")
+            return f'"[" + ",".join([{item} for item in {source}]) + "]"'
         return source
 
     def _nested(self, struct: type[msgspec.Struct]) -> str:
@@ -197,18 +219,39 @@ class _Compiler:
         name = f"show_{struct.__name__}"
         if name not in self.names:
             hints = get_type_hints(struct, include_extras=True)
-            pairs = [
-                f'"{field}": {self.value(hints[field], f"s.{field}")}'
+            fields = ",".join(
+                f'"{field}":{{{self.value(hints[field], f"s.{field}")}}}'
                 for field in struct.__struct_fields__
-            ]
-            self.names[name] = self._function(
-                name, [f"def {name}(s):", f"    return {{{', '.join(pairs)}}}"]
+                if not isinstance(_marked(hints[field])[1], Hidden)
             )
+            self._function(name, [f"def {name}(s):", f"    return f'{{{{{fields}}}}}'"])
         return name
 
     def _function(self, name: str, lines: list[str]) -> Callable[[Any], Any]:
-        exec("\n".join(lines), self.names)
-        return self.names[name]  # type: ignore[return-value]
+        # Compiled from our own class definitions alone, never from input.
+        exec("\n".join(lines), self.names)  # noqa: S102
+        return self.names[name]  # type: ignore[no-any-return]
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+def endpoint_json(endpoint: Endpoint | None) -> str:
+    """An address and port, or null."""
+    if endpoint is None:
+        return "null"
+    return _json({"address": endpoint.address, "port": endpoint.port})
+
+
+def _flaws(incomplete: Incomplete) -> str:
+    """The members that say what a record could not hold, each with a comma in front."""
+    shown = ""
+    if incomplete.truncated:
+        shown += f',"truncated":{_json(incomplete.truncated)}'
+    if incomplete.unread:
+        shown += f',"unread":{_json(incomplete.unread)}'
+    return shown
 
 
 def error_name(result: int) -> str:
@@ -229,12 +272,12 @@ def _is_optional(hint: object) -> bool:
     return isinstance(_marked(hint)[1], OPTIONAL)
 
 
-def _encode_agent(event: AgentEvent) -> bytes:
+def _encode_agent(event: AgentEvent) -> tuple[bytes, bytes]:
     shown = {"kind": event.kind, "time": timestamp(event.time), **event.details}
-    return orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE), b""
 
 
-def _encode_finding(finding: Finding) -> bytes:
+def _encode_finding(finding: Finding) -> tuple[bytes, bytes]:
     shown = {
         "kind": "finding",
         "type": finding.type,
@@ -245,20 +288,20 @@ def _encode_finding(finding: Finding) -> bytes:
         "last_seen": timestamp(finding.last_seen),
         "evidence": finding.evidence,
     }
-    return orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE), b""
 
 
-def _encoders() -> dict[type, Callable[[Any], bytes]]:
+def _encoders() -> dict[type, Callable[[Any], tuple[bytes, bytes]]]:
     compiler = _Compiler()
-    encoders: dict[type, Callable[[Any], bytes]] = {
-        event: compiler.encoder(event) for event in EVENTS.values()
-    }
+    encoders = {event: compiler.encoder(event) for event in EVENTS.values()}
     return encoders | {AgentEvent: _encode_agent, Finding: _encode_finding}
 
 
 _ENCODERS: Final = _encoders()
 
 
-def encode(item: Event | AgentEvent | Finding) -> bytes:
-    """`item` as one line of JSON with its newline."""
-    return _ENCODERS[type(item)](item)
+def encode(items: Iterable[Event | AgentEvent | Finding]) -> bytes:
+    """Each item as a line of JSON with its newline."""
+    encoders = _ENCODERS
+    # The long part of a line is the process, which is shared and copied only here.
+    return b"".join([part for item in items for part in encoders[type(item)](item)])

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Final
 
 import msgspec
-import orjson
 
 from nodeagent.field import (
     CLONE_FLAGS,
@@ -24,6 +23,7 @@ from nodeagent.field import (
     At,
     Comm,
     Device,
+    Hidden,
     Id,
     Octal,
     Path,
@@ -101,9 +101,9 @@ class Namespaces(msgspec.Struct, frozen=True, gc=False):
 class Task(msgspec.Struct, frozen=True, gc=False):
     """Who did it, as every record says."""
 
-    start_time: int
+    start_time: Annotated[int, Hidden()]
     """Boot-time clock, ns; together with `pid` the identity of a process."""
-    cgroup: int
+    cgroup: Annotated[int, Hidden()]
     pid: int
     parent_pid: int
     uid: int
@@ -114,7 +114,7 @@ class Task(msgspec.Struct, frozen=True, gc=False):
     """The user that logged in, whatever su or sudo came after (audit's loginuid)."""
     session_id: UserId
     """Audit's session."""
-    exec_id: int
+    exec_id: Annotated[int, Hidden()]
     """Changes with each exec, so it tells the programs of one process apart."""
     comm: Annotated[str, Comm()]
 
@@ -150,8 +150,8 @@ class Process(msgspec.Struct, gc=False):
     """None when the process was first seen in the middle of its life."""
     lineage: tuple[Ancestor, ...]
     """The parent first, at most 16."""
-    json: orjson.Fragment
-    """The same as JSON, made once for many events."""
+    json: bytes
+    """The same as JSON, made once for many events; see encode.py."""
 
 
 class Incomplete(msgspec.Struct, frozen=True, gc=False):

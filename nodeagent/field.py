@@ -29,6 +29,11 @@ class At:
 
 
 @dataclass(frozen=True)
+class Hidden:
+    """A number that is not shown."""
+
+
+@dataclass(frozen=True)
 class Text:
     """`struct text`: one string; empty when there is none."""
 
@@ -118,7 +123,7 @@ class Choice:
 
 
 Marker = (
-    Text | Path | Strings | Variables | Address | Comm | Yes | Id | Device | Octal | Bits | Choice
+    Hidden | Text | Path | Strings | Variables | Address | Comm | Yes | Id | Device | Octal | Bits | Choice
 )
 
 

@@ -36,7 +36,7 @@ CLOSE_SECONDS: Final = 5.0
 class Batch:
     """Events and findings on their way to the sinks; nobody changes it any more."""
 
-    __slots__ = ("_lines", "events", "findings")
+    __slots__ = ("_ndjson", "events", "findings")
 
     def __init__(
         self, events: Sequence[Event | AgentEvent], findings: Sequence[Finding] = ()
@@ -44,17 +44,17 @@ class Batch:
         """Take over both lists."""
         self.events = events
         self.findings = findings
-        self._lines: list[bytes] | None = None
+        self._ndjson: bytes | None = None
 
     def __len__(self) -> int:
         """Events and findings together."""
         return len(self.events) + len(self.findings)
 
-    def lines(self) -> list[bytes]:
+    def ndjson(self) -> bytes:
         """Each event and finding as a line of JSON with its newline; made once for all sinks."""
-        if self._lines is None:
-            self._lines = [encode(item) for item in (*self.events, *self.findings)]
-        return self._lines
+        if self._ndjson is None:
+            self._ndjson = encode((*self.events, *self.findings))
+        return self._ndjson
 
 
 class SinkConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

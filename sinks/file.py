@@ -81,7 +81,7 @@ class File(Sink):
 
     async def send(self, batch: Batch) -> None:
         """Append the batch."""
-        await self._worker.once(batch, partial(self._file.append, b"".join(batch.lines())))
+        await self._worker.once(batch, partial(self._file.append, batch.ndjson()))
         if self._config.fsync == "interval" and self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._config.fsync_seconds, self._sync)
@@ -126,8 +126,7 @@ class LineFile:
             # The lock is ours, so no other agent is at work on these files.
             self._rotation.clean()
         except OSError as error:
-            self.close()
-            raise StartError(_sentence(self._path, error)) from error
+            log.warning("file_not_cleaned path=%s why=%s", self._path, error)
         self._on_rotated(self._rotation)
 
     def append(self, data: bytes) -> None:

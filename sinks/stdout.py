@@ -64,18 +64,18 @@ class Stdout(Sink):
 
     async def send(self, batch: Batch) -> None:
         """Write the batch, however long the reader takes."""
-        # The lines of JSON are made here, because all sinks share them.
-        json = None if self._pretty else batch.lines()
+        # JSON is made here, because all sinks share it.
+        json = None if self._pretty else batch.ndjson()
         await self._worker.once(batch, partial(self._write, batch, json))
 
     async def close(self) -> None:
         """Let go of standard output; a write that waits for its reader is given up."""
         self._worker.abandon()
 
-    def _write(self, batch: Batch, json: list[bytes] | None) -> None:
+    def _write(self, batch: Batch, json: bytes | None) -> None:
         # A batch that failed in its middle comes again and goes on where it failed.
         if batch is not self._batch:
-            new = self._pretty_lines(batch) if json is None else harmless_json(b"".join(json))
+            new = self._pretty_lines(batch) if json is None else harmless_json(json)
             self._rest = memoryview(bytes(self._rest) + new)
             self._batch = batch
         try:

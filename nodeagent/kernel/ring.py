@@ -16,11 +16,14 @@ from typing import Final
 
 from nodeagent.errors import BpfError
 
-__all__ = ["Ring"]
+__all__ = ["FULL_FRACTION", "Ring"]
 
 BUSY: Final = 1 << 31
 DISCARDED: Final = 1 << 30
 HEADER_BYTES: Final = 8
+
+FULL_FRACTION: Final = 4
+"""A ring is filling when it holds this part of its size."""
 
 
 class Ring:
@@ -30,6 +33,7 @@ class Ring:
         """Map the ring; the caller keeps `fd` open. Raises BpfError."""
         self.fd = fd
         self._mask = size_bytes - 1
+        self._mark_bytes = size_bytes // FULL_FRACTION
         page = mmap.PAGESIZE
         try:
             self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED, offset=0)
@@ -80,9 +84,9 @@ class Ring:
         return data, starts, ends
 
     @property
-    def held_bytes(self) -> int:
-        """Bytes that wait to be read."""
-        return self._end[0] - int(self._position.value)
+    def is_filling(self) -> bool:
+        """A good part of the ring waits to be read."""
+        return self._end[0] - int(self._position.value) >= self._mark_bytes
 
     def close(self) -> None:
         """Give the mappings back."""

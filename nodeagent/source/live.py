@@ -6,20 +6,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import mmap
-import os
+import select
 import time
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
 import msgspec
 
-from nodeagent.errors import BpfError
 from nodeagent.kernel.counters import KernelCounters
 from nodeagent.kernel.features import LISTING, Hook, KernelTypes, plan
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject
-from nodeagent.kernel.ring import Ring
+from nodeagent.kernel.ring import FULL_FRACTION, Ring
 from nodeagent.kernel.tracepoint import Tracepoints
 from nodeagent.kernel.wire import Decoder, Records, pack
 from nodeagent.ledger import Ledger
@@ -31,7 +30,7 @@ log: Final = logging.getLogger(__name__)
 
 READ_BYTES: Final = 1 << 20
 """At most this much of each ring in one batch, so that sinks get their turn."""
-PAUSE_SECONDS: Final = 0.02
+PAUSE_SECONDS: Final = 0.04
 """After a batch, let the next one grow: a batch costs more than a record."""
 LONGEST_WAIT_SECONDS: Final = 0.1
 REST_SECONDS: Final = 2.0
@@ -100,7 +99,8 @@ def load_kernel(
             btf,
             {
                 "argv_bytes": argv_bytes,
-                "bulk_wakeup_bytes": bulk_ring_bytes // 4,
+                "high_wakeup_bytes": high_ring_bytes // FULL_FRACTION,
+                "bulk_wakeup_bytes": bulk_ring_bytes // FULL_FRACTION,
                 "page_bytes": mmap.PAGESIZE,
                 # Commit 6bc7ef3ab2a8 (v6.16) added the second argument.
                 "exit_has_group_dead": int(exit_arguments == 2),
@@ -128,7 +128,8 @@ class LiveSource:
         self._kernel = kernel
         self._clock = clock
         self._ledger = ledger
-        self._stopping = asyncio.Event()
+        self._stopping = False
+        self._alarm: _Alarm | None = None
         self._first: list[Item] = []
 
     def attach(self) -> None:
@@ -146,31 +147,40 @@ class LiveSource:
 
     def stop(self) -> None:
         """Detach, drain and end."""
-        self._stopping.set()
+        self._stopping = True
+        if self._alarm is not None:
+            self._alarm.wake()
 
     async def items(self) -> AsyncIterator[Item]:
         """The lists of processes, then batches of records until stopped and drained."""
         for item in self._first:
             yield item
         self._first.clear()
-        while not self._stopping.is_set():
-            records, more = self._read()
-            if records is None:
-                await self._wait(LONGEST_WAIT_SECONDS)
-                continue
-            yield records
-            # The sinks get their turn even when there is always more to read.
-            await asyncio.sleep(0 if more else PAUSE_SECONDS)
+        self._alarm = alarm = _Alarm(self._kernel.rings)
+        try:
+            while not self._stopping:
+                records = self._read()
+                if records is None:
+                    await alarm.wait(LONGEST_WAIT_SECONDS)
+                    continue
+                yield records
+                if any(ring.is_filling for ring in self._kernel.rings):
+                    # The sinks get their turn even when there is always more to read.
+                    await asyncio.sleep(0)
+                else:
+                    await alarm.pause(PAUSE_SECONDS)
+        finally:
+            alarm.close()
         self._kernel.loaded.detach()
         deadline = time.monotonic() + REST_SECONDS
         while time.monotonic() < deadline:
-            records, _ = self._read()
+            records = self._read()
             if records is not None:
                 yield records
             elif self._at_rest():
                 break
             else:
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(0.01)
 
     def count(self) -> None:
         """Bring the kernel's side of the ledger up to date."""
@@ -184,8 +194,8 @@ class LiveSource:
         data = self._kernel.loaded.iterate(LISTING)
         self._first.append(Listing(data, self._clock.boot_ns))
 
-    def _read(self) -> tuple[Records | None, bool]:
-        """What both rings hold, as one batch; and whether there is more."""
+    def _read(self) -> Records | None:
+        """What both rings hold, as one batch."""
         high, bulk = self._kernel.rings
         data, starts, ends = high.read(READ_BYTES)
         more, more_starts, more_ends = bulk.read(READ_BYTES)
@@ -195,23 +205,62 @@ class LiveSource:
             starts += [start + shift for start in more_starts] if shift else more_starts
             ends += [end + shift for end in more_ends] if shift else more_ends
         if not starts:
-            return None, False
-        held = high.held_bytes + bulk.held_bytes
-        return Records(data, starts, ends, self._clock.refresh()), held > READ_BYTES // 4
+            return None
+        return Records(data, starts, ends, self._clock.refresh())
 
-    async def _wait(self, longest_seconds: float) -> None:
-        """Until the kernel wakes us, or we stop, or some time has passed.
 
-        The rings are watched only here: they stay readable as long as they hold records.
-        """
+class _Alarm:
+    """Wakes the loop when the kernel wakes the readers of the rings.
+
+    A ring stays readable as long as it holds records, so it is watched edge by edge: the
+    kernel wakes us for the first record of the high ring and when a ring fills.
+    """
+
+    def __init__(self, rings: Sequence[Ring]) -> None:
+        self._rings = rings
+        self._wake: Callable[[], None] | None = None
+        self._hasty = False
+        self._epoll = select.epoll()
+        for ring in rings:
+            self._epoll.register(ring.fd, select.EPOLLIN | select.EPOLLET)
+        asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._on_edge)
+
+    async def wait(self, longest_seconds: float) -> None:
+        """Until there is something to read, at most this long."""
+        await self._sleep(longest_seconds, hasty=False)
+
+    async def pause(self, seconds: float) -> None:
+        """This long, or until a ring fills up."""
+        await self._sleep(seconds, hasty=True)
+
+    def wake(self) -> None:
+        """End what `wait` or `pause` is waiting for."""
+        if self._wake is not None:
+            self._wake()
+
+    def close(self) -> None:
+        """Watch the rings no more."""
+        asyncio.get_running_loop().remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+    async def _sleep(self, seconds: float, *, hasty: bool) -> None:
         loop = asyncio.get_running_loop()
-        woken = asyncio.Event()
-        for ring in self._kernel.rings:
-            loop.add_reader(ring.fd, woken.set)
-        stopping = loop.call_later(longest_seconds, woken.set)
+        woken: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        self._wake = wake
+        self._hasty = hasty
+        timer = loop.call_later(seconds, wake)
         try:
-            await woken.wait()
+            await woken
         finally:
-            stopping.cancel()
-            for ring in self._kernel.rings:
-                loop.remove_reader(ring.fd)
+            timer.cancel()
+            self._wake = None
+
+    def _on_edge(self) -> None:
+        self._epoll.poll(0)
+        if not self._hasty or any(ring.is_filling for ring in self._rings):
+            self.wake()

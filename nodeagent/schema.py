@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON Schema of what the stream shows: every kind of event, the agent's own, findings.
+
+It is generated from the classes in event.py and the markers of their fields. Objects
+are open, because a later version may add fields.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from nodeagent.encode import HIDDEN, OPTIONAL
+from nodeagent.event import EVENTS, Ancestor, Event, Incomplete, ProcessFacts, Task
+from nodeagent.field import (
+    Address,
+    At,
+    Bits,
+    Choice,
+    Comm,
+    Device,
+    Id,
+    Octal,
+    Path,
+    Strings,
+    Text,
+    Variables,
+    Yes,
+)
+from nodeagent.finding import Finding, Severity
+from nodeagent.ledger import KernelCounts, SinkCounts
+
+__all__ = ["DIALECT", "KINDS", "Schema", "descriptions", "stream_schema"]
+
+Schema = dict[str, Any]
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+INTEGER: Final[Schema] = {"type": "integer"}
+STRING: Final[Schema] = {"type": "string"}
+STRINGS: Final[Schema] = {"type": "array", "items": STRING}
+MAPPING: Final[Schema] = {"type": "object", "additionalProperties": STRING}
+COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+TIME: Final[Schema] = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$",
+    "description": "RFC 3339 in UTC, with nanoseconds.",
+}
+
+
+def stream_schema(kind: str | None = None) -> Schema:
+    """The schema of one kind of `KINDS`, or of any line of the stream."""
+    if kind is not None:
+        return {"$schema": DIALECT, **_DEFINITIONS[kind]()}
+    return {
+        "$schema": DIALECT,
+        "title": "A line of the stream",
+        "oneOf": [{"$ref": f"#/$defs/{name}"} for name in KINDS],
+        "$defs": {name: _DEFINITIONS[name]() for name in KINDS},
+    }
+
+
+def descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """What stands under each field in the source; nothing where there is no source."""
+    found: dict[str, str] = {}
+    for owner in reversed(struct.__mro__):
+        if issubclass(owner, msgspec.Struct) and owner is not msgspec.Struct:
+            found |= _own_descriptions(owner)
+    return found
+
+
+def summary(struct: type) -> str:
+    """The docstring of a class in one line; empty when it has none or was stripped."""
+    return " ".join((struct.__doc__ or "").split())
+
+
+def _own_descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
+    try:
+        source = inspect.getsource(struct)
+    except (OSError, TypeError):
+        return {}
+    definition = ast.parse(textwrap.dedent(source)).body[0]
+    body = definition.body if isinstance(definition, ast.ClassDef) else []
+    found = {}
+    for field, text in zip(body, body[1:], strict=False):
+        match field, text:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(sentence))),
+            ):
+                found[name] = " ".join(sentence.split())
+    return found
+
+
+def _choice(marker: Choice) -> Schema:
+    names = sorted(set(marker.names.values()))
+    return {"anyOf": [{"enum": names}, INTEGER]}
+
+
+def _bits(marker: Bits) -> Schema:
+    names = sorted({*marker.names.values(), *marker.access})
+    items = {"anyOf": [{"enum": names}, {"type": "string", "pattern": "^0x[0-9a-f]+$"}]}
+    return {"type": "array" if marker.unknown is None else ["array", "null"], "items": items}
+
+
+def _address(_: Address) -> Schema:
+    port = {"type": "integer", "minimum": 0, "maximum": 0xFFFF}
+    return {"anyOf": [_object({"address": STRING, "port": port}), {"type": "null"}]}
+
+
+_MARKERS: Final[dict[type, Callable[[Any], Schema]]] = {
+    Text: lambda _: STRING,
+    Path: lambda _: STRING,
+    Comm: lambda _: STRING,
+    Strings: lambda _: STRINGS,
+    Variables: lambda _: MAPPING,
+    Address: _address,
+    Yes: lambda _: {"type": "boolean"},
+    Id: lambda _: {"type": ["integer", "null"]},
+    Device: lambda _: {"type": "string", "pattern": "^[0-9]+:[0-9]+$"},
+    Octal: lambda _: {"type": "string", "pattern": "^[0-7]{4}$"},
+    Bits: _bits,
+    Choice: _choice,
+}
+
+_TYPES: Final[dict[object, Schema]] = {
+    bool: {"type": "boolean"},
+    int: INTEGER,
+    str: STRING,
+    object: {},
+}
+
+
+def _value(hint: object) -> Schema:
+    """The schema of a field of the type `hint`."""
+    base, marker = _split(hint)
+    if marker is not None:
+        return _MARKERS[type(marker)](marker)
+    if base in _TYPES:
+        return _TYPES[base]
+    if isinstance(base, type) and issubclass(base, msgspec.Struct):
+        return {**_object(_properties(base)), **_described(summary(base))}
+    items = get_args(base)
+    if get_origin(base) is tuple:
+        if items[-1] is Ellipsis:
+            return {"type": "array", "items": _value(items[0])}
+        bounds = {"minItems": len(items), "maxItems": len(items)}
+        return {"type": "array", "items": _value(items[0]), **bounds}
+    # A mapping of names; a Counter has only its key as an argument.
+    return {"type": "object", "additionalProperties": _value(items[1] if items[1:] else int)}
+
+
+def _split(hint: object) -> tuple[object, object]:
+    """The type of a field and the marker that says how it is shown."""
+    if get_origin(hint) is not Annotated:
+        return hint, None
+    base, *markers = get_args(hint)
+    return base, next((each for each in markers if not isinstance(each, At)), None)
+
+
+def _properties(struct: type[msgspec.Struct], hidden: Iterable[str] = ()) -> dict[str, Schema]:
+    """The schema of each field of a class, with what the class says about it."""
+    texts = descriptions(struct)
+    hints = get_type_hints(struct, include_extras=True)
+    return {
+        name: {**_value(hints[name]), **_described(texts.get(name))}
+        for name in struct.__struct_fields__
+        if name not in hidden
+    }
+
+
+def _described(text: str | None) -> Schema:
+    return {"description": text} if text else {}
+
+
+def _object(properties: Mapping[str, Schema], optional: Iterable[str] = ()) -> Schema:
+    left_out = set(optional)
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": [name for name in properties if name not in left_out],
+    }
+
+
+def _ancestor() -> Schema:
+    return _object({**_properties(Ancestor), "start_time": TIME})
+
+
+def _process() -> Schema:
+    """As `encode.process_json()` writes it."""
+    task = _properties(Task)
+    facts = _properties(ProcessFacts)
+    capabilities = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
+    properties = {
+        "pid": task["pid"],
+        "start_time": TIME,
+        "path": {
+            **STRING,
+            "description": "The executable; empty for kernel threads and when it is not known.",
+        },
+        **{name: task[name] for name in ("comm", "uid", "gid", "euid", "egid")},
+        **{name: task[name] for name in ("login_uid", "session_id")},
+        "cgroup_id": task["cgroup"],
+        "namespace_pid": facts["namespace_pid"],
+        "capabilities": {**facts["capabilities"], **capabilities},
+        "namespaces": facts["namespaces"],
+        "kernel_thread": facts["kernel_thread"],
+        "parent_pid": task["parent_pid"],
+        "lineage": {"type": "array", "items": _ancestor(), "maxItems": 16},
+    }
+    return {
+        **_object(
+            properties, optional=("namespace_pid", "capabilities", "namespaces", "kernel_thread")
+        ),
+        "description": "The process that did it, as it was then; the parent is first in lineage.",
+    }
+
+
+def _event(event: type[Event]) -> Schema:
+    common = _properties(Event, hidden=("task", "process", "incomplete"))
+    incomplete = _properties(Incomplete)
+    hints = get_type_hints(event, include_extras=True)
+    own = _properties(event, hidden=HIDDEN)
+    properties = {
+        "kind": {"const": event.kind},
+        "time": TIME,
+        **{name: common[name] for name in ("sequence", "cpu", "tid")},
+        **({"result": common["result"]} if event.attempt else {}),
+        **own,
+        "error": {**STRING, "description": "The name of the errno, when it failed."},
+        **incomplete,
+        "process": _process(),
+    }
+    empty = [name for name in own if isinstance(_split(hints[name])[1], OPTIONAL)]
+    return {
+        "title": event.kind,
+        **_described(summary(event)),
+        **_object(properties, optional=[*empty, *incomplete, "error"]),
+    }
+
+
+def _finding() -> Schema:
+    """As encode.py writes it."""
+    fields = _properties(Finding)
+    properties = {
+        "kind": {"const": "finding"},
+        "type": fields["type"],
+        "severity": {"enum": [severity.name.lower() for severity in Severity]},
+        "title": fields["title"],
+        "count": COUNT,
+        "first_seen": TIME,
+        "last_seen": TIME,
+        "evidence": {"type": "object"},
+    }
+    return {"title": "finding", **_described(summary(Finding)), **_object(properties)}
+
+
+def _report() -> dict[str, Schema]:
+    """As `Ledger.report()` makes it."""
+    counts = {**_properties(KernelCounts), "decoded": COUNT, "bad": COUNT, "withheld": COUNT}
+    counters = {"type": "object", "additionalProperties": COUNT}
+    return {
+        "kinds": {"type": "object", "additionalProperties": _object(counts, ("withheld",))},
+        "sinks": {"type": "object", "additionalProperties": _value(SinkCounts)},
+        "failures": {**counters, "description": "Enrichers and detectors that raised, by name."},
+    }
+
+
+def _agent(name: str, description: str, properties: Mapping[str, Schema]) -> Callable[[], Schema]:
+    kind = f"agent.{name}"
+    common = {"kind": {"const": kind}, "time": TIME}
+    shown = _object({**common, **properties})
+    return lambda: {"title": kind, "description": description, **shown}
+
+
+_START: Final[dict[str, Schema]] = {
+    "version": STRING,
+    "kernel": STRING,
+    "machine": STRING,
+    "kinds": STRINGS,
+    "hooks": {"type": "object", "description": "By eBPF program: its kind, and where it sits."},
+}
+_REASON: Final[Schema] = {**STRING, "description": "Why it stopped."}
+
+_DEFINITIONS: Final[dict[str, Callable[[], Schema]]] = {
+    **{kind: lambda event=event: _event(event) for kind, event in EVENTS.items()},
+    "finding": _finding,
+    "agent.start": _agent("start", "The agent sees events from now on.", _START),
+    "agent.ledger": _agent("ledger", "Every count there is, at an interval.", _report()),
+    "agent.stop": _agent("stop", "The last word.", {"reason": _REASON, **_report()}),
+}
+
+KINDS: Final = tuple(_DEFINITIONS)
+"""What `stream_schema()` knows: the `kind` of every line that there can be."""
