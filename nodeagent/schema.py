@@ -11,6 +11,8 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import pairwise
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -24,6 +26,7 @@ from nodeagent.field import (
     Choice,
     Comm,
     Device,
+    Hidden,
     Id,
     Octal,
     Path,
@@ -46,11 +49,18 @@ STRING: Final[Schema] = {"type": "string"}
 STRINGS: Final[Schema] = {"type": "array", "items": STRING}
 MAPPING: Final[Schema] = {"type": "object", "additionalProperties": STRING}
 COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
-TIME: Final[Schema] = {
-    "type": "string",
-    "format": "date-time",
-    "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$",
-    "description": "RFC 3339 in UTC, with nanoseconds.",
+ERROR: Final[Schema] = {**STRING, "description": "The name of the errno, when it failed."}
+
+
+def _time(digits: int) -> Schema:
+    pattern = rf"^\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{{digits}}}Z$"
+    return {"type": "string", "format": "date-time", "pattern": pattern}
+
+
+TIME: Final[Schema] = {**_time(9), "description": "RFC 3339 in UTC, with nanoseconds."}
+START_TIME: Final[Schema] = {
+    **_time(3),
+    "description": "RFC 3339 in UTC; together with `pid` the identity of a process.",
 }
 
 
@@ -88,7 +98,7 @@ def _own_descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
     definition = ast.parse(textwrap.dedent(source)).body[0]
     body = definition.body if isinstance(definition, ast.ClassDef) else []
     found = {}
-    for field, text in zip(body, body[1:], strict=False):
+    for field, text in pairwise(body):
         match field, text:
             case (
                 ast.AnnAssign(target=ast.Name(id=name)),
@@ -171,7 +181,7 @@ def _properties(struct: type[msgspec.Struct], hidden: Iterable[str] = ()) -> dic
     return {
         name: {**_value(hints[name]), **_described(texts.get(name))}
         for name in struct.__struct_fields__
-        if name not in hidden
+        if name not in hidden and not isinstance(_split(hints[name])[1], Hidden)
     }
 
 
@@ -189,36 +199,42 @@ def _object(properties: Mapping[str, Schema], optional: Iterable[str] = ()) -> S
 
 
 def _ancestor() -> Schema:
-    return _object({**_properties(Ancestor), "start_time": TIME})
+    return _object({**_properties(Ancestor), "start_time": START_TIME})
 
 
 def _process() -> Schema:
     """As `encode.process_json()` writes it."""
     task = _properties(Task)
     facts = _properties(ProcessFacts)
-    capabilities = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
     properties = {
         "pid": task["pid"],
-        "start_time": TIME,
+        "start_time": START_TIME,
         "path": {
             **STRING,
             "description": "The executable; empty for kernel threads and when it is not known.",
         },
         **{name: task[name] for name in ("comm", "uid", "gid", "euid", "egid")},
-        **{name: task[name] for name in ("login_uid", "session_id")},
-        "cgroup_id": task["cgroup"],
+        "cgroup_id": INTEGER,
+        **{name: {**task[name], **INTEGER} for name in ("login_uid", "session_id")},
         "namespace_pid": facts["namespace_pid"],
-        "capabilities": {**facts["capabilities"], **capabilities},
+        "capabilities": {
+            **facts["capabilities"],
+            "type": "string",
+            "pattern": "^[0-9a-f]{16}$",
+        },
         "namespaces": facts["namespaces"],
         "kernel_thread": facts["kernel_thread"],
         "parent_pid": task["parent_pid"],
-        "lineage": {"type": "array", "items": _ancestor(), "maxItems": 16},
+        "lineage": {
+            "type": "array",
+            "items": _ancestor(),
+            "maxItems": 16,
+            "description": "The parent first.",
+        },
     }
     return {
-        **_object(
-            properties, optional=("namespace_pid", "capabilities", "namespaces", "kernel_thread")
-        ),
-        "description": "The process that did it, as it was then; the parent is first in lineage.",
+        "description": "The process that did it, as it was then.",
+        **_object(properties, optional=[*facts, "login_uid", "session_id"]),
     }
 
 
@@ -227,13 +243,15 @@ def _event(event: type[Event]) -> Schema:
     incomplete = _properties(Incomplete)
     hints = get_type_hints(event, include_extras=True)
     own = _properties(event, hidden=HIDDEN)
+    result = {"result": common["result"]} if event.attempt else {}
+    error = {"error": ERROR} if event.attempt else {}
     properties = {
         "kind": {"const": event.kind},
         "time": TIME,
         **{name: common[name] for name in ("sequence", "cpu", "tid")},
-        **({"result": common["result"]} if event.attempt else {}),
+        **result,
         **own,
-        "error": {**STRING, "description": "The name of the errno, when it failed."},
+        **error,
         **incomplete,
         "process": _process(),
     }
@@ -241,7 +259,7 @@ def _event(event: type[Event]) -> Schema:
     return {
         "title": event.kind,
         **_described(summary(event)),
-        **_object(properties, optional=[*empty, *incomplete, "error"]),
+        **_object(properties, optional=[*empty, *error, *incomplete]),
     }
 
 
@@ -272,28 +290,38 @@ def _report() -> dict[str, Schema]:
     }
 
 
-def _agent(name: str, description: str, properties: Mapping[str, Schema]) -> Callable[[], Schema]:
-    kind = f"agent.{name}"
-    common = {"kind": {"const": kind}, "time": TIME}
-    shown = _object({**common, **properties})
-    return lambda: {"title": kind, "description": description, **shown}
+def _agent(what: str, description: str, properties: Mapping[str, Schema]) -> Schema:
+    kind = f"agent.{what}"
+    shown = {"kind": {"const": kind}, "time": TIME, **properties}
+    return {"title": kind, "description": description, **_object(shown)}
 
 
-_START: Final[dict[str, Schema]] = {
-    "version": STRING,
-    "kernel": STRING,
-    "machine": STRING,
-    "kinds": STRINGS,
-    "hooks": {"type": "object", "description": "By eBPF program: its kind, and where it sits."},
-}
-_REASON: Final[Schema] = {**STRING, "description": "Why it stopped."}
+def _agent_start() -> Schema:
+    properties = {
+        "version": STRING,
+        "kernel": STRING,
+        "machine": STRING,
+        "kinds": STRINGS,
+        "hooks": {"type": "object", "description": "By eBPF program: its kind, and where it sits."},
+    }
+    return _agent("start", "The agent sees events from now on.", properties)
+
+
+def _agent_ledger() -> Schema:
+    return _agent("ledger", "Every count there is, at an interval.", _report())
+
+
+def _agent_stop() -> Schema:
+    reason = {**STRING, "description": "Why the stream ended."}
+    return _agent("stop", "The last line, with the final counts.", {"reason": reason, **_report()})
+
 
 _DEFINITIONS: Final[dict[str, Callable[[], Schema]]] = {
-    **{kind: lambda event=event: _event(event) for kind, event in EVENTS.items()},
+    **{kind: partial(_event, event) for kind, event in EVENTS.items()},
     "finding": _finding,
-    "agent.start": _agent("start", "The agent sees events from now on.", _START),
-    "agent.ledger": _agent("ledger", "Every count there is, at an interval.", _report()),
-    "agent.stop": _agent("stop", "The last word.", {"reason": _REASON, **_report()}),
+    "agent.start": _agent_start,
+    "agent.ledger": _agent_ledger,
+    "agent.stop": _agent_stop,
 }
 
 KINDS: Final = tuple(_DEFINITIONS)

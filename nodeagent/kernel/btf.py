@@ -8,6 +8,8 @@ the object's own BTF, which is small; what we ask of the kernel's BTF, libbpf an
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
@@ -30,6 +32,18 @@ FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(16, 20)
 ALIASES: Final = frozenset({TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG})
 EXTRA_BYTES: Final = {INT: 4, ARRAY: 12, VAR: 4, DECL_TAG: 4}
 EXTRA_BYTES_EACH: Final = {STRUCT: 12, UNION: 12, ENUM: 8, FUNC_PROTO: 8, DATASEC: 12, ENUM64: 12}
+
+
+LARGEST_ARRAY: Final = 4096
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """BTF can come from a recording, so whatever it makes go wrong is said in one way."""
+    try:
+        yield
+    except (struct.error, ValueError, IndexError, KeyError, RecursionError) as error:
+        raise SchemaError(f"the BTF is damaged ({type(error).__name__})") from error
 
 
 class Integer(msgspec.Struct, frozen=True):
@@ -92,20 +106,20 @@ class Btf:
 
     def __init__(self, data: bytes) -> None:
         """Index all types; raises SchemaError when `data` is no BTF."""
-        try:
+        with _damage():
             self._index(data)
-        except (struct.error, IndexError, KeyError) as error:
-            raise SchemaError(f"the BTF is damaged ({error})") from error
 
     def struct(self, name: str) -> Struct:
         """The struct or union `name` with everything inside it; raises SchemaError."""
-        return self._struct(self._find(name, (STRUCT, UNION)))
+        with _damage():
+            return self._struct(self._find(name, (STRUCT, UNION)))
 
     def enum(self, name: str) -> Enum:
         """The enum `name`; raises SchemaError."""
-        found = self._types[self._find(name, (ENUM,))]
-        pairs = (PAIR.unpack_from(self._data, found.extra + 8 * i) for i in range(found.length))
-        return Enum(name, {self._string(string): value for string, value in pairs})
+        with _damage():
+            found = self._types[self._find(name, (ENUM,))]
+            pairs = (PAIR.unpack_from(self._data, found.extra + 8 * i) for i in range(found.length))
+            return Enum(name, {self._string(string): value for string, value in pairs})
 
     def variable(self, section: str, name: str) -> tuple[int, Struct]:
         """Where a global variable lies in its section, in bytes, and its struct."""
@@ -165,6 +179,8 @@ class Btf:
             return Integer(found.size_or_type, False)
         if found.kind == ARRAY:
             element, _, count = TRIPLE.unpack_from(self._data, found.extra)
+            if count > LARGEST_ARRAY:
+                raise SchemaError(f"a record holds an array of {count} elements")
             return Array(self._resolve(element), count)
         if found.kind in (STRUCT, UNION):
             return self._struct(index)

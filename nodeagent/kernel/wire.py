@@ -82,8 +82,9 @@ class Decoder:
         compiler = _Compiler(btf.struct("event"))
         self._decoders: list[Callable[[bytes, int, int, int], Event]] = [unknown_kind] * 256
         for number, name in list(self.kinds.items()):
-            layout = record[name]
-            assert isinstance(layout, Struct)
+            layout = record.get(name)
+            if not isinstance(layout, Struct):
+                raise SchemaError(f"kind {name} has no record in the eBPF object")
             decoder = compiler.decoder(classes[name], number, layout)
             if name == ProcessSeen.kind:
                 self._listed = decoder
@@ -253,9 +254,10 @@ class _Reader:
     def integer(self, path: str, variable: str) -> str:
         """Unpack an integer; returns its variable."""
         offset, found = _walk(self.layout, path)
-        if not isinstance(found, Integer):
+        code = isinstance(found, Integer) and INTEGER_CODES.get((found.size, found.signed))
+        if not code:
             raise SchemaError(f"{self.layout.name}.{path} is no integer in the eBPF object")
-        self._slot(path, offset, INTEGER_CODES[found.size, found.signed], variable)
+        self._slot(path, offset, code, variable)
         return variable
 
     def raw(self, path: str, variable: str) -> str:
@@ -341,8 +343,9 @@ class _Reader:
         layout = "<"
         at = 0
         for slot in self._sorted():
-            layout += f"{slot.offset - at}x" if slot.offset > at else ""
-            layout += slot.code
+            if slot.offset < at:
+                raise SchemaError(f"members of {self.layout.name} overlap in the eBPF object")
+            layout += f"{slot.offset - at}x{slot.code}"
             at = slot.offset + struct.calcsize("<" + slot.code)
         return struct.Struct(layout).unpack_from
 
@@ -461,7 +464,8 @@ def pack(layout: Struct, values: Mapping[str, int]) -> bytes:
         raise SchemaError(f"struct {layout.name} of the eBPF object has other members")
     packed = bytearray(layout.size)
     for member in wanted:
-        assert isinstance(member.type, Integer)
+        if not isinstance(member.type, Integer):
+            raise SchemaError(f"{layout.name}.{member.name} is no integer in the eBPF object")
         code = INTEGER_CODES[member.type.size, member.type.signed]
         struct.pack_into("<" + code, packed, member.offset, values[member.name])
     return bytes(packed)
@@ -471,7 +475,8 @@ def layout_text(btf: Btf) -> str:
     """Where every byte of every record is, for a person and for a diff."""
     lines = []
     for kind in btf.struct("record").members:
-        assert isinstance(kind.type, Struct)
+        if not isinstance(kind.type, Struct):
+            continue
         lines.append(f"{kind.name}: {kind.type.size} bytes")
         for path in _leaves(kind.type):
             offset, found = _walk(kind.type, path)

@@ -289,7 +289,10 @@ static int act_exec_thread(char **a)
 
 static int act_exec_setuid(char **a)
 {
-	if (setresgid(atoi(a[1]), atoi(a[1]), atoi(a[1])) || setresuid(atoi(a[0]), atoi(a[0]), atoi(a[0])))
+	int uid = atoi(a[0]);
+	int gid = atoi(a[1]);
+
+	if (setresgid(gid, gid, gid) || setresuid(uid, uid, uid))
 		return 3;
 	result(execv(a[2], a + 3));
 	return 1;

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a key takes, in words: the end of "must be …"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from msgspec import inspect
+
+from nodeagent.config.toml import to_toml
+
+
+def expected(hint: object) -> str:
+    """For example "a whole number from 64 to 8192"."""
+    return _words(inspect.type_info(hint))
+
+
+def _words(kind: inspect.Type) -> str:
+    # Descriptions and extra schema wrap the type itself.
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    say = _WORDS.get(type(kind))
+    return "of another type" if say is None else say(kind)
+
+
+def _number(noun: str) -> Callable[[Any], str]:
+    def say(kind: inspect.IntType | inspect.FloatType) -> str:
+        if kind.ge is not None and kind.le is not None:
+            return f"{noun} from {kind.ge} to {kind.le}"
+        bounds = [
+            f"{word} {bound}"
+            for word, bound in (
+                ("of at least", kind.ge),
+                ("greater than", kind.gt),
+                ("of at most", kind.le),
+                ("less than", kind.lt),
+            )
+            if bound is not None
+        ]
+        return " and ".join([f"{noun} {bounds[0]}", *bounds[1:]]) if bounds else noun
+
+    return say
+
+
+def _string(kind: inspect.StrType) -> str:
+    if kind.pattern is not None:
+        return f"a string like {kind.pattern}"
+    return "a string that is not empty" if kind.min_length else "a string"
+
+
+def _list(kind: Any) -> str:  # noqa: ANN401 - list, set or tuple
+    some = "a list that is not empty" if kind.min_length else "a list"
+    return f"{some}, each item {_words(kind.item_type)}"
+
+
+def _union(kind: inspect.UnionType) -> str:
+    return " or ".join(_words(each) for each in kind.types if type(each) is not inspect.NoneType)
+
+
+def _literal(kind: inspect.LiteralType) -> str:
+    return f"one of {', '.join(map(to_toml, kind.values))}"
+
+
+_WORDS: Final[dict[type, Callable[[Any], str]]] = {
+    inspect.IntType: _number("a whole number"),
+    inspect.FloatType: _number("a number"),
+    inspect.BoolType: lambda _: "true or false",
+    inspect.StrType: _string,
+    inspect.LiteralType: _literal,
+    inspect.ListType: _list,
+    inspect.SetType: _list,
+    inspect.FrozenSetType: _list,
+    inspect.VarTupleType: _list,
+    inspect.UnionType: _union,
+    inspect.DictType: lambda _: "a table",
+    inspect.StructType: lambda _: "a table",
+}

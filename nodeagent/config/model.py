@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every key that there is, with its type, its default and a sentence about it."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from nodeagent.event import EVENTS
+from nodeagent.sink import SinkConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Among:
+    """Allows only these values, for a key or for each item of a list."""
+
+    values: Collection[object]
+    described: str
+    """What they are, as the end of "must be …"."""
+
+
+SMALLEST_RING: Final = mmap.PAGESIZE
+LARGEST_RING: Final = 1 << 30
+
+RING_BYTES: Final = Among(
+    [1 << bit for bit in range(31) if SMALLEST_RING <= 1 << bit <= LARGEST_RING],
+    f"a power of two from {SMALLEST_RING} to {LARGEST_RING}",
+)
+
+
+class KernelConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The eBPF side."""
+
+    high_ring_bytes: Annotated[int, RING_BYTES] = 1 << 20
+    """Size of the ring buffer for exec, fork and exit; a power of two."""
+    bulk_ring_bytes: Annotated[int, RING_BYTES] = 1 << 23
+    """Size of the ring buffer for all other events; a power of two."""
+    argv_bytes: Annotated[int, Meta(ge=64, le=8192)] = 4096
+    """Copy at most this much of the arguments of a program."""
+    object: str = ""
+    """Path of another eBPF object; empty: the one that comes with the agent."""
+
+
+class LedgerConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The counts of everything that was seen, sent and lost."""
+
+    interval_seconds: Annotated[float, Meta(ge=0)] = 60.0
+    """Write the counts into the stream this often; 0: only at the end."""
+
+
+class SinkSetting(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One sink: where events go."""
+
+    type: str
+    """Which kind of sink it is; may be left out when the name of the table says it."""
+    config: SinkConfig
+    """An instance of the `Config` of that type."""
+
+
+class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Configuration of nodeagent."""
+
+    kinds: Annotated[list[str], Meta(min_length=1), Among(EVENTS, "known kinds of events")] = (
+        msgspec.field(default_factory=lambda: list(EVENTS))
+    )
+    """Stream these kinds of events."""
+    shutdown_seconds: Annotated[float, Meta(ge=0)] = 5.0
+    """At the end, wait at most this long until the sinks have taken what is queued."""
+    kernel: KernelConfig = KernelConfig()
+    """The eBPF side."""
+    ledger: LedgerConfig = LedgerConfig()
+    """The counts of everything that was seen, sent and lost."""
+    sinks: dict[str, SinkSetting] = {}
+    """Where events go, by a name of your choice; standard output when there is none."""

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests on the running kernel: a real agent watches real system calls."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nodeagent.kernel.object import find_object
+from tests.kernel.stream import Acted, Stream, act, build
+from tests.requirement import need
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernel() -> None:
+    """Root, BTF and the built object."""
+    need("kernel", os.geteuid() == 0, "eBPF programs can only be loaded by root")
+    need("kernel", Path("/sys/kernel/btf/vmlinux").exists(), "this kernel has no BTF")
+    need("kernel", find_object().exists(), "bpf/nodeagent.bpf.o is not built")
+
+
+@pytest.fixture(scope="session")
+def act_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled act.c."""
+    return build(HERE / "act.c", tmp_path_factory.mktemp("act") / "act")
+
+
+@pytest.fixture(scope="session")
+def do(act_program: Path) -> Callable[..., Acted]:
+    """Runs the act program with its arguments."""
+    return functools.partial(act, act_program)
+
+
+@pytest.fixture(scope="session")
+def stream(kernel: None) -> Iterator[Stream]:
+    """One agent that watches all acts of the session."""
+    with Stream() as running:
+        yield running

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running agent whose stream a test reads, and the acts that it watches."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+Event = dict[str, Any]
+PATIENCE_SECONDS = 20.0
+
+
+class Acted:
+    """What `act` did and said."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        self.said = {
+            name: int(value) for name, value in (line.split() for line in done.stdout.splitlines()
+                                                 if len(line.split()) == 2)
+        }
+        self.pid = self.said["pid"]
+        self.code = done.returncode
+
+
+class Stream:
+    """`nodeagent run` as a user starts it, with NDJSON on a pipe."""
+
+    def __init__(self, *options: str, environment: Mapping[str, str] | None = None) -> None:
+        self.agent = subprocess.Popen(
+            [sys.executable, "-m", "nodeagent", "run", "--sink", "stdout", "--format", "json", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(environment or {})},
+        )
+        self.events: list[Event] = []
+        self.errors = ""
+        self._grown = threading.Condition()
+        self._readers = [
+            threading.Thread(target=self._read_events, daemon=True),
+            threading.Thread(target=self._read_errors, daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def __enter__(self) -> Self:
+        self.one(kind="agent.start")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.agent.poll() is None:
+            self.stop()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End the agent; returns its exit code after its last event was read."""
+        self.agent.send_signal(number)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for the agent's own end; returns its exit code."""
+        code = self.agent.wait(PATIENCE_SECONDS)
+        for reader in self._readers:
+            reader.join(PATIENCE_SECONDS)
+        for pipe in (self.agent.stdout, self.agent.stderr):
+            assert pipe is not None
+            pipe.close()
+        return code
+
+    def one(self, **wanted: object) -> Event:
+        """The first event with these values; `process__pid` looks inside `process`."""
+        return self.first(lambda event: matches(event, wanted), str(wanted))
+
+    def first(self, matching: Callable[[Event], bool], what: str = "event") -> Event:
+        """The first event that matches, now or within some seconds."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        seen = 0
+        with self._grown:
+            while True:
+                for event in self.events[seen:]:
+                    if matching(event):
+                        return event
+                seen = len(self.events)
+                rest = deadline - time.monotonic()
+                if rest <= 0 or (self.agent.poll() is not None and not self._grown.wait(1.0)):
+                    break
+                self._grown.wait(min(rest, 1.0))
+        raise AssertionError(f"no {what} in {seen} events; stderr: {self.errors[-2000:]}")
+
+    def of(self, pid: int, kind: str) -> list[Event]:
+        """All events of a kind by a process, once its exit was seen."""
+        self.one(kind="exit", process__pid=pid)
+        with self._grown:
+            return [e for e in self.events if e["kind"] == kind and e["process"]["pid"] == pid]
+
+    def _read_events(self) -> None:
+        assert self.agent.stdout is not None
+        for line in self.agent.stdout:
+            event = json.loads(line)
+            with self._grown:
+                self.events.append(event)
+                self._grown.notify_all()
+
+    def _read_errors(self) -> None:
+        assert self.agent.stderr is not None
+        for line in self.agent.stderr:
+            self.errors += line.decode("utf-8", "replace")
+
+
+def matches(event: Event, wanted: Mapping[str, object]) -> bool:
+    """Whether an event has these values."""
+    for key, value in wanted.items():
+        found: Any = event
+        for name in key.split("__"):
+            found = found.get(name) if isinstance(found, dict) else None
+        if found != value:
+            return False
+    return True
+
+
+def act(program: Path, *arguments: str, **options: Any) -> Acted:
+    """Run the act program."""
+    return Acted(
+        subprocess.run(
+            [program, *arguments], stdout=subprocess.PIPE, text=True, check=False, **options
+        )
+    )
+
+
+def bpf_ids() -> dict[str, set[int]]:
+    """The ids of all programs, maps and links of this machine."""
+    return {
+        what: {
+            found["id"]
+            for found in json.loads(
+                subprocess.run(
+                    ["bpftool", "-j", what, "show"], check=True, capture_output=True
+                ).stdout
+            )
+        }
+        for what in ("prog", "map", "link")
+    }
+
+
+def build(source: Path, target: Path, *options: Sequence[str]) -> Path:
+    """Compile a C program."""
+    subprocess.run(
+        ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", *options, "-o", target, source],
+        check=True,
+    )
+    return target
