@@ -20,11 +20,12 @@ from typing import Final
 
 import msgspec
 
+from nodeagent.config import KernelConfig
 from nodeagent.errors import BpfError, StartError
 from nodeagent.event import EVENTS
 from nodeagent.kernel.features import LISTING, PROBES, SERVES, Hook, KernelTypes, plan
 from nodeagent.kernel.libbpf import Libbpf
-from nodeagent.kernel.object import BpfObject
+from nodeagent.kernel.object import BpfObject, find_object
 from nodeagent.kernel.probe import count_runs, enable_statistics, map_memory
 from nodeagent.kernel.tracepoint import SYS_PERF_EVENT_OPEN, Tracepoints, open_tracepoint
 from nodeagent.source.live import Kernel, load_kernel
@@ -78,6 +79,8 @@ REFUSALS: Final = {
     ENOTSUPP: "no trampolines on this architecture?",
 }
 """What is most likely behind an errno of a trampoline."""
+
+ONLY_ROOT: Final = "not tried: only root may"
 
 WITHOUT_PROBE: Final = "no harm: the tracepoints above serve every kind"
 
@@ -136,16 +139,9 @@ class Diagnosis(msgspec.Struct):
         return all(check.state is not State.MISSING for check in self.checks)
 
 
-class Sizes(msgspec.Struct, frozen=True, kw_only=True):
-    """What the configuration says about kernel memory."""
-
-    high_ring_bytes: int
-    bulk_ring_bytes: int
-    argv_bytes: int
-
-
-def examine(path: Path, sizes: Sizes) -> Diagnosis:
-    """Look at this machine, with the object at `path`. Raises nothing on purpose."""
+def examine(settings: KernelConfig) -> Diagnosis:
+    """Look at this machine. Raises nothing on purpose."""
+    path = Path(settings.object) if settings.object else find_object()
     found = Diagnosis()
     privileged = Privileges.of_this_process()
     found.checks += [privileged.check(), _architecture(), _kernel(), _lockdown(), _unprivileged()]
@@ -156,8 +152,8 @@ def examine(path: Path, sizes: Sizes) -> Diagnosis:
         types = _kernel_types(found, libbpf)
         if types is not None:
             stack.callback(types.close)
-        found.checks += [_memlock(libbpf, privileged), _jit(), _statistics(libbpf)]
-        tracepoints = _tracepoints(found, libbpf)
+        found.checks += [_memlock(libbpf, privileged), _jit(), _statistics(libbpf, privileged)]
+        tracepoints = _tracepoints(found, libbpf, privileged)
         if tracepoints is not None:
             stack.enter_context(tracepoints)
             found.checks.append(_perf_events(libbpf, tracepoints))
@@ -165,17 +161,16 @@ def examine(path: Path, sizes: Sizes) -> Diagnosis:
         if opened is None:
             return _not_served(found)
         stack.callback(opened.close)
+        if privileged.enough:
+            _probes(found, libbpf, path)
+        else:
+            untried = ("programs", "rings", "process list", *PROBES.values())
+            found.checks += [Check(name, State.UNKNOWN, ONLY_ROOT) for name in untried]
         if types is None or tracepoints is None:
             return _not_served(found)
         hooks = _hooks(found, opened, types, tracepoints)
         if privileged.enough:
-            _load(found, opened, libbpf, sizes)
-            _probes(found, libbpf, path)
-        else:
-            found.checks += [
-                Check(name, State.UNKNOWN, "not tried: only root may load eBPF programs")
-                for name in ("programs", "rings", "process list", *PROBES.values())
-            ]
+            _load(found, opened, libbpf, settings)
         found.kinds = [_coverage(kind, hooks, found.can_run) for kind in EVENTS]
     return found
 
@@ -315,22 +310,26 @@ def _jit() -> Check:
     return Check("eBPF compiler", State.OK, "on, or built in")
 
 
-def _statistics(libbpf: Libbpf) -> Check:
+def _statistics(libbpf: Libbpf, privileged: Privileges) -> Check:
     try:
-        fd = enable_statistics(libbpf)
+        os.close(enable_statistics(libbpf))
     except BpfError as error:
+        if not privileged.enough:
+            return Check("run-time stats", State.UNKNOWN, ONLY_ROOT)
         found = f"refused ({os.strerror(error.errno)})"
         advice = "needs CAP_SYS_ADMIN; without it the cost of the programs is not known"
         return Check("run-time stats", State.DEGRADED, found, advice)
-    os.close(fd)
     return Check("run-time stats", State.OK, "can be switched on (BPF_ENABLE_STATS)")
 
 
-def _tracepoints(found: Diagnosis, libbpf: Libbpf) -> Tracepoints | None:
+def _tracepoints(found: Diagnosis, libbpf: Libbpf, privileged: Privileges) -> Tracepoints | None:
     try:
         tracepoints = Tracepoints(libbpf)
     except (BpfError, OSError) as error:
-        found.checks.append(Check("tracefs", State.MISSING, *_said(error)))
+        check = Check("tracefs", State.MISSING, *_said(error))
+        if not privileged.enough:
+            check = Check("tracefs", State.UNKNOWN, ONLY_ROOT)
+        found.checks.append(check)
         return None
     found.checks.append(Check("tracefs", State.OK, tracepoints.where))
     return tracepoints
@@ -349,7 +348,8 @@ def _object(found: Diagnosis, libbpf: Libbpf, path: Path) -> BpfObject | None:
         opened = BpfObject(libbpf, path)
         opened.btf_bytes()
     except BpfError as error:
-        found.checks.append(Check("eBPF object", State.MISSING, *_said(error), error.log))
+        advice = "`make build` makes it; a package brings it along"
+        found.checks.append(Check("eBPF object", State.MISSING, str(error), advice, error.log))
         return None
     found.checks.append(Check("eBPF object", State.OK, str(path)))
     return opened
@@ -378,19 +378,37 @@ def _is_bare(kind: str, hooks: Iterable[Hook]) -> bool:
     return all(hook.missing for hook in hooks if hook.kind == kind)
 
 
-def _load(found: Diagnosis, opened: BpfObject, libbpf: Libbpf, sizes: Sizes) -> None:
+def _load(found: Diagnosis, opened: BpfObject, libbpf: Libbpf, settings: KernelConfig) -> None:
     """Load all programs as a run does, without attaching any."""
+    high, bulk = settings.high_ring_bytes, settings.bulk_ring_bytes
     try:
-        with load_kernel(opened, libbpf, list(EVENTS), **msgspec.structs.asdict(sizes)) as kernel:
+        with load_kernel(
+            opened,
+            libbpf,
+            list(EVENTS),
+            high_ring_bytes=high,
+            bulk_ring_bytes=bulk,
+            argv_bytes=settings.argv_bytes,
+        ) as kernel:
             loaded = sum(not hook.missing for hook in kernel.hooks)
-            found.checks.append(Check("programs", State.OK, f"{loaded} pass the verifier"))
-            rings = f"{_size(sizes.high_ring_bytes)} and {_size(sizes.bulk_ring_bytes)}"
-            found.checks.append(Check("rings", State.OK, rings))
-            found.checks.append(_process_list(kernel))
+            found.checks += [
+                Check("programs", State.OK, f"{loaded} pass the verifier"),
+                Check("rings", State.OK, f"{_size(high)} and {_size(bulk)}"),
+                _process_list(kernel),
+            ]
             found.memory_bytes = map_memory(libbpf)
+    except BpfError as error:
+        found.checks.append(Check("programs", State.MISSING, *_refusal(error), error.log))
     except StartError as error:
-        log = error.log if isinstance(error, BpfError) else ""
-        found.checks.append(Check("programs", State.MISSING, *_said(error), log))
+        found.checks.append(Check("programs", State.MISSING, *_said(error)))
+
+
+def _refusal(error: BpfError) -> tuple[str, str]:
+    """What the kernel said, and libbpf's first line about it."""
+    first = error.log.partition("\n")[0].removeprefix("libbpf: ")
+    if not error.errno:
+        return str(error), first
+    return f"refused ({os.strerror(error.errno)})", first
 
 
 def _process_list(kernel: Kernel) -> Check:
@@ -449,8 +467,10 @@ def _not_served(found: Diagnosis) -> Diagnosis:
 
 def _said(error: Exception) -> tuple[str, str]:
     """An error's sentence, split into what was found and what to do about it."""
-    found, colon, advice = str(error).partition(": ")
-    return (found, advice) if colon else (str(error), "")
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}", ""
+    found, _, advice = str(error).partition(": ")
+    return found, advice
 
 
 def _size(size_bytes: int) -> str:

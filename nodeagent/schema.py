@@ -38,7 +38,7 @@ from nodeagent.field import (
 from nodeagent.finding import Finding, Severity
 from nodeagent.ledger import KernelCounts, SinkCounts
 
-__all__ = ["DIALECT", "KINDS", "Schema", "descriptions", "stream_schema"]
+__all__ = ["DIALECT", "KINDS", "Schema", "described", "descriptions", "stream_schema", "summary"]
 
 Schema = dict[str, Any]
 
@@ -88,6 +88,11 @@ def descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
 def summary(struct: type) -> str:
     """The docstring of a class in one line; empty when it has none or was stripped."""
     return " ".join((struct.__doc__ or "").split())
+
+
+def described(text: str | None) -> Schema:
+    """The description of a schema, for one that has something to say."""
+    return {"description": text} if text else {}
 
 
 def _own_descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
@@ -155,7 +160,7 @@ def _value(hint: object) -> Schema:
     if base in _TYPES:
         return _TYPES[base]
     if isinstance(base, type) and issubclass(base, msgspec.Struct):
-        return {**_object(_properties(base)), **_described(summary(base))}
+        return {**_object(_properties(base)), **described(summary(base))}
     items = get_args(base)
     if get_origin(base) is tuple:
         if items[-1] is Ellipsis:
@@ -179,14 +184,10 @@ def _properties(struct: type[msgspec.Struct], hidden: Iterable[str] = ()) -> dic
     texts = descriptions(struct)
     hints = get_type_hints(struct, include_extras=True)
     return {
-        name: {**_value(hints[name]), **_described(texts.get(name))}
+        name: {**_value(hints[name]), **described(texts.get(name))}
         for name in struct.__struct_fields__
         if name not in hidden and not isinstance(_split(hints[name])[1], Hidden)
     }
-
-
-def _described(text: str | None) -> Schema:
-    return {"description": text} if text else {}
 
 
 def _object(properties: Mapping[str, Schema], optional: Iterable[str] = ()) -> Schema:
@@ -258,7 +259,7 @@ def _event(event: type[Event]) -> Schema:
     empty = [name for name in own if isinstance(_split(hints[name])[1], OPTIONAL)]
     return {
         "title": event.kind,
-        **_described(summary(event)),
+        **described(summary(event)),
         **_object(properties, optional=[*empty, *error, *incomplete]),
     }
 
@@ -276,7 +277,7 @@ def _finding() -> Schema:
         "last_seen": TIME,
         "evidence": {"type": "object"},
     }
-    return {"title": "finding", **_described(summary(Finding)), **_object(properties)}
+    return {"title": "finding", **described(summary(Finding)), **_object(properties)}
 
 
 def _report() -> dict[str, Schema]:

@@ -56,17 +56,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the diagnosis; the exit code says whether the agent can run."""
-    from nodeagent.config import Kernel
-    from nodeagent.doctor import Sizes, examine
-    from nodeagent.kernel.object import find_object
+    from nodeagent.config import KernelConfig
+    from nodeagent.doctor import examine
 
-    settings = Kernel()
-    sizes = Sizes(
-        high_ring_bytes=settings.high_ring_bytes,
-        bulk_ring_bytes=settings.bulk_ring_bytes,
-        argv_bytes=settings.argv_bytes,
-    )
-    found = examine(find_object(), sizes)
+    found = examine(KernelConfig())
     text = as_json(found, args.debug) if args.json else as_text(found, args.debug, is_colourful())
     print(text)
     return 0 if found.can_run else CANNOT_RUN

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from math import isfinite
-from typing import Annotated, Any, Final, TypeGuard, TypeVar, get_args, get_origin
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec.structs import FieldInfo, fields
 
+from nodeagent.config.expected import expected
 from nodeagent.config.layers import DEFAULT, Leaf, Node, Table, spelled
-from nodeagent.config.model import Among, Config, SinkSetting
+from nodeagent.config.model import Config, SinkSetting, among, default_of, is_struct
 from nodeagent.config.toml import masked, to_toml, toml_key
 from nodeagent.errors import ConfigError
 from nodeagent.sink import Sink
@@ -45,13 +46,11 @@ class _Builder:
         rest = dict(root.children)
         given = rest.pop("sinks", Table())
         if not isinstance(given, Table):
-            raise ConfigError(_wrong("sinks", given, "a table: write [sinks.NAME]"))
+            raise ConfigError(_wrong("sinks", given, "a table", ": write [sinks.NAME]"))
         chosen = given.children or {DEFAULT_SINK: Table()}
-        sinks = {}
-        # Errors of the rest come first, since a sink may only be missing because of them.
-        config = self._struct(Config, Table(root.origin, rest), "", {"sinks": sinks})
-        sinks.update((name, self._sink(name, child)) for name, child in chosen.items())
-        return config
+        config = self._struct(Config, Table(root.origin, rest), "", {"sinks": {}})
+        sinks = {name: self._sink(name, child) for name, child in chosen.items()}
+        return msgspec.structs.replace(config, sinks=sinks)
 
     def _struct(
         self, struct: type[S], table: Table, path: str, made: Mapping[str, object] = {}
@@ -73,7 +72,7 @@ class _Builder:
 
     def _field(self, field: FieldInfo, table: Table, key: str) -> object:
         child = table.children.get(field.encode_name)
-        if _is_struct(field.type):
+        if is_struct(field.type):
             inside = Table() if child is None else child
             if isinstance(inside, Leaf):
                 raise ConfigError(_wrong(key, inside, "a table"))
@@ -82,12 +81,8 @@ class _Builder:
         if child is not None:
             return _value(key, child, field.type)
         if field.required:
-            raise ConfigError(
-                f"{key} is missing: set {spelled(key, table.origin)} to {_expected(field.type)}"
-            )
-        if field.default is not msgspec.NODEFAULT:
-            return field.default
-        return field.default_factory()
+            raise ConfigError(_missing(key, table, expected(field.type)))
+        return default_of(field)
 
     def _sink(self, name: str, child: Node) -> SinkSetting:
         key = f"sinks.{_shown_key(name)}"
@@ -97,7 +92,7 @@ class _Builder:
                 " take a-z, 0-9, single _ or -, a letter first, at most 32"
             )
         if isinstance(child, Leaf):
-            raise ConfigError(_wrong(key, child, f"a table: write [{key}]"))
+            raise ConfigError(_wrong(key, child, "a table", f": write [{key}]"))
         rest = dict(child.children)
         kind = self._sink_type(name, child, rest.pop("type", None))
         config = self._struct(self._sink_types[kind].Config, Table(child.origin, rest), key)
@@ -113,14 +108,13 @@ class _Builder:
         if given is not None:
             guess = _guess(str(kind), known)
             hint = f"did you mean {to_toml(guess)}?" if guess else f"known are {', '.join(known)}"
-            raise ConfigError(f"{key} ({given.origin}) is {_shown(key, kind)}, no known type: {hint}")
-        raise ConfigError(
-            f"{key} is missing ({table.origin}):"
-            f" set {spelled(key, table.origin)} to one of {', '.join(known)}"
-        )
+            raise ConfigError(
+                f"{key} ({given.origin}) is {_shown(key, kind)}, no known type: {hint}"
+            )
+        raise ConfigError(_missing(key, table, f"one of {', '.join(known)}"))
 
 
-def _value(key: str, given: Node, hint: Any) -> object:  # noqa: ANN401 - a type with its limits
+def _value(key: str, given: Node, hint: Any) -> object:
     """The value as the type that the key has."""
     value = _plain(given)
     candidates = [value]
@@ -133,7 +127,7 @@ def _value(key: str, given: Node, hint: Any) -> object:  # noqa: ANN401 - a type
             if not isinstance(converted, float) or isfinite(converted):
                 _refuse_others(key, given, converted, hint)
                 return converted
-    raise ConfigError(_wrong(key, given, _expected(hint)))
+    raise ConfigError(_wrong(key, given, expected(hint)))
 
 
 def _plain(given: Node) -> object:
@@ -143,42 +137,31 @@ def _plain(given: Node) -> object:
 
 
 def _refuse_others(key: str, given: Node, value: object, hint: object) -> None:
-    among = _among(hint)
-    if among is None:
+    allowed = among(hint)
+    if allowed is None:
         return
     if not isinstance(value, list):
-        if value not in among.values:
-            raise ConfigError(_wrong(key, given, among.described))
+        if value not in allowed.values:
+            raise ConfigError(_wrong(key, given, expected(hint)))
         return
     for item in value:
-        if item not in among.values:
-            known = [str(each) for each in among.values]
+        if item not in allowed.values:
+            known = [str(each) for each in allowed.values]
             guess = _guess(str(item), known)
             way_out = f"did you mean {to_toml(guess)}?" if guess else f"take {', '.join(known)}"
             raise ConfigError(
-                f"{key} ({given.origin}) may hold only {among.described},"
+                f"{key} ({given.origin}) may hold only {allowed.described},"
                 f" not {_shown(key, item)}: {way_out}"
             )
 
 
-def _among(hint: object) -> Among | None:
-    markers = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    return next((marker for marker in markers if isinstance(marker, Among)), None)
+def _missing(key: str, table: Table, wanted: str) -> str:
+    return f"{key} is missing ({table.origin}): set {spelled(key, table.origin)} to {wanted}"
 
 
-def _is_struct(hint: object) -> TypeGuard[type[msgspec.Struct]]:
-    return isinstance(hint, type) and issubclass(hint, msgspec.Struct)
-
-
-def _expected(hint: Any) -> str:  # noqa: ANN401 - a type with its limits
-    # Only an error needs it, and it costs memory.
-    from nodeagent.config.expected import expected  # noqa: PLC0415
-
-    return expected(hint)
-
-
-def _wrong(key: str, given: Node, wanted: str) -> str:
-    return f"{key} ({given.origin}) must be {wanted}, not {_shown(key, _plain(given))}"
+def _wrong(key: str, given: Node, wanted: str, way_out: str = "") -> str:
+    shown = _shown(key, _plain(given))
+    return f"{key} ({given.origin}) must be {wanted}, not {shown}{way_out}"
 
 
 def _shown(key: str, value: object) -> str:
@@ -230,5 +213,5 @@ def _keys(struct: type[msgspec.Struct], path: str = "") -> Iterator[str]:
     for field in fields(struct):
         key = _join(path, field.encode_name)
         yield key
-        if _is_struct(field.type):
+        if is_struct(field.type):
             yield from _keys(field.type, key)

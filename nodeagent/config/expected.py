@@ -8,12 +8,22 @@ from typing import Any, Final
 
 from msgspec import inspect
 
+from nodeagent.config.model import among
 from nodeagent.config.toml import to_toml
+
+NO_NUL: Final = r"^[^\0]+$"
+"""What a path has to match."""
 
 
 def expected(hint: object) -> str:
     """For example "a whole number from 64 to 8192"."""
-    return _words(inspect.type_info(hint))
+    kind = inspect.type_info(hint)
+    allowed = among(hint)
+    if allowed is None:
+        return _words(kind)
+    if isinstance(kind, inspect.ListType):
+        return f"a list of {allowed.described}, like {to_toml([*allowed.values][:2])}"
+    return allowed.described
 
 
 def _words(kind: inspect.Type) -> str:
@@ -44,12 +54,12 @@ def _number(noun: str) -> Callable[[Any], str]:
 
 
 def _string(kind: inspect.StrType) -> str:
-    if kind.pattern is not None:
-        return f"a string like {kind.pattern}"
-    return "a string that is not empty" if kind.min_length else "a string"
+    if kind.pattern is not None and kind.pattern != NO_NUL:
+        return f"a string that matches {kind.pattern}"
+    return "a string that is not empty" if kind.min_length or kind.pattern else "a string"
 
 
-def _list(kind: Any) -> str:  # noqa: ANN401 - list, set or tuple
+def _list(kind: Any) -> str:
     some = "a list that is not empty" if kind.min_length else "a list"
     return f"{some}, each item {_words(kind.item_type)}"
 

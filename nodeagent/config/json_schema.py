@@ -4,43 +4,73 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 from msgspec.structs import FieldInfo, fields
 
-from nodeagent.config.build import SINK_NAME, among, is_struct
-from nodeagent.config.model import Config
+from nodeagent.config.build import SINK_NAME
+from nodeagent.config.model import Config, among, default_of, is_struct
 from nodeagent.schema import DIALECT, Schema, described, descriptions, summary
 from nodeagent.sink import Sink
 
 
 def schema(sink_types: Mapping[str, type[Sink]]) -> Schema:
-    """The whole configuration with all these types of sinks, a sentence for each key."""
-    root = _table(Config)
-    sinks = {name: _sink(name, sink) for name, sink in sink_types.items()}
-    root["properties"]["sinks"] |= {
+    """All keys with a sentence about each, for these types of sinks."""
+    definitions: Schema = {}
+    root = _table(Config, definitions, hidden="sinks")
+    root["properties"]["sinks"] = {
+        **described(descriptions(Config).get("sinks")),
+        "type": "object",
         "propertyNames": {"pattern": f"^{SINK_NAME.pattern}$"},
         # The name of a known type says the type, so that it may be left out.
         "properties": {
             name: {
                 "if": {"required": ["type"]},
                 "then": {"$ref": "#/$defs/sink"},
-                "else": {"$ref": f"#/$defs/sink.{name}"},
+                "else": {"$ref": f"#/$defs/sink_{name}"},
             }
-            for name in sinks
+            for name in sink_types
         },
         "additionalProperties": {"$ref": "#/$defs/sink"},
     }
-    any_sink = {
+    definitions["sink"] = {
         "required": ["type"],
-        "oneOf": [{"$ref": f"#/$defs/sink.{name}"} for name in sinks],
+        "oneOf": [{"$ref": f"#/$defs/sink_{name}"} for name in sink_types],
     }
-    definitions = {"sink": any_sink, **{f"sink.{name}": each for name, each in sinks.items()}}
+    for name, sink in sink_types.items():
+        table = _table(sink.Config, definitions)
+        table["properties"]["type"] = {"const": name, **described(summary(sink))}
+        definitions[f"sink_{name}"] = table
     return {"$schema": DIALECT, "title": "nodeagent", **root, "$defs": definitions}
 
 
-def _sink(name: str, sink: type[Sink]) -> Schema:
-    table = _table(sink.Config)
-    kind = {"const": name, "description": f"{summary(sink)}"}
-    return {**table, "properties": {"type": kind, **table["properties"]}}
+def _table(struct: type[msgspec.Struct], definitions: Schema, hidden: str = "") -> Schema:
+    texts = descriptions(struct)
+    return {
+        **described(summary(struct)),
+        "type": "object",
+        "properties": {
+            field.encode_name: {
+                **described(texts.get(field.name)),
+                **_value(field, definitions),
+            }
+            for field in fields(struct)
+            if field.name != hidden
+        },
+        "required": [field.encode_name for field in fields(struct) if field.required],
+        "additionalProperties": False,
+    }
+
+
+def _value(field: FieldInfo, definitions: Schema) -> Schema:
+    if is_struct(field.type):
+        return _table(field.type, definitions)
+    (shape,), shared = msgspec.json.schema_components([field.type], ref_template="#/$defs/{name}")
+    definitions |= shared
+    allowed = among(field.type)
+    if allowed is not None:
+        values = {"enum": list(allowed.values)}
+        shape = {**shape, "items": values} if shape["type"] == "array" else {**shape, **values}
+    if field.required:
+        return shape
+    return {**shape, "default": msgspec.to_builtins(default_of(field))}

@@ -6,10 +6,11 @@ from __future__ import annotations
 import mmap
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, TypeGuard, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import FieldInfo
 
 from nodeagent.event import EVENTS
 from nodeagent.sink import SinkConfig
@@ -22,6 +23,24 @@ class Among:
     values: Collection[object]
     described: str
     """What they are, as the end of "must be …"."""
+
+
+def among(hint: object) -> Among | None:
+    """The marker of a field's type."""
+    markers = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return next((marker for marker in markers if isinstance(marker, Among)), None)
+
+
+def is_struct(hint: object) -> TypeGuard[type[msgspec.Struct]]:
+    """Whether a field of this type is a table with keys of its own."""
+    return isinstance(hint, type) and issubclass(hint, msgspec.Struct)
+
+
+def default_of(field: FieldInfo) -> Any:
+    """The value of a field that nobody set; the field must not be required."""
+    if field.default is not msgspec.NODEFAULT:
+        return field.default
+    return field.default_factory()
 
 
 SMALLEST_RING: Final = mmap.PAGESIZE

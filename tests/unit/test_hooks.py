@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of hooks and the object say the same."""
+
+from __future__ import annotations
+
+from nodeagent.event import EVENTS
+from nodeagent.kernel.features import HIGH_VALUE, LISTING, PROBES, SERVES
+from nodeagent.kernel.libbpf import Libbpf
+from nodeagent.kernel.object import BpfObject, find_object
+
+
+def test_every_program_of_the_object_has_its_place_in_the_table() -> None:
+    with BpfObject(Libbpf(), find_object()) as opened:
+        assert set(opened.programs) == {*SERVES, *PROBES, LISTING}
+
+
+def test_every_kind_is_served() -> None:
+    assert set(SERVES.values()) == set(EVENTS)
+    assert set(EVENTS) > HIGH_VALUE

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who did it: right through fork, exec, exit, reuse of pids and late events."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from nodeagent.enrich import process
+from nodeagent.enrich.process import ProcessTable
+from nodeagent.event import Event, Process, ProcessSeen, Task
+from tests.events import BOOT, TIME, a_task, an_exec, an_exit, an_open, a_fork, some_facts
+
+SECOND = 1_000_000_000
+
+
+class World:
+    """A table and a clock; tasks stand for the bytes that the kernel would send."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[bytes, Task] = {}
+        self.table = ProcessTable(self.tasks.__getitem__, BOOT)
+        self.now = TIME
+
+    def raw(self, task: Task) -> bytes:
+        key = repr(task).encode()
+        self.tasks[key] = task
+        return key
+
+    def happens(self, event: Event, task: Task) -> Process:
+        self.now += 1
+        event.time = self.now
+        event.task = self.raw(task)
+        event.process = None
+        self.table.enrich([event])
+        assert event.process is not None
+        return event.process
+
+    def seen(self, task: Task, path: str, **facts: Any) -> ProcessSeen:
+        return ProcessSeen(
+            0, 0, 0, task.pid, 0, self.raw(task), None, None, path, some_facts(**facts)
+        )
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    init = a_task(pid=1, parent_pid=0, start_time=1, exec_id=0, comm="init")
+    shell = a_task(pid=100, parent_pid=1, start_time=50)
+    # The children come first, as an iterator may give them.
+    made.table.fill(
+        [
+            made.seen(shell, "/bin/bash", parent_start_time=1),
+            made.seen(init, "/sbin/init", parent_start_time=0),
+        ]
+    )
+    return made
+
+
+SHELL = a_task(pid=100, parent_pid=1, start_time=50)
+CHILD = a_task(pid=101, parent_pid=100, start_time=90)
+CHILD_PROGRAM = a_task(pid=101, parent_pid=100, start_time=90, exec_id=2, comm="ls")
+
+
+def lineage(process: Process) -> list[tuple[int, str]]:
+    return [(ancestor.pid, ancestor.path) for ancestor in process.lineage]
+
+
+def test_process_older_than_the_agent_has_its_lineage(world: World) -> None:
+    process = world.happens(an_open(), SHELL)
+    assert process.path == "/bin/bash"
+    assert lineage(process) == [(1, "/sbin/init")]
+
+
+def test_child_runs_the_program_of_its_parent_until_exec(world: World) -> None:
+    world.happens(a_fork(child=CHILD, facts=some_facts(parent_start_time=50)), SHELL)
+    assert world.happens(an_open(), CHILD).path == "/bin/bash"
+    after = world.happens(an_exec(path="/bin/ls"), CHILD_PROGRAM)
+    assert after.path == "/bin/ls"
+    assert lineage(after) == [(100, "/bin/bash"), (1, "/sbin/init")]
+
+
+def test_failed_exec_changes_nothing(world: World) -> None:
+    assert world.happens(an_exec(path="", result=-2), SHELL).path == "/bin/bash"
+
+
+def test_late_event_is_of_the_program_that_caused_it(world: World) -> None:
+    world.happens(a_fork(child=CHILD, facts=some_facts(parent_start_time=50)), SHELL)
+    world.happens(an_exec(path="/bin/ls"), CHILD_PROGRAM)
+    world.happens(an_exit(), CHILD_PROGRAM)
+    assert world.happens(an_open(), CHILD).path == "/bin/bash"
+    assert world.happens(an_open(), CHILD_PROGRAM).path == "/bin/ls"
+
+
+def test_reused_pid_is_another_process(world: World) -> None:
+    world.happens(a_fork(child=CHILD, facts=some_facts(parent_start_time=50)), SHELL)
+    world.happens(an_exit(), CHILD)
+    again = a_task(pid=101, parent_pid=1, start_time=95)
+    init = a_task(pid=1, parent_pid=0, start_time=1, exec_id=0, comm="init")
+    world.happens(a_fork(child=again, facts=some_facts(parent_start_time=1)), init)
+    process = world.happens(an_open(), again)
+    assert process.path == "/sbin/init"
+    assert lineage(process) == [(1, "/sbin/init")]
+
+
+def test_changed_credentials_and_name_are_seen_at_once(world: World) -> None:
+    before = json.loads(b"{" + world.happens(an_open(), SHELL).json[1:])["process"]
+    renamed = a_task(pid=100, parent_pid=1, start_time=50, euid=7, comm="sshd")
+    after = json.loads(b"{" + world.happens(an_open(), renamed).json[1:])["process"]
+    assert (before["euid"], before["comm"]) == (0, "bash")
+    assert (after["euid"], after["comm"]) == (7, "sshd")
+    assert after["path"] == before["path"] == "/bin/bash"
+
+
+def test_unknown_process_is_counted_and_finds_its_parent_by_pid(world: World) -> None:
+    stranger = a_task(pid=500, parent_pid=100, start_time=400)
+    process = world.happens(an_open(), stranger)
+    assert (process.path, process.facts) == ("", None)
+    assert lineage(process) == [(100, "/bin/bash"), (1, "/sbin/init")]
+    assert world.table.unknown == 1
+
+
+def test_lineage_has_at_most_sixteen_steps(world: World) -> None:
+    parent = SHELL
+    for pid in range(200, 230):
+        child = a_task(pid=pid, parent_pid=parent.pid, start_time=pid)
+        facts = some_facts(parent_start_time=parent.start_time)
+        world.happens(a_fork(child=child, facts=facts), parent)
+        parent = child
+    process = world.happens(an_open(), parent)
+    assert [ancestor.pid for ancestor in process.lineage] == list(range(228, 212, -1))
+
+
+def test_what_has_ended_is_forgotten_after_the_grace(world: World) -> None:
+    before = len(world.table)
+    world.happens(a_fork(child=CHILD, facts=some_facts(parent_start_time=50)), SHELL)
+    world.happens(an_exec(path="/bin/ls"), CHILD_PROGRAM)
+    world.happens(an_exit(), CHILD_PROGRAM)
+    assert len(world.table) == before + 2
+    world.now += process.GRACE_NS
+    world.happens(an_open(), SHELL)
+    world.happens(an_open(), SHELL)
+    assert len(world.table) == before
+
+
+def test_table_is_bounded_and_counts_what_it_drops(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "PROGRAMS_LIMIT", 10)
+    for pid in range(1000, 1100):
+        world.happens(an_open(), a_task(pid=pid, parent_pid=1, start_time=pid))
+    assert len(world.table) == 10
+    assert world.table.forgotten == 92
+
+
+def test_process_that_renames_itself_for_ever_costs_bounded_memory(world: World) -> None:
+    for number in range(1000):
+        task = a_task(pid=100, parent_pid=1, start_time=50, comm=str(number))
+        world.happens(an_open(), task)
+    assert len(world.table._views) == process.VIEWS_LIMIT
