@@ -8,6 +8,9 @@
 #define O_EXCL 0200
 #define O_NOCTTY 0400
 #define O_TRUNC 01000
+#define O_CLOEXEC 02000000
+/* What the call says and the open file need not keep. */
+#define O_PASSED (O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC)
 #define FMODE_CREATED 0x100000
 
 static __always_inline void fill_opened(struct open_event *open, __u32 asked)
@@ -25,9 +28,7 @@ static __always_inline void fill_opened(struct open_event *open, __u32 asked)
 		return;
 	}
 	peek(scratch, file);
-	/* The kernel forgets these four once the file is open. */
-	open->flags = PEEKED(scratch, file, f_flags) |
-		      (asked & (O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC));
+	open->flags = PEEKED(scratch, file, f_flags) | (asked & O_PASSED);
 	open->created = !!(PEEKED(scratch, file, f_mode) & FMODE_CREATED);
 	mount = PEEKED(scratch, file, f_path.mnt);
 	dentry = PEEKED(scratch, file, f_path.dentry);

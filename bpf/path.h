@@ -121,6 +121,9 @@ static __always_inline void append_path(void *record, struct path_text *path,
 			break;
 	if (step == PATH_STEPS)
 		text->truncated = 1;
+	/* Without the NUL at its end a path has no root. */
+	if (text->truncated && scratch->used > text->offset)
+		scratch->used--;
 	if (scratch->used == text->offset) {
 		/* The root itself: nothing but the NUL. */
 		__u32 offset;

@@ -21,9 +21,9 @@ static __always_inline struct socket *socket_of(struct file *file)
 static __always_inline void fill_local(struct endpoint *to, struct sock *sk, __u16 family)
 {
 	if (family == AF_INET)
-		BPF_CORE_READ_INTO(to->address, sk, __sk_common.skc_rcv_saddr);
+		bpf_core_read(to->address, 4, &sk->__sk_common.skc_rcv_saddr);
 	else if (family == AF_INET6)
-		BPF_CORE_READ_INTO(to->address, sk, __sk_common.skc_v6_rcv_saddr);
+		bpf_core_read(to->address, 16, &sk->__sk_common.skc_v6_rcv_saddr);
 	else
 		return;
 	to->port = BPF_CORE_READ(sk, __sk_common.skc_num);
@@ -38,9 +38,9 @@ static __always_inline void fill_remote(struct endpoint *to, struct sock *sk, __
 	if (!port)
 		return;
 	if (family == AF_INET)
-		BPF_CORE_READ_INTO(to->address, sk, __sk_common.skc_daddr);
+		bpf_core_read(to->address, 4, &sk->__sk_common.skc_daddr);
 	else if (family == AF_INET6)
-		BPF_CORE_READ_INTO(to->address, sk, __sk_common.skc_v6_daddr);
+		bpf_core_read(to->address, 16, &sk->__sk_common.skc_v6_daddr);
 	else
 		return;
 	to->port = port;

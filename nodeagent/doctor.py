@@ -82,7 +82,7 @@ REFUSALS: Final = {
 
 ONLY_ROOT: Final = "not tried: only root may"
 
-WITHOUT_PROBE: Final = "no harm: the tracepoints above serve every kind"
+WITHOUT_PROBE: Final = "no harm: tracepoints serve every kind"
 
 
 class State(StrEnum):
@@ -127,8 +127,8 @@ class Diagnosis(msgspec.Struct):
 
     checks: list[Check] = []
     kinds: list[Coverage] = []
-    better_family: str = ""
-    """Why no kind is served by trampolines, as a sentence."""
+    why_no_trampolines: str = ""
+    """They are the better family of hooks; empty when it is not known."""
     not_reached: tuple[str, ...] = NOT_REACHED
     memory_bytes: dict[str, int] = {}
     """Kernel memory of each map."""
@@ -423,11 +423,9 @@ def _probes(found: Diagnosis, libbpf: Libbpf, path: Path) -> None:
     """Whether the better family of hooks could be used."""
     checks = [_probe(libbpf, path, program, name) for program, name in PROBES.items()]
     found.checks += checks
-    trampoline = checks[0]
-    if trampoline.state is State.OK:
-        found.better_family = "trampolines would work; this version has no programs for them yet"
-    else:
-        found.better_family = f"trampolines: {trampoline.found}"
+    found.why_no_trampolines = checks[0].found
+    if checks[0].state is State.OK:
+        found.why_no_trampolines = "this kernel takes them, this version has none yet"
 
 
 def _probe(libbpf: Libbpf, path: Path, program: str, name: str) -> Check:

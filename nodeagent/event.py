@@ -35,6 +35,7 @@ from nodeagent.field import (
 
 __all__ = [
     "EVENTS",
+    "TICK_NS",
     "Accept",
     "AgentEvent",
     "Ancestor",
@@ -49,6 +50,7 @@ __all__ = [
     "Incomplete",
     "Listen",
     "Namespaces",
+    "OlderProcess",
     "Open",
     "Process",
     "ProcessFacts",
@@ -315,6 +317,21 @@ class ProcessSeen(Event):
 
     path: PathName
     facts: ProcessFacts
+
+
+TICK_NS: Final = 10_000_000
+"""The grain of start times in /proc/PID/stat: USER_HZ is 100 on all architectures we run on."""
+
+
+class OlderProcess(msgspec.Struct, frozen=True, gc=False):
+    """A process as /proc shows it, where the kernel's own list lacks it; never sent."""
+
+    pid: int
+    parent_pid: int
+    start_time: int
+    """Boot-time clock, ns, rounded down to a multiple of `TICK_NS`."""
+    path: str
+    """The executable; empty when it cannot be read."""
 
 
 class AgentEvent(msgspec.Struct, gc=False):

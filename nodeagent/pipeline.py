@@ -17,7 +17,7 @@ from nodeagent.finding import Finding
 from nodeagent.kernel.wire import Decoder, Records
 from nodeagent.ledger import Ledger
 from nodeagent.sink import Batch, Router
-from nodeagent.source import Item, Listing
+from nodeagent.source import Item, Listing, ProcListing
 from nodeagent.source.recording import Recorder
 
 __all__ = ["Pipeline"]
@@ -62,6 +62,8 @@ class Pipeline:
             self._take_records(item)
         elif isinstance(item, Listing):
             self._take_listing(item)
+        elif isinstance(item, ProcListing):
+            self._processes.fill_older(item.processes)
         else:
             self._router.offer(Batch([item]))
 

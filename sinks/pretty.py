@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Final, Protocol, get_type_hints, runtime_checkable
 
 from nodeagent.encode import error_name
@@ -52,12 +52,8 @@ def pretty(item: Event | AgentEvent | Finding, style: Style, width: int | None) 
 
 def _clock(time_ns: int) -> str:
     second, nanosecond = divmod(time_ns, 1_000_000_000)
-    return f"{_second(second)}.{nanosecond // 1_000_000:03d}"
-
-
-@lru_cache(maxsize=16)
-def _second(second: int) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(second))
+    clock = time.strftime("%H:%M:%S", time.localtime(second))
+    return f"{clock}.{nanosecond // 1_000_000:03d}"
 
 
 def _actor(event: Event) -> str:

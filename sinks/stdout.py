@@ -38,10 +38,10 @@ class Stdout(Sink):
         colour: Literal["auto", "always", "never"] = "auto"
         """`auto` is colour on a terminal, unless NO_COLOR is set or TERM is `dumb`."""
 
-    def __init__(self, config: Stdout.Config, out: int | None = None) -> None:
-        """Write to the descriptor `out`, which stays open; None: standard output."""
+    def __init__(self, config: Stdout.Config, out: int = 1) -> None:
+        """Write to the descriptor `out`, which stays open."""
         self._config = config
-        self._out = 1 if out is None else out
+        self._out = out
         self._worker = Worker("stdout sink")
         self._pretty = False
         self._style = PLAIN
@@ -53,7 +53,8 @@ class Stdout(Sink):
     async def open(self) -> None:
         """Find out what standard output is."""
         try:
-            os.fstat(self._out)
+            # A write that outlives this sink must not meet another file of the same number.
+            self._out = os.dup(self._out)
         except OSError as error:
             raise StartError("standard output is closed: open it or choose another sink") from error
         self._terminal = os.isatty(self._out)
@@ -70,6 +71,7 @@ class Stdout(Sink):
 
     async def close(self) -> None:
         """Let go of standard output; a write that waits for its reader is given up."""
+        self._worker.post(partial(os.close, self._out))
         self._worker.abandon()
 
     def _write(self, batch: Batch, json: bytes | None) -> None:

@@ -9,7 +9,10 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from nodeagent.cli import options
+
 if TYPE_CHECKING:
+    from nodeagent.config import KernelConfig
     from nodeagent.doctor import Check, Coverage, Diagnosis
 
 WIDTH: Final = 80
@@ -24,7 +27,7 @@ COLOURS: Final = {"ok": 32, "degraded": 33, "missing": 31}
 
 CANNOT_RUN: Final = 2
 
-DESCRIPTION: Final = """\
+DETAILS: Final = """\
 Tries out what the agent needs on this machine and says, check by check, what is ok,
 degraded (the agent runs, with less) or missing (it cannot run), and what to do about
 it; then which programs see which kind of event, and what passes by them.
@@ -37,32 +40,48 @@ EXAMPLES: Final = """\
 examples:
   sudo nodeagent doctor
   sudo nodeagent doctor --json | jq '.checks[] | select(.state != "ok")'
-  sudo nodeagent --debug doctor     with what libbpf says about each refusal
+  sudo nodeagent doctor --debug     with what libbpf says about each refusal
 """
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: options.Commands) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser(
+    parser = options.add_command(
+        commands,
         "doctor",
-        help="what this kernel offers, and what to do about problems",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "say what this machine offers, and what to do about problems",
+        EXAMPLES,
+        run,
+        details=DETAILS,
     )
+    options.add_config(parser)
     parser.add_argument("--json", action="store_true", help="the same as JSON")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the diagnosis; the exit code says whether the agent can run."""
-    from nodeagent.config import KernelConfig
     from nodeagent.doctor import examine
 
-    found = examine(KernelConfig())
-    text = as_json(found, args.debug) if args.json else as_text(found, args.debug, is_colourful())
-    print(text)
+    settings, problem = load_settings(args)
+    found = examine(settings)
+    if problem is not None:
+        found.checks.insert(0, problem)
+    print(as_json(found, args.debug) if args.json else as_text(found, args.debug, is_colourful()))
     return 0 if found.can_run else CANNOT_RUN
+
+
+def load_settings(args: argparse.Namespace) -> tuple[KernelConfig, Check | None]:
+    """What is configured; the defaults and a check that says so when that cannot be used."""
+    from nodeagent.agent import sink_types
+    from nodeagent.config import KernelConfig
+    from nodeagent.doctor import Check, State
+    from nodeagent.errors import ConfigError
+
+    try:
+        return options.load(args, sink_types()).kernel, None
+    except ConfigError as error:
+        advice = "the checks below are for the defaults"
+        return KernelConfig(), Check("configuration", State.MISSING, str(error), advice)
 
 
 def is_colourful() -> bool:
@@ -87,8 +106,8 @@ def as_text(found: Diagnosis, debug: bool, colourful: bool) -> str:
     """The diagnosis for a terminal of 80 columns."""
     lines = [line for check in found.checks for line in _check_lines(check, debug, colourful)]
     lines += ["", *_table(found.kinds)]
-    if found.better_family:
-        lines += ["", *_wrapped(f"why not the better family: {found.better_family}")]
+    if found.why_no_trampolines:
+        lines += ["", *_wrapped(f"why not by trampolines: {found.why_no_trampolines}")]
     lines += ["", "not seen by these hooks:"]
     lines += [line for each in found.not_reached for line in _wrapped(f"- {each}", indent=2)]
     if found.memory_bytes:

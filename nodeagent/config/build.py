@@ -22,8 +22,6 @@ from nodeagent.sink import Sink
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-DEFAULT_SINK: Final = "stdout"
-
 SINK_NAME: Final = re.compile("[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 LONGEST_SINK_NAME: Final = 32
 
@@ -47,9 +45,8 @@ class _Builder:
         given = rest.pop("sinks", Table())
         if not isinstance(given, Table):
             raise ConfigError(_wrong("sinks", given, "a table", ": write [sinks.NAME]"))
-        chosen = given.children or {DEFAULT_SINK: Table()}
         config = self._struct(Config, Table(root.origin, rest), "", {"sinks": {}})
-        sinks = {name: self._sink(name, child) for name, child in chosen.items()}
+        sinks = {name: self._sink(name, child) for name, child in given.children.items()}
         return msgspec.structs.replace(config, sinks=sinks)
 
     def _struct(

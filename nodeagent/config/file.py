@@ -53,33 +53,37 @@ def _text(path: Path) -> str:
 
 def _bytes(path: Path) -> bytes:
     try:
-        with open(path, "rb", buffering=0, opener=_opener) as file:
-            status = os.fstat(file.fileno())
-            reason = _distrust(status, os.geteuid())
+        # Not open(): its error for a folder would come before ours.
+        fd = os.open(path, FLAGS)
+        try:
+            reason = distrust(os.fstat(fd), os.geteuid())
             if reason:
                 raise ConfigError(f"file {path} {reason}")
-            chunks = iter(lambda: file.read(LARGEST_BYTES + 1), b"")
-            data = b""
-            while len(data) <= LARGEST_BYTES and (chunk := next(chunks, b"")):
-                data += chunk
+            data = _read(fd)
+        finally:
+            os.close(fd)
     except FileNotFoundError as error:
         raise ConfigError(
             f"file {path} does not exist: name another with --config, or leave that out"
         ) from error
     except OSError as error:
         raise ConfigError(
-            f"file {path} cannot be read: {error.strerror}; name another with --config"
+            f"file {path} cannot be read, {error.strerror}: name another with --config"
         ) from error
     if len(data) > LARGEST_BYTES:
         raise ConfigError(f"file {path} is larger than 1 MiB: it cannot be our configuration")
     return data
 
 
-def _opener(path: str, _: int) -> int:
-    return os.open(path, FLAGS)
+def _read(fd: int) -> bytes:
+    """All of it, or a little more than is allowed."""
+    data = b""
+    while len(data) <= LARGEST_BYTES and (chunk := os.read(fd, LARGEST_BYTES)):
+        data += chunk
+    return data
 
 
-def _distrust(status: os.stat_result, user: int) -> str | None:
+def distrust(status: os.stat_result, user: int) -> str | None:
     """Why the file cannot be taken for the configuration.
 
     Who may write it decides what a root process loads into the kernel and which files

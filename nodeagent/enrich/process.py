@@ -9,18 +9,20 @@ and exit. A process is known by pid and start time, the program that it runs by
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
 from nodeagent.encode import process_json
 from nodeagent.event import (
+    TICK_NS,
     Ancestor,
     Event,
     Exec,
     Exit,
     Fork,
+    OlderProcess,
     Process,
     ProcessFacts,
     ProcessSeen,
@@ -75,6 +77,7 @@ class ProcessTable:
         self._programs: dict[tuple[Identity, int], _Program] = {}
         self._current: dict[Identity, _Program] = {}
         self._by_pid: dict[int, _Program] = {}
+        self._older: dict[int, OlderProcess] = {}
         self._views: dict[bytes, Process] = {}
         self._ended: deque[tuple[int, tuple[Identity, int]]] = deque()
         self.unknown = 0
@@ -92,6 +95,10 @@ class ProcessTable:
             task = self._read_task(seen.task)
             if _identity(task) not in self._current:
                 self._add(task, seen.path, seen.facts)
+
+    def fill_older(self, processes: Iterable[OlderProcess]) -> None:
+        """Take processes from /proc; each becomes exact when a record first speaks of it."""
+        self._older.update((seen.pid, seen) for seen in processes)
 
     def enrich(self, events: Sequence[Event]) -> None:
         """Complete the events of one batch, which are in the order of time."""
@@ -138,20 +145,42 @@ class ProcessTable:
     def _lineage(self, task: Task, facts: ProcessFacts | None) -> tuple[Ancestor, ...]:
         """The parent and its lineage, as they are now."""
         if facts is not None:
-            parent = self._current.get((task.parent_pid, facts.parent_start_time))
+            identity = (task.parent_pid, facts.parent_start_time)
+            parent = self._current.get(identity) or self._from_proc(identity)
         else:
             parent = self._by_pid.get(task.parent_pid)
         if parent is None or parent.identity == _identity(task):
             return ()
         return parent.lineage_of_children()
 
+    def _from_proc(self, identity: Identity) -> _Program | None:
+        """The process as /proc knew it, when it is the same and no other with its pid."""
+        pid, start_time = identity
+        seen = self._older.get(pid)
+        if seen is None or not 0 <= start_time - seen.start_time < TICK_NS:
+            return None
+        return _Program(identity, seen.path, None, tuple(self._ancestors(seen)))
+
+    def _ancestors(self, seen: OlderProcess) -> Iterator[Ancestor]:
+        """The lineage of a process that /proc knew."""
+        for _ in range(LINEAGE_LENGTH):
+            parent = self._older.get(seen.parent_pid)
+            if parent is None:
+                break
+            yield Ancestor(parent.pid, parent.path, parent.start_time)
+            seen = parent
+
     def _view(self, raw: bytes) -> Process:
         """The process as one record describes it: its ids and comm can change at any time."""
         task = self._read_task(raw)
         program = self._programs.get((_identity(task), task.exec_id))
         if program is None:
-            self.unknown += 1
-            program = self._add(task, "", None)
+            program = self._from_proc(_identity(task))
+            if program is not None:
+                self._put(task, program)
+            else:
+                self.unknown += 1
+                program = self._add(task, "", None)
         if len(program.views) >= VIEWS_LIMIT:
             self._views.pop(program.views.pop(0), None)
         program.views.append(raw)

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import msgspec
 
-from nodeagent.event import AgentEvent
+from nodeagent.event import AgentEvent, OlderProcess
 from nodeagent.kernel.wire import Records
 
-__all__ = ["Item", "Listing", "Source"]
+__all__ = ["Item", "Listing", "ProcListing", "Source"]
 
 
 class Listing(msgspec.Struct, gc=False):
@@ -22,7 +22,13 @@ class Listing(msgspec.Struct, gc=False):
     """The wall clock at boot, ns since 1970."""
 
 
-Item = Records | Listing | AgentEvent
+class ProcListing(msgspec.Struct, gc=False):
+    """Processes that the iterator did not give: it is not to be had, or they are hidden from it."""
+
+    processes: list[OlderProcess]
+
+
+Item = Records | Listing | ProcListing | AgentEvent
 """What a source gives, in the order in which it happened."""
 
 

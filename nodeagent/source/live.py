@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import mmap
+import os
 import select
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from nodeagent.errors import BpfError
 from nodeagent.kernel.counters import KernelCounters
 from nodeagent.kernel.features import LISTING, Hook, KernelTypes, plan
 from nodeagent.kernel.libbpf import Libbpf
@@ -22,7 +24,8 @@ from nodeagent.kernel.ring import FULL_FRACTION, Ring
 from nodeagent.kernel.tracepoint import Tracepoints
 from nodeagent.kernel.wire import Decoder, Records, pack
 from nodeagent.ledger import Ledger
-from nodeagent.source import Item, Listing
+from nodeagent.source import Item, Listing, ProcListing
+from nodeagent.source.proc import proc_processes
 
 __all__ = ["Clock", "Kernel", "LiveSource", "load_kernel"]
 
@@ -72,6 +75,8 @@ class Kernel(msgspec.Struct, frozen=True):
     counters: KernelCounters
     rings: tuple[Ring, Ring]
     """High value first."""
+    set_own_pid: Callable[[int], None]
+    """Tells the kernel who we are; the iterator does it by itself."""
 
 
 @contextmanager
@@ -110,14 +115,20 @@ def load_kernel(
         opened.set_max_entries("bulk", bulk_ring_bytes)
         opened.load([hook.program for hook in hooks if not hook.missing] + [LISTING])
         wanted = sum(1 << number for number, kind in decoder.kinds.items() if kind in kinds)
-        opened.update("settings", 0, pack(btf.struct("settings"), {"kinds": wanted, "own_pid": 0}))
+
+        def set_own_pid(pid: int) -> None:
+            values = {"kinds": wanted, "own_pid": pid}
+            opened.update("settings", 0, pack(btf.struct("settings"), values))
+
+        set_own_pid(0)
         rings = []
         for name, size in (("high", high_ring_bytes), ("bulk", bulk_ring_bytes)):
             ring = Ring(opened.map(name), size)
             stack.callback(ring.close)
             rings.append(ring)
         counters = KernelCounters(opened, btf, decoder.kinds)
-        yield Kernel(opened, tracepoints, hooks, decoder, counters, (rings[0], rings[1]))
+        high, bulk = rings
+        yield Kernel(opened, tracepoints, hooks, decoder, counters, (high, bulk), set_own_pid)
 
 
 class LiveSource:
@@ -136,14 +147,16 @@ class LiveSource:
         """Attach all programs and list all processes; raises BpfError."""
         kernel = self._kernel
         # The first list tells the kernel who we are, before anything is counted.
-        self._list_processes()
+        listed = self._list_processes()
         for hook in kernel.hooks:
             if hook.missing:
                 log.info("hook_missing program=%s why=%s", hook.program, hook.missing)
             else:
                 kernel.loaded.attach(hook.program, kernel.tracepoints)
         # Whatever was born since then is in the second list or in the stream.
-        self._list_processes()
+        listed |= self._list_processes()
+        others = [seen for seen in proc_processes() if seen.pid not in listed]
+        self._first.insert(0, ProcListing(others))
 
     def stop(self) -> None:
         """Detach, drain and end."""
@@ -190,9 +203,18 @@ class LiveSource:
         self.count()
         return not self._ledger.imbalances()
 
-    def _list_processes(self) -> None:
-        data = self._kernel.loaded.iterate(LISTING)
+    def _list_processes(self) -> set[int]:
+        """Ask the kernel for all processes; returns their pids."""
+        kernel = self._kernel
+        try:
+            data = kernel.loaded.iterate(LISTING)
+        except BpfError as error:
+            # Outside the initial pid namespace this pid is not ours: then we see ourselves.
+            log.warning("no_process_iterator why=%s instead=/proc", error)
+            kernel.set_own_pid(os.getpid())
+            return set()
         self._first.append(Listing(data, self._clock.boot_ns))
+        return {seen.tid for seen in kernel.decoder.decode_listing(data, 0)}
 
     def _read(self) -> Records | None:
         """What both rings hold, as one batch."""

@@ -25,7 +25,7 @@ import orjson
 from nodeagent.errors import RecordingError, TornRecording
 from nodeagent.event import AgentEvent
 from nodeagent.kernel.wire import Records
-from nodeagent.source import Item, Listing
+from nodeagent.source import Item, Listing, ProcListing
 
 __all__ = ["Facts", "Recorder", "Recording"]
 
@@ -46,6 +46,7 @@ class FrameType(IntEnum):
     RECORDS = 3
     LISTING = 4
     SAID = 5
+    PROC_LISTING = 6
 
 
 class Facts(msgspec.Struct):
@@ -190,6 +191,8 @@ def _payload(item: Item) -> tuple[FrameType, bytes]:
         return FrameType.RECORDS, head + spans.tobytes() + item.data
     if isinstance(item, Listing):
         return FrameType.LISTING, TIMED.pack(item.boot_ns, 0) + item.data
+    if isinstance(item, ProcListing):
+        return FrameType.PROC_LISTING, msgspec.json.encode(item)
     return FrameType.SAID, orjson.dumps([item.kind, item.time, item.details])
 
 
@@ -197,6 +200,8 @@ def _item(kind: int, payload: bytes) -> Item | None:
     if kind == FrameType.SAID:
         said, time_ns, details = orjson.loads(payload)
         return AgentEvent(str(said), int(time_ns), dict(details))
+    if kind == FrameType.PROC_LISTING:
+        return msgspec.json.decode(payload, type=ProcListing)
     boot_ns, count = TIMED.unpack_from(payload)
     body = payload[TIMED.size :]
     if kind == FrameType.LISTING:

@@ -52,12 +52,12 @@ class Figure:
             bar += f" ({_short(self.aim)})"
         name = f"{self.name}, {self.unit}" if self.unit else self.name
         median_ = _short(self.median)
-        return f"{name:<{NAME_WIDTH}}{median_:>8}  {spread:<15}{bar:<13}{self.verdict}".rstrip()
+        return f"{name:<{NAME_WIDTH}}{median_:>8}  {spread:<15}{bar:<15}{self.verdict}".rstrip()
 
 
 def table(figures: Iterable[Figure]) -> str:
     """All figures for a terminal of 80 to 85 columns."""
-    head = f"{'figure':<{NAME_WIDTH}}{'median':>8}  {'min - max':<15}{'bar (aim)':<13}"
+    head = f"{'figure':<{NAME_WIDTH}}{'median':>8}  {'min - max':<15}{'bar (aim)':<15}"
     return "\n".join([head.rstrip(), *(figure.row() for figure in figures)])
 
 

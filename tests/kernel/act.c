@@ -387,8 +387,9 @@ static int act_die(char **a)
 	/* 32 MiB of memory, and some CPU time. */
 	volatile char *memory = malloc(32 << 20);
 
-	for (int i = 0; i < 32 << 20; i += 64)
-		memory[i] = 1;
+	for (int round = 0; round < 200; round++)
+		for (int i = 0; i < 32 << 20; i += 64)
+			memory[i] = round;
 	raise(atoi(a[0]));
 	return 0;
 }

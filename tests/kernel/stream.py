@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,13 +22,12 @@ PATIENCE_SECONDS = 20.0
 class Acted:
     """What `act` did and said."""
 
-    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
-        self.said = {
-            name: int(value) for name, value in (line.split() for line in done.stdout.splitlines()
-                                                 if len(line.split()) == 2)
-        }
+    def __init__(self, output: str, code: int, usage: resource.struct_rusage) -> None:
+        words = [line.split() for line in output.splitlines()]
+        self.said = {name: int(value) for name, value in words}
         self.pid = self.said["pid"]
-        self.code = done.returncode
+        self.code = code
+        self.usage = usage
 
 
 class Stream:
@@ -124,13 +124,16 @@ def matches(event: Event, wanted: Mapping[str, object]) -> bool:
     return True
 
 
-def act(program: Path, *arguments: str, **options: Any) -> Acted:
+def act(program: Path, *arguments: str | bytes, **options: Any) -> Acted:
     """Run the act program."""
-    return Acted(
-        subprocess.run(
-            [program, *arguments], stdout=subprocess.PIPE, text=True, check=False, **options
-        )
-    )
+    with subprocess.Popen(
+        [program, *arguments], stdout=subprocess.PIPE, text=True, **options
+    ) as running:
+        assert running.stdout is not None
+        output = running.stdout.read()
+        _, status, usage = os.wait4(running.pid, 0)
+        running.returncode = os.waitstatus_to_exitcode(status)
+    return Acted(output, running.returncode, usage)
 
 
 def bpf_ids() -> dict[str, set[int]]:

@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tests.kernel.stream import Acted, Event, Stream
@@ -69,12 +70,14 @@ def test_lineage_goes_from_the_parent_to_the_first_process(stream: Stream, do: D
     acted = do("exec", "/bin/true", "true")
     lineage = executed(stream, acted)["process"]["lineage"]
     pid = os.getpid()
-    expected = []
-    while pid and len(expected) < 16:
-        expected.append((pid, os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")))
+    for ancestor in lineage:
+        assert ancestor["pid"] == pid
+        # Some machines hide the executable of the first process even from root.
+        with suppress(PermissionError):
+            assert ancestor["path"] == os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
         pid = int(fields[1])
-    assert [(ancestor["pid"], ancestor["path"]) for ancestor in lineage] == expected
+    assert pid == 0 or len(lineage) == 16
 
 
 def test_script_and_interpreter_are_fields_of_their_own(

@@ -63,8 +63,10 @@ def test_death_by_signal_tells_signal_time_and_memory(stream: Stream, do: Do) ->
     (event,) = stream.of(acted.pid, "exit")
     assert (event["code"], event["signal"]) == (0, "SIGKILL")
     assert acted.code == -signal.SIGKILL
-    assert 32 << 20 <= event["max_rss_bytes"] < 64 << 20
-    assert 1_000_000 < event["cpu_ns"] < 5_000_000_000
+    # What wait4(2) says, which keeps the largest of all programs that the process has run.
+    assert event["max_rss_bytes"] == acted.usage.ru_maxrss * 1024 >= 32 << 20
+    seconds = acted.usage.ru_utime + acted.usage.ru_stime
+    assert event["cpu_ns"] == pytest.approx(seconds * 1e9, rel=0.2)
 
 
 @pytest.mark.parametrize(("leader_first", "code"), [("0", 9), ("1", 0)])

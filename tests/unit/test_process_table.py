@@ -10,7 +10,7 @@ import pytest
 
 from nodeagent.enrich import process
 from nodeagent.enrich.process import ProcessTable
-from nodeagent.event import Event, Process, ProcessSeen, Task
+from nodeagent.event import TICK_NS, Event, OlderProcess, Process, ProcessSeen, Task
 from tests.events import BOOT, TIME, a_task, an_exec, an_exit, an_open, a_fork, some_facts
 
 SECOND = 1_000_000_000
@@ -119,6 +119,17 @@ def test_unknown_process_is_counted_and_finds_its_parent_by_pid(world: World) ->
     process = world.happens(an_open(), stranger)
     assert (process.path, process.facts) == ("", None)
     assert lineage(process) == [(100, "/bin/bash"), (1, "/sbin/init")]
+    assert world.table.unknown == 1
+
+
+def test_process_from_proc_is_the_one_of_the_same_tick_only(world: World) -> None:
+    older = OlderProcess(pid=60, parent_pid=61, start_time=4 * TICK_NS, path="/sbin/hidden")
+    parent = OlderProcess(pid=61, parent_pid=0, start_time=0, path="/sbin/first")
+    world.table.fill_older([older, parent])
+    same = world.happens(an_open(), a_task(pid=60, parent_pid=61, start_time=4 * TICK_NS + 7))
+    assert (same.path, lineage(same)) == ("/sbin/hidden", [(61, "/sbin/first")])
+    other = world.happens(an_open(), a_task(pid=60, parent_pid=61, start_time=5 * TICK_NS))
+    assert other.path == ""
     assert world.table.unknown == 1
 
 

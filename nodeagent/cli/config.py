@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nodeagent config`: check, show and describe the configuration."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from nodeagent.cli import options, output
+
+EXAMPLES = """\
+examples:
+  nodeagent config show > config.toml       a file with every key, to start from
+  nodeagent config check --config config.toml
+  nodeagent config schema > schema.json     for the editor that you write it with
+"""
+CHECK_EXAMPLES = """\
+examples:
+  nodeagent config check
+  nodeagent config check --config new.toml && mv new.toml /etc/nodeagent/config.toml
+"""
+SHOW_EXAMPLES = """\
+examples:
+  nodeagent config show
+  nodeagent config show --config new.toml --set kernel.argv_bytes=512
+  NODEAGENT_KERNEL__ARGV_BYTES=512 nodeagent config show
+"""
+SCHEMA_EXAMPLES = """\
+examples:
+  nodeagent config schema | jq '.properties.kernel.properties'
+"""
+
+
+def add(commands: options.Commands) -> None:
+    """Add the command with its own commands."""
+    parser = commands.add_parser(
+        "config",
+        help="check, show and describe the configuration",
+        description="Check, show and describe the configuration.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    options.add_config(
+        options.add_command(
+            inner, "check", "say whether the configuration can be used", CHECK_EXAMPLES, check
+        )
+    )
+    options.add_config(
+        options.add_command(
+            inner, "show", "show every value and where it comes from", SHOW_EXAMPLES, show
+        )
+    )
+    options.add_command(
+        inner, "schema", "show every key there is, as JSON Schema", SCHEMA_EXAMPLES, schema
+    )
+    for command in inner.choices.values():
+        options.add_log(command)
+
+
+def check(args: argparse.Namespace) -> int:
+    """Say that it is good; raises ConfigError when it is not."""
+    from nodeagent import config
+    from nodeagent.agent import sink_types
+
+    loaded = options.load_with_origins(args, sink_types())
+    output.write(f"ok: {loaded.file or f'there is no {config.DEFAULT_PATH}'}\n")
+    return 0
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print the effective configuration as TOML."""
+    from nodeagent import config
+    from nodeagent.agent import sink_types
+
+    loaded = options.load_with_origins(args, sink_types())
+    output.write(config.show(loaded.config, loaded.origins))
+    return 0
+
+
+def schema(_: argparse.Namespace) -> int:
+    """Print the schema of a configuration file."""
+    from nodeagent import config
+    from nodeagent.agent import sink_types
+
+    output.write(json.dumps(config.schema(sink_types()), indent=2) + "\n")
+    return 0
