@@ -121,7 +121,7 @@ async def run(
             pipeline.feed(_said("start", _start_facts(config, kernel)))
             log.info("ready seconds=%.2f", time.monotonic() - started)
             with _signals(stop), _timer(stop, duration_seconds):
-                await _stream(source, pipeline, ledger, config.ledger.interval_seconds)
+                await _stream(source, pipeline, router, ledger, config.ledger.interval_seconds)
             reason = stop.reason or "end of the stream"
             pipeline.feed(_said("stop", {"reason": reason, **ledger.report()}))
     problem = recorder.failure if recorder is not None else None
@@ -156,7 +156,11 @@ async def replay(config: Config, path: Path) -> Outcome:
 
 
 async def _stream(
-    source: LiveSource, pipeline: Pipeline, ledger: Ledger, interval_seconds: float
+    source: LiveSource,
+    pipeline: Pipeline,
+    router: Router,
+    ledger: Ledger,
+    interval_seconds: float,
 ) -> None:
     """The whole stream, with the state of the ledger in it at the interval."""
 
@@ -170,6 +174,7 @@ async def _stream(
         reporter = group.create_task(report(), name="ledger")
         async for item in source.items():
             pipeline.feed(item)
+            await router.relax()
         reporter.cancel()
 
 

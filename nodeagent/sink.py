@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ log: Final = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 30.0
+PROMPT_SECONDS: Final = 0.1
 CLOSE_SECONDS: Final = 5.0
 """A sink that takes longer to close is left alone, so that the agent can end."""
 
@@ -109,6 +111,8 @@ class Outlet:
         self._idle = asyncio.Event()
         self._idle.set()
         self._finished: str | None = None
+        self._prompt = True
+        """The sink takes a batch in no time, so it is worth waiting for."""
 
     async def open(self) -> None:
         """Open the sink."""
@@ -141,6 +145,16 @@ class Outlet:
         """Wait until the queue is empty."""
         await self._idle.wait()
 
+    async def relax(self) -> None:
+        """Wait a moment until the queue is empty, unless the sink is known to be slow."""
+        if not self._prompt or self._idle.is_set():
+            return
+        try:
+            async with asyncio.timeout(PROMPT_SECONDS):
+                await self._idle.wait()
+        except TimeoutError:
+            self._prompt = False
+
     async def drain(self, deadline_seconds: float) -> None:
         """Wait until the queue is empty, at most this long.
 
@@ -168,10 +182,12 @@ class Outlet:
     async def _deliver(self, batch: Batch) -> None:
         pause = FIRST_PAUSE_SECONDS
         while self._finished is None:
+            started = time.monotonic()
             try:
                 async with asyncio.timeout(self._config.timeout_seconds):
                     await self._sink.send(batch)
             except (Retry, TimeoutError) as error:
+                self._prompt = False
                 after = getattr(error, "after_seconds", None)
                 wait = pause * random.uniform(0.5, 1.0) if after is None else after  # noqa: S311  no secret
                 why = str(error) or "slow"
@@ -191,6 +207,7 @@ class Outlet:
                 return
             else:
                 self._leave(batch, None)
+                self._prompt = time.monotonic() - started < PROMPT_SECONDS
                 return
 
     def _leave(self, batch: Batch, dropped: str | None) -> None:
@@ -227,6 +244,14 @@ class Router:
         """Never waits."""
         for outlet in self.outlets:
             outlet.offer(batch)
+
+    async def relax(self) -> None:
+        """Let the outlets that keep up empty their queues, so that nothing is decoded in vain.
+
+        One that does not is not waited for until it is prompt again.
+        """
+        for outlet in self.outlets:
+            await outlet.relax()
 
     async def settle(self) -> None:
         """Wait until all queues are empty: for a source that can wait, like a recording."""

@@ -197,7 +197,9 @@ def _meant(path: str, name: str, rest: list[str], siblings: list[str]) -> str | 
         longer = ".".join([_join(path, near), *rest])
         return longer if longer in every else _join(path, near)
     elsewhere = [key for key in every if key.endswith(f".{name}")]
-    return elsewhere[0] if elsewhere else _guess(".".join([_join(path, name), *rest]), every)
+    if elsewhere or path:
+        return elsewhere[0] if elsewhere else None
+    return _guess(".".join([name, *rest]), every)
 
 
 def _guess(name: str, known: list[str]) -> str | None:

@@ -31,7 +31,7 @@ def read_file(path: Path) -> tuple[Path, Table]:
     try:
         table = tomllib.loads(_text(path))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{origin} is not valid TOML: {_line_first(str(error))}") from error
+        raise ConfigError(f"{origin} is not valid TOML{_line_first(str(error))}") from error
     except ValueError as error:
         # A number of thousands of digits, or a path with a NUL in it.
         raise ConfigError(f"{origin} cannot be used: {error}") from error
@@ -103,6 +103,7 @@ def distrust(status: os.stat_result, user: int) -> str | None:
 
 
 def _line_first(text: str) -> str:
-    """`Invalid value (at line 1, column 2)` as `line 1, column 2: invalid value`."""
-    what, at, where = text.rpartition(" (at ")
-    return f"{where.rstrip(')')}: {what[:1].lower()}{what[1:]}" if at else text
+    """`Invalid value (at line 1, column 2)` as ` at line 1, column 2: invalid value`."""
+    what, _, where = text.removesuffix(")").rpartition(" (at ")
+    place = where.replace("end of document", "its end")
+    return f" at {place}: {what[:1].lower()}{what[1:]}" if what else f": {text}"

@@ -71,7 +71,7 @@ def _pair(key: str, value: object, origins: Mapping[str, str]) -> Iterator[_Line
         yield _Line(f"# {name} is not set", comment)
         return
     line = f"{name} = {to_toml(shown)}"
-    if len(line) <= COLUMNS or not isinstance(shown, list):
+    if not isinstance(shown, list) or len(f"{line}  # {comment}") <= COLUMNS:
         yield _Line(line, comment)
         return
     yield _Line(f"{name} = [")

@@ -31,7 +31,7 @@ __all__ = ["Clock", "Kernel", "LiveSource", "load_kernel"]
 
 log: Final = logging.getLogger(__name__)
 
-READ_BYTES: Final = 1 << 20
+READ_BYTES: Final = 1 << 18
 """At most this much of each ring in one batch, so that sinks get their turn."""
 PAUSE_SECONDS: Final = 0.04
 """After a batch, let the next one grow: a batch costs more than a record."""

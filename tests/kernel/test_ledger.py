@@ -68,7 +68,10 @@ def test_busy_compile_is_watched_and_the_ledger_balances(tmp_path: Path) -> None
     compiled = {
         event["argv"][-1]
         for event in stream.events
-        if event["kind"] == "exec" and event.get("path", "").endswith("/as")
+        if event["kind"] == "exec"
+        and event["filename"].endswith("/as")
+        and not event["result"]
+        and make.pid in {ancestor["pid"] for ancestor in event["process"]["lineage"]}
     }
     assert len(compiled) == len(sources)
     assert all(event["process"]["path"] for event in stream.events if event["kind"] == "open")
@@ -191,4 +194,4 @@ def test_reader_that_leaves_ends_the_run_without_a_traceback() -> None:
         errors = agent.stderr.read()
     assert agent.returncode == 0
     assert "Traceback" not in errors
-    assert "nobody reads any more" in errors
+    assert "sink_closed sink=stdout why=nobody reads" in errors
