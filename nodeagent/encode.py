@@ -47,6 +47,9 @@ from nodeagent.finding import Finding
 
 __all__ = ["encode", "process_json", "timestamp"]
 
+LAST_SECOND: Final = 253402300799
+"""The end of the year 9999."""
+
 COMMON: Final = ("time", "sequence", "cpu", "tid", "result", "process")
 HIDDEN: Final = frozenset({"task", "incomplete", "facts", *COMMON})
 """Fields of events that are written by hand, or not at all: facts are part of the process."""
@@ -72,8 +75,12 @@ class _Ready(dict[Any, str]):
 
 
 def second_text(digits: str) -> str:
-    """A second since 1970, given in digits, as RFC 3339 up to the decimal point."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(int(digits or "0")))
+    """A second since 1970, given in digits, as RFC 3339 up to the decimal point.
+
+    A time that no calendar has, from a damaged recording, is shown as the last there is.
+    """
+    second = min(max(int(digits or "0"), 0), LAST_SECOND)
+    return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
 
 
 _SECONDS: Final = _Ready(second_text)
@@ -103,7 +110,10 @@ def show_octal(mode: int) -> str:
 def process_json(
     task: Task, path: str, facts: ProcessFacts | None, lineage: tuple[Ancestor, ...], boot_ns: int
 ) -> bytes:
-    """The end of the line of every event of a process, from the comma before it; `boot_ns` is the wall clock at boot, ns since 1970."""
+    """The end of the line of every event of a process, from the comma before it.
+
+    `boot_ns` is the wall clock at boot, ns since 1970.
+    """
     shown: dict[str, object] = {
         "pid": task.pid,
         "start_time": milliseconds(boot_ns + task.start_time),
@@ -160,16 +170,17 @@ class _Compiler:
         hints = get_type_hints(event, include_extras=True)
         shown = [name for name in event.__struct_fields__ if name not in HIDDEN]
         optional = [name for name in shown if _is_optional(hints[name])]
-        line = [f'"kind":"{event.kind}"', '"time":"{seconds[digits[:-9]]}{digits[-9:]}Z"']
-        for name in ("sequence", "cpu", "tid", *(["result"] if event.attempt else [])):
-            line.append(f'"{name}":{{e.{name}}}')
-        for name in shown:
-            if name not in optional:
-                line.append(f'"{name}":{{{self.value(hints[name], f"e.{name}")}}}')
-        rest = []
-        for name in optional:
-            value = self.value(hints[name], f"e.{name}")
-            rest.append(f"""    if e.{name}: more += f',"{name}":{{{value}}}'""")
+        values = {name: self.value(hints[name], f"e.{name}") for name in shown}
+        numbers = ("sequence", "cpu", "tid", *(["result"] if event.attempt else []))
+        line = [
+            f'"kind":"{event.kind}"',
+            '"time":"{seconds[digits[:-9]]}{digits[-9:]}Z"',
+            *(f'"{name}":{{e.{name}}}' for name in numbers),
+            *(f'"{name}":{{{values[name]}}}' for name in shown if name not in optional),
+        ]
+        rest = [
+            f"""    if e.{name}: more += f',"{name}":{{{values[name]}}}'""" for name in optional
+        ]
         if event.attempt:
             rest.append("""    if e.result < 0: more += f',"error":{errors[e.result]}'""")
         return self._function(

@@ -123,7 +123,19 @@ class Choice:
 
 
 Marker = (
-    Hidden | Text | Path | Strings | Variables | Address | Comm | Yes | Id | Device | Octal | Bits | Choice
+    Hidden
+    | Text
+    | Path
+    | Strings
+    | Variables
+    | Address
+    | Comm
+    | Yes
+    | Id
+    | Device
+    | Octal
+    | Bits
+    | Choice
 )
 
 

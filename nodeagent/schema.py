@@ -67,12 +67,13 @@ START_TIME: Final[Schema] = {
 def stream_schema(kind: str | None = None) -> Schema:
     """The schema of one kind of `KINDS`, or of any line of the stream."""
     if kind is not None:
-        return {"$schema": DIALECT, **_DEFINITIONS[kind]()}
+        shared = {"process": _process()} if kind in EVENTS else {}
+        return {"$schema": DIALECT, **_DEFINITIONS[kind](), **({"$defs": shared} if shared else {})}
     return {
         "$schema": DIALECT,
         "title": "A line of the stream",
         "oneOf": [{"$ref": f"#/$defs/{name}"} for name in KINDS],
-        "$defs": {name: _DEFINITIONS[name]() for name in KINDS},
+        "$defs": {"process": _process(), **{name: _DEFINITIONS[name]() for name in KINDS}},
     }
 
 
@@ -254,7 +255,7 @@ def _event(event: type[Event]) -> Schema:
         **own,
         **error,
         **incomplete,
-        "process": _process(),
+        "process": {"$ref": "#/$defs/process"},
     }
     empty = [name for name in own if isinstance(_split(hints[name])[1], OPTIONAL)]
     return {

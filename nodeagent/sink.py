@@ -14,7 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 
@@ -72,6 +72,10 @@ class Sink(ABC):
     """Where batches go. Raises `Retry`, `Rejected` or `Closed`, and nothing else on purpose."""
 
     Config: ClassVar[type[SinkConfig]] = SinkConfig
+
+    @abstractmethod
+    def __init__(self, config: Any) -> None:
+        """Take an instance of the own `Config`; nothing is opened yet."""
 
     @abstractmethod
     async def open(self) -> None:

@@ -12,7 +12,7 @@ EXAMPLES = """\
 examples:
   nodeagent config show > config.toml       a file with every key, to start from
   nodeagent config check --config config.toml
-  nodeagent config schema > schema.json     for the editor that you write it with
+  nodeagent config schema > schema.json     for your editor
 """
 CHECK_EXAMPLES = """\
 examples:

@@ -49,9 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from nodeagent import agent
 
     config = options.load(args, agent.sink_types())
-    outcome = asyncio.run(
-        agent.run(config, duration_seconds=args.duration, record=args.record)
-    )
+    outcome = asyncio.run(agent.run(config, duration_seconds=args.duration, record=args.record))
     return tell_outcome(outcome)
 
 

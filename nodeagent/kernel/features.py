@@ -88,7 +88,7 @@ class KernelTypes:
         pointer = self._calls.btf__type_by_id(self._btf, self._type(number).size_or_type)
         prototype = self._type(pointer.contents.size_or_type)
         # The first parameter is the tracepoint's own data.
-        return (prototype.info & 0xFFFF) - 1
+        return int(prototype.info & 0xFFFF) - 1
 
     def _type(self, number: int) -> ctypes.Structure:
         return self._calls.btf__type_by_id(self._btf, number).contents  # type: ignore[no-any-return]

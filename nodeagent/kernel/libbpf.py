@@ -112,7 +112,7 @@ class Libbpf:
         self._print = PRINT(self._remember)
         self.calls.libbpf_set_print(self._print)
 
-    def check(self, result: Any, what: str) -> Any:  # noqa: ANN401 - pointer or number
+    def check(self, result: Any, what: str) -> Any:
         """`result` of a call, or BpfError when it means failure. `what` completes a sentence."""
         failed = result is None or (isinstance(result, int) and result < 0)
         if not failed:
@@ -127,7 +127,7 @@ class Libbpf:
         self._log.clear()
         return log
 
-    def syscall(self, *arguments: Any) -> int:  # noqa: ANN401 - as in C
+    def syscall(self, *arguments: Any) -> int:
         """A system call that Python has no function for; raises OSError."""
         result: int = self._libc.syscall(*arguments)
         if result < 0:

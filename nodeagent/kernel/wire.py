@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import socket
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -113,7 +114,7 @@ class Decoder:
                 bad[self.kind_of(data, start, end) or UNKNOWN_KIND] += 1
         return events, bad
 
-    def decode_listing(self, data: bytes, boot_ns: int) -> Iterator[Event]:
+    def decode_listing(self, data: bytes, boot_ns: int) -> Iterator[ProcessSeen]:
         """The events of an iterator, whose records follow each other; raises BadRecord."""
         at = 0
         while at < len(data):
@@ -151,7 +152,7 @@ class _Known(dict[bytes, Any]):
         super().__init__()
         self.read = read
 
-    def __missing__(self, raw: bytes) -> Any:  # noqa: ANN401 - whatever `read` returns
+    def __missing__(self, raw: bytes) -> Any:
         if len(self) >= KNOWN_LIMIT:
             self.clear()
         value = self[raw] = self.read(raw)
@@ -185,9 +186,7 @@ class _Compiler:
             "incomplete_of": incomplete_of,
         }
 
-    def decoder(
-        self, event: type[Event], number: int, layout: Struct
-    ) -> Callable[[bytes, int, int, int], Event]:
+    def decoder(self, event: type[Event], number: int, layout: Struct) -> Callable[..., Any]:
         """The function `decode(data, start, end, boot_ns)` of one kind."""
         reader = _Reader(self, layout)
         header = {
@@ -237,7 +236,8 @@ class _Compiler:
         )
 
     def compile(self, name: str, lines: list[str]) -> Callable[..., Any]:
-        exec("\n".join(lines), self.names)
+        # Made of our own class definitions and of numbers, never of input.
+        exec("\n".join(lines), self.names)  # noqa: S102
         return self.names[name]  # type: ignore[no-any-return]
 
 
@@ -407,7 +407,7 @@ def _leaves(layout: Struct | Array, prefix: str = "") -> Iterator[str]:
 
 
 def read_text(raw: bytes) -> str:
-    """Bytes as text; what is not UTF-8 is shown as \\xNN. A leading NUL becomes @."""
+    r"""Bytes as text; what is not UTF-8 is shown as \\xNN. A leading NUL becomes @."""
     if raw[:1] == b"\0":
         raw = b"@" + raw[1:]
     return raw.rstrip(b"\0").decode("utf-8", "backslashreplace")
@@ -445,7 +445,7 @@ def read_endpoint(raw: bytes) -> Endpoint | None:
     address, port, family = struct.unpack("<16sHH", raw)
     if not family:
         return None
-    packed = address[:4] if family == 2 else address
+    packed = address[:4] if family == socket.AF_INET else address
     return Endpoint(str(ipaddress.ip_address(packed)), port)
 
 

@@ -36,6 +36,8 @@ READ_BYTES: Final = 1 << 18
 PAUSE_SECONDS: Final = 0.04
 """After a batch, let the next one grow: a batch costs more than a record."""
 LONGEST_WAIT_SECONDS: Final = 0.1
+EXIT_ARGUMENTS: Final = 2
+"""Of sched_process_exit where it tells that the whole group died, since v6.16."""
 REST_SECONDS: Final = 2.0
 """At the end, wait this long for programs that are still running on other CPUs."""
 STEP_NS: Final = 1_000_000
@@ -107,8 +109,7 @@ def load_kernel(
                 "high_wakeup_bytes": high_ring_bytes // FULL_FRACTION,
                 "bulk_wakeup_bytes": bulk_ring_bytes // FULL_FRACTION,
                 "page_bytes": mmap.PAGESIZE,
-                # Commit 6bc7ef3ab2a8 (v6.16) added the second argument.
-                "exit_has_group_dead": int(exit_arguments == 2),
+                "exit_has_group_dead": int(exit_arguments == EXIT_ARGUMENTS),
             },
         )
         opened.set_max_entries("high", high_ring_bytes)

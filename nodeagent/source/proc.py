@@ -19,25 +19,25 @@ START: Final = 19
 
 def proc_processes(proc: Path = Path("/proc")) -> Iterator[OlderProcess]:
     """All processes that can be seen; one that ends meanwhile is left out."""
-    for name in os.listdir(proc):
-        if not name.isdigit():
+    for folder in proc.iterdir():
+        if not folder.name.isdigit():
             continue
         try:
-            stat = (proc / name / "stat").read_bytes()
+            stat = (folder / "stat").read_bytes()
         except OSError:
             continue
         fields = stat.rpartition(b")")[2].split()
         yield OlderProcess(
-            pid=int(name),
+            pid=int(folder.name),
             parent_pid=int(fields[PARENT]),
             start_time=int(fields[START]) * TICK_NS,
-            path=_executable(proc / name / "exe"),
+            path=_executable(folder / "exe"),
         )
 
 
 def _executable(link: Path) -> str:
     try:
-        path = os.readlink(os.fsencode(link))
+        path = os.fsencode(link.readlink())
     except OSError:
         return ""
     return path.decode("utf-8", "backslashreplace").removesuffix(" (deleted)")

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from nodeagent.kernel.features import SERVES
+from nodeagent.kernel.features import HIGH_VALUE, SERVES
 from nodeagent.kernel.libbpf import Libbpf
 from tests.bench.figure import Figure
 from tests.bench.load import Done, Load, Running
@@ -34,6 +34,10 @@ SAMPLE_SECONDS: Final = 0.25
 MARKER_SECONDS: Final = 0.01
 MARKERS_SECONDS: Final = 4.0
 MEBIBYTE: Final = 1 << 20
+FOREIGN_SHARE: Final = 0.1
+"""Events that the load did not cause, of those that it did, in a quiet run."""
+QUIET_PER_SECOND: Final = 20
+"""Events a second on a machine that is idle."""
 PROGRAM_NAME_BYTES: Final = 15
 
 Generator: TypeAlias = Callable[[float], AbstractContextManager[Running]]
@@ -56,9 +60,20 @@ class Plan:
     load_seconds: float = 10.0
     overload_seconds: float = 20.0
     idle_seconds: float = 20.0
+    patience: int = 10
+    """Runs that were disturbed by others before such runs count too."""
 
 
-QUICK: Final = Plan(runs=1, load_seconds=2.0, overload_seconds=3.0, idle_seconds=2.0)
+QUICK: Final = Plan(runs=1, load_seconds=2.0, overload_seconds=3.0, idle_seconds=2.0, patience=1)
+
+
+@dataclass(frozen=True)
+class Idle:
+    """One look at an agent that has little to do."""
+
+    cpu_percent: float
+    rss_mebibytes: float
+    events_per_second: float
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,20 @@ class Cost:
     def ebpf_ns(self) -> int:
         """Run time of all programs."""
         return sum(runs.nanoseconds for runs in self.runs.values())
+
+    def facts(self) -> dict[str, object]:
+        """All of it for the JSON."""
+        programs = {
+            name: {"runs": runs.count, "us_each": round(runs.each_us, 3)}
+            for name, runs in self.runs.items()
+            if runs.count
+        }
+        return {
+            "operations": self.done.operations,
+            "lines": self.lines,
+            "cpu_seconds": round(self.cpu_seconds, 3),
+            "programs": programs,
+        }
 
 
 def cost_of(watched: Watched, load: Generator, seconds: float) -> Cost:
@@ -133,46 +162,60 @@ def scratch_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def open_cost(bench: Bench) -> list[Figure]:
-    """CPU of the agent and run time of its programs for each open, at a steady rate."""
-    seconds = bench.plan.load_seconds
-    micros, ebpf, programs = [], [], []
+def agent_costs(
+    bench: Bench, what: str, load: Generator, lines_each: int
+) -> tuple[list[Cost], int]:
+    """The cost of a load to the agent in each run, and how many events were lost in all.
+
+    What others do on the machine is seen too, and costs too. A run in which that was
+    more than a little is done again, as long as there is hope.
+    """
+    quiet: list[Cost] = []
+    noisy: list[Cost] = []
     gone = 0
-    for _ in bench.rounds("open"):
+    while len(quiet) < bench.plan.runs and len(noisy) < bench.plan.patience:
+        bench.say(f"{what}: run {len(quiet) + 1} of {bench.plan.runs}")
         with Agent(bench.folder) as agent, Statistics(bench.libbpf):
             agent.wait_until_ready()
-            cost = cost_of(agent, partial(bench.load.opens, rate=OPENS_PER_SECOND), seconds)
+            cost = cost_of(agent, load, bench.plan.load_seconds)
             report = agent.finish()
         gone += lost(report) + dropped(report)
-        if not gone and cost.lines < cost.done.operations:
-            raise RuntimeError(f"{cost.done.operations} opens, but {cost.lines} lines in the file")
-        micros.append(cost.cpu_seconds / cost.lines * 1e6)
-        ebpf.append(per_run_us(of_kind(cost.runs, "open")))
-        programs.append(by_program(cost.runs))
+        expected = cost.done.operations * lines_each
+        if not gone and cost.lines < expected:
+            raise RuntimeError(f"{expected} events at least, but {cost.lines} lines in the file")
+        (quiet if cost.lines <= expected * (1 + FOREIGN_SHARE) else noisy).append(cost)
+    return [*quiet, *noisy][: bench.plan.runs], gone
+
+
+def open_cost(bench: Bench) -> list[Figure]:
+    """CPU of the agent and run time of its programs for each open, at a steady rate."""
+    load = partial(bench.load.opens, rate=OPENS_PER_SECOND)
+    costs, gone = agent_costs(bench, "open", load, 1)
+    cpu = [cost.cpu_seconds / cost.lines * 1e6 for cost in costs]
+    ebpf = [of_kind(cost.runs, "open").each_us for cost in costs]
+    facts = {"runs": [cost.facts() for cost in costs]}
     return [
-        Figure("open: agent CPU per event", "µs", micros, bar=8.0),
-        Figure("open: eBPF time per event", "µs", ebpf, bar=1.2, facts={"programs": programs}),
+        Figure("open: agent CPU per event", "µs", cpu, bar=8.0, facts=facts),
+        Figure("open: eBPF time per event", "µs", ebpf, bar=1.2),
         Figure("open: events lost", "", [gone], bar=0),
     ]
 
 
 def exec_cost(bench: Bench) -> list[Figure]:
-    """The same for fork+exec+exit."""
-    seconds = bench.plan.load_seconds
-    micros, ebpf, programs = [], [], []
-    gone = 0
-    for _ in bench.rounds("fork+exec+exit"):
-        with Agent(bench.folder) as agent, Statistics(bench.libbpf):
-            agent.wait_until_ready()
-            cost = cost_of(agent, partial(bench.load.execs, rate=EXECS_PER_SECOND), seconds)
-            report = agent.finish()
-        gone += lost(report) + dropped(report)
-        micros.append(cost.cpu_seconds / cost.done.operations * 1e6)
-        ebpf.append(cost.ebpf_ns() / cost.done.operations / 1e3)
-        programs.append(by_program(cost.runs))
+    """The same for fork+exec+exit, which are three events."""
+    load = partial(bench.load.execs, rate=EXECS_PER_SECOND)
+    costs, gone = agent_costs(bench, "fork+exec+exit", load, 3)
+    cpu = [cost.cpu_seconds / cost.done.operations * 1e6 for cost in costs]
+    ebpf = [
+        sum(of_kind(cost.runs, kind).nanoseconds for kind in HIGH_VALUE)
+        / cost.done.operations
+        / 1e3
+        for cost in costs
+    ]
+    facts = {"runs": [cost.facts() for cost in costs]}
     return [
-        Figure("fork+exec+exit: agent CPU", "µs", micros, bar=97.0, aim=50.0),
-        Figure("fork+exec+exit: eBPF time", "µs", ebpf, bar=36.0, facts={"programs": programs}),
+        Figure("fork+exec+exit: agent CPU", "µs", cpu, bar=97.0, aim=50.0, facts=facts),
+        Figure("fork+exec+exit: eBPF time", "µs", ebpf, bar=36.0),
         Figure("fork+exec+exit: events lost", "", [gone], bar=0),
     ]
 
@@ -263,26 +306,37 @@ def seconds_to_first_event(folder: Path) -> float:
 
 
 def idle(bench: Bench) -> list[Figure]:
-    """Memory and CPU when nothing is asked of it but what the machine does anyway."""
-    pieces = max(1, bench.plan.runs)
-    cpu, memory = [], []
+    """Memory and CPU while nobody does much; what the machine did anyway is said."""
+    pieces = bench.plan.runs
+    seconds = bench.plan.idle_seconds / pieces
+    quiet: list[Idle] = []
+    noisy: list[Idle] = []
     with Agent(bench.folder) as agent:
         agent.wait_until_ready()
         nap(WARM_UP_SECONDS)
-        before = count_lines(agent.output)
-        for number in range(1, pieces + 1):
-            bench.say(f"idle: part {number} of {pieces}")
-            start, used = time.monotonic(), agent.cpu_seconds()
-            nap(bench.plan.idle_seconds / pieces)
-            cpu.append((agent.cpu_seconds() - used) / (time.monotonic() - start) * 100)
-            memory.append(agent.rss_bytes() / MEBIBYTE)
-        events = count_lines(agent.output) - before
+        while len(quiet) < pieces and len(noisy) < bench.plan.patience:
+            bench.say(f"idle: part {len(quiet) + 1} of {pieces}")
+            piece = watch_idle(agent, seconds)
+            (quiet if piece.events_per_second <= QUIET_PER_SECOND else noisy).append(piece)
         agent.finish()
+    taken = [*quiet, *noisy][:pieces]
     return [
-        Figure("idle: RSS", "MiB", memory, bar=64.0),
-        Figure("idle: CPU", "% of a core", cpu, bar=0.5, facts={"events": events}),
-        Figure("idle: events of the machine", "a second", [events / bench.plan.idle_seconds]),
+        Figure("idle: RSS", "MiB", [piece.rss_mebibytes for piece in taken], bar=64.0),
+        Figure("idle: CPU", "% of a core", [piece.cpu_percent for piece in taken], bar=0.5),
+        Figure("idle: events meanwhile", "a second", [piece.events_per_second for piece in taken]),
     ]
+
+
+def watch_idle(agent: Agent, seconds: float) -> Idle:
+    """Look at it for so long."""
+    lines, start, used = count_lines(agent.output), time.monotonic(), agent.cpu_seconds()
+    nap(seconds)
+    elapsed = time.monotonic() - start
+    return Idle(
+        (agent.cpu_seconds() - used) / elapsed * 100,
+        agent.rss_bytes() / MEBIBYTE,
+        (count_lines(agent.output) - lines) / elapsed,
+    )
 
 
 def bpftrace(bench: Bench) -> list[Figure]:
@@ -316,20 +370,6 @@ def of_kind(runs: Mapping[str, Runs], kind: str) -> Runs:
     names = {program[:PROGRAM_NAME_BYTES] for program, served in SERVES.items() if served == kind}
     own = (each for name, each in runs.items() if name[:PROGRAM_NAME_BYTES] in names)
     return sum(own, start=Runs())
-
-
-def per_run_us(runs: Runs) -> float:
-    """Microseconds of one run."""
-    return runs.nanoseconds / runs.count / 1e3 if runs.count else 0.0
-
-
-def by_program(runs: Mapping[str, Runs]) -> dict[str, dict[str, float]]:
-    """Runs and their mean of each program that ran."""
-    return {
-        name: {"runs": each.count, "us_each": round(per_run_us(each), 3)}
-        for name, each in runs.items()
-        if each.count
-    }
 
 
 ROTATED: Final = ("--set", f"sinks.file.rotate_bytes={64 * MEBIBYTE}")

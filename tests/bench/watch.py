@@ -33,6 +33,11 @@ class Runs:
     nanoseconds: int = 0
     count: int = 0
 
+    @property
+    def each_us(self) -> float:
+        """Microseconds of one run."""
+        return self.nanoseconds / self.count / 1e3 if self.count else 0.0
+
     def __add__(self, other: Runs) -> Runs:
         return Runs(self.nanoseconds + other.nanoseconds, self.count + other.count)
 

@@ -35,7 +35,17 @@ class Stream:
 
     def __init__(self, *options: str, environment: Mapping[str, str] | None = None) -> None:
         self.agent = subprocess.Popen(
-            [sys.executable, "-m", "nodeagent", "run", "--sink", "stdout", "--format", "json", *options],
+            [
+                sys.executable,
+                "-m",
+                "nodeagent",
+                "run",
+                "--sink",
+                "stdout",
+                "--format",
+                "json",
+                *options,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **(environment or {})},
@@ -151,10 +161,10 @@ def bpf_ids() -> dict[str, set[int]]:
     }
 
 
-def build(source: Path, target: Path, *options: Sequence[str]) -> Path:
+def build(source: Path, target: Path) -> Path:
     """Compile a C program."""
     subprocess.run(
-        ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", *options, "-o", target, source],
+        ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", target, source],
         check=True,
     )
     return target

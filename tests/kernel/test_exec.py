@@ -26,7 +26,7 @@ def executed(stream: Stream, acted: Acted, **wanted: object) -> Event:
 
 
 def namespace(kind: str) -> int:
-    return os.stat(f"/proc/self/ns/{kind}").st_ino
+    return Path(f"/proc/self/ns/{kind}").stat().st_ino
 
 
 def test_exec_tells_everything_about_the_new_program(stream: Stream, do: Do) -> None:
@@ -42,7 +42,7 @@ def test_exec_tells_everything_about_the_new_program(stream: Stream, do: Do) -> 
         cwd="/usr/share",
         memfd=False,
     )
-    facts = os.stat("/bin/true")
+    facts = Path("/bin/true").stat()
     assert event["inode"] == facts.st_ino
     assert event["device"] == f"{os.major(facts.st_dev)}:{os.minor(facts.st_dev)}"
     assert event["mode"] == f"{stat.S_IMODE(facts.st_mode):04o}"
@@ -74,7 +74,8 @@ def test_lineage_goes_from_the_parent_to_the_first_process(stream: Stream, do: D
         assert ancestor["pid"] == pid
         # Some machines hide the executable of the first process even from root.
         with suppress(PermissionError):
-            assert ancestor["path"] == os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+            executable = str(Path(f"/proc/{pid}/exe").readlink())
+            assert ancestor["path"] == executable.removesuffix(" (deleted)")
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
         pid = int(fields[1])
     assert pid == 0 or len(lineage) == 16
@@ -195,9 +196,7 @@ def test_stdio_shows_sockets_with_their_peer(stream: Stream, do: Do) -> None:
 def test_failed_exec_tells_what_was_asked_for(stream: Stream, do: Do, tmp_path: Path) -> None:
     program = str(tmp_path / "missing")
     acted = do("exec", program, "missing", "argument")
-    event = executed(
-        stream, acted, filename=program, argv=["missing", "argument"], error="ENOENT"
-    )
+    event = executed(stream, acted, filename=program, argv=["missing", "argument"], error="ENOENT")
     assert event["result"] == acted.said["result"] == -errno.ENOENT
     assert "path" not in event
     assert Path(event["process"]["path"]).name == "act"

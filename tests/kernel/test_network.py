@@ -20,7 +20,8 @@ LOOPBACKS = [("inet", "127.0.0.1", "AF_INET"), ("inet6", "::1", "AF_INET6")]
 @pytest.fixture(params=LOOPBACKS, ids=["IPv4", "IPv6"])
 def loopback(request: pytest.FixtureRequest) -> tuple[str, str, str]:
     """What the act calls the family, the address, and the name of the family."""
-    return request.param
+    family: tuple[str, str, str] = request.param
+    return family
 
 
 @pytest.fixture

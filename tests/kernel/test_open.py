@@ -139,7 +139,7 @@ def test_path_with_too_many_folders_says_truncated(stream: Stream, do: Do, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("name", "flags", "error"),
+    "case",
     [
         ("missing", os.O_RDONLY, errno.ENOENT),
         ("folder", os.O_WRONLY, errno.EISDIR),
@@ -148,8 +148,9 @@ def test_path_with_too_many_folders_says_truncated(stream: Stream, do: Do, tmp_p
     ],
 )
 def test_failed_open_tells_what_was_asked_for(
-    stream: Stream, do: Do, tmp_path: Path, name: str, flags: int, error: int
+    stream: Stream, do: Do, tmp_path: Path, case: tuple[str, int, int]
 ) -> None:
+    name, flags, error = case
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     acted = do("openat", "-", name, str(flags), cwd=tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from nodeagent.enrich import process
 from nodeagent.enrich.process import ProcessTable
 from nodeagent.event import TICK_NS, Event, OlderProcess, Process, ProcessSeen, Task
-from tests.events import BOOT, TIME, a_task, an_exec, an_exit, an_open, a_fork, some_facts
+from tests.events import BOOT, TIME, a_fork, a_task, an_exec, an_exit, an_open, some_facts
 
 SECOND = 1_000_000_000
 

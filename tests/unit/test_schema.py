@@ -6,9 +6,10 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-import fastjsonschema  # type: ignore[import-untyped]
+import fastjsonschema
 import pytest
 
 from nodeagent.encode import encode
@@ -56,10 +57,16 @@ def closed(schema: Any) -> Any:
     return strict
 
 
+@cache
+def strict(kind: str | None) -> Callable[[object], object]:
+    validate: Callable[[object], object] = fastjsonschema.compile(closed(stream_schema(kind)))
+    return validate
+
+
 def check(item: Event | AgentEvent | Finding, kind: str | None = None) -> dict[str, Any]:
     """The line of the stream, when the strict schema takes it."""
     line: dict[str, Any] = json.loads(encode([item]))
-    fastjsonschema.validate(closed(stream_schema(kind)), line)
+    strict(kind)(line)
     return line
 
 
