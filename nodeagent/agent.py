@@ -25,6 +25,7 @@ from nodeagent.kernel.btf import Btf
 from nodeagent.kernel.features import HIGH_VALUE
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject, find_object
+from nodeagent.kernel.privileges import Privileges
 from nodeagent.kernel.wire import Decoder, task_reader
 from nodeagent.ledger import Ledger
 from nodeagent.pipeline import Pipeline
@@ -85,6 +86,7 @@ async def run(
     """
     ledger = Ledger()
     started = time.monotonic()
+    Privileges.of_this_process().demand()
     libbpf = Libbpf()
     clock = Clock()
     # Without these the process table would not know who did the rest.

@@ -26,23 +26,12 @@ from nodeagent.event import EVENTS
 from nodeagent.kernel.features import LISTING, PROBES, SERVES, Hook, KernelTypes, plan
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject, find_object
+from nodeagent.kernel.privileges import Privileges
 from nodeagent.kernel.probe import count_runs, enable_statistics, map_memory
 from nodeagent.kernel.tracepoint import SYS_PERF_EVENT_OPEN, Tracepoints, open_tracepoint
 from nodeagent.source.live import Kernel, load_kernel
 
 __all__ = ["Check", "Coverage", "Diagnosis", "State", "examine"]
-
-CAPABILITIES: Final = {
-    "CAP_DAC_READ_SEARCH": 2,
-    "CAP_SYS_ADMIN": 21,
-    "CAP_SYS_RESOURCE": 24,
-    "CAP_PERFMON": 38,
-    "CAP_BPF": 39,
-}
-"""Numbers from include/uapi/linux/capability.h."""
-
-EVERY_ID: Final = 0xFFFFFFFF
-"""How many ids the user namespace that the machine booted with maps."""
 
 BTF_KIND_FUNC: Final = 12
 ENOTSUPP: Final = 524
@@ -144,7 +133,13 @@ def examine(settings: KernelConfig) -> Diagnosis:
     path = Path(settings.object) if settings.object else find_object()
     found = Diagnosis()
     privileged = Privileges.of_this_process()
-    found.checks += [privileged.check(), _architecture(), _kernel(), _lockdown(), _unprivileged()]
+    found.checks += [
+        _privileges(privileged),
+        _architecture(),
+        _kernel(),
+        _lockdown(),
+        _unprivileged(),
+    ]
     with ExitStack() as stack:
         libbpf = _libbpf(found)
         if libbpf is None:
@@ -175,55 +170,22 @@ def examine(settings: KernelConfig) -> Diagnosis:
     return found
 
 
-class Privileges(msgspec.Struct, frozen=True):
-    """What this process may do."""
-
-    uid: int
-    capabilities: int
-    """Effective ones, bit n is capability n."""
-    own_namespace: bool
-    """In a user namespace of its own, where capabilities mean nothing to eBPF."""
-
-    @classmethod
-    def of_this_process(cls) -> Privileges:
-        """From /proc/self, or the user id alone where /proc is not mounted."""
-        lines = (line.partition(":") for line in _read("/proc/self/status").splitlines())
-        status = {name: value.strip() for name, _, value in lines}
-        everything = "ffffffffffffffff" if os.geteuid() == 0 else "0"
-        ids = _read("/proc/self/uid_map").split()
-        return cls(
-            os.geteuid(),
-            int(status.get("CapEff", everything), 16),
-            len(ids) >= 3 and int(ids[2]) != EVERY_ID,  # noqa: PLR2004 - inside, outside, count
+def _privileges(may: Privileges) -> Check:
+    who = "root" if may.uid == 0 else f"user {may.uid}"
+    if may.own_namespace:
+        advice = "start it outside of the rootless container or user namespace"
+        return Check(
+            "privileges", State.MISSING, f"{who} of a user namespace only: no eBPF", advice
         )
-
-    def has(self, name: str) -> bool:
-        """Whether a capability of `CAPABILITIES` is effective."""
-        return bool(self.capabilities >> CAPABILITIES[name] & 1)
-
-    @property
-    def enough(self) -> bool:
-        """It may load and attach the programs."""
-        may = self.has("CAP_SYS_ADMIN") or (self.has("CAP_BPF") and self.has("CAP_PERFMON"))
-        return may and not self.own_namespace
-
-    def check(self) -> Check:
-        """The same in words."""
-        who = "root" if self.uid == 0 else f"user {self.uid}"
-        if self.own_namespace:
-            advice = "start it outside of the rootless container or user namespace"
-            return Check(
-                "privileges", State.MISSING, f"{who} of a user namespace only: no eBPF", advice
-            )
-        if not self.enough:
-            wanted = [name for name in ("CAP_BPF", "CAP_PERFMON") if not self.has(name)]
-            found = f"{who} without {' and '.join(wanted)}"
-            return Check("privileges", State.MISSING, found, "run it as root: `sudo nodeagent …`")
-        if not self.has("CAP_SYS_ADMIN"):
-            found = f"{who} with CAP_BPF and CAP_PERFMON but without CAP_SYS_ADMIN"
-            advice = "add CAP_SYS_ADMIN for run-time statistics and for tracefs where not mounted"
-            return Check("privileges", State.DEGRADED, found, advice)
-        return Check("privileges", State.OK, f"{who} with every capability that is needed")
+    if not may.enough:
+        wanted = [name for name in ("CAP_BPF", "CAP_PERFMON") if not may.has(name)]
+        found = f"{who} without {' and '.join(wanted)}"
+        return Check("privileges", State.MISSING, found, "run it as root: `sudo nodeagent …`")
+    if not may.has("CAP_SYS_ADMIN"):
+        found = f"{who} with CAP_BPF and CAP_PERFMON but without CAP_SYS_ADMIN"
+        advice = "add CAP_SYS_ADMIN for run-time statistics and for tracefs where not mounted"
+        return Check("privileges", State.DEGRADED, found, advice)
+    return Check("privileges", State.OK, f"{who} with every capability that is needed")
 
 
 def _architecture() -> Check:

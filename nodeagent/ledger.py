@@ -11,6 +11,7 @@ They hold whenever nothing is under way; `imbalances()` says where they do not.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -19,6 +20,19 @@ __all__ = ["UNKNOWN_KIND", "KernelCounts", "Ledger", "SinkCounts"]
 
 UNKNOWN_KIND: Final = "unknown"
 """The row of records whose kind is none that we know."""
+
+
+KIND_COLUMNS: Final = (
+    "seen",
+    "sent",
+    "filtered",
+    "aggregated",
+    "throttled",
+    "lost",
+    "decoded",
+    "bad",
+)
+SINK_COLUMNS: Final = ("routed", "delivered", "queued", "spooled", "dropped")
 
 
 class KernelCounts(msgspec.Struct):
@@ -114,39 +128,44 @@ class Ledger:
 
     def table(self) -> str:
         """All counts for a terminal of 80 columns."""
-        columns = ("seen", "sent", "filtered", "merged", "throttled", "lost", "decoded", "bad")
-        lines = [f"{'kind':<8}" + "".join(f"{name:>9}" for name in columns)]
-        totals = [0] * len(columns)
-        for kind in self.kinds:
-            kernel = self.kernel.get(kind, KernelCounts())
-            row = (
-                kernel.seen,
-                kernel.sent,
-                kernel.filtered,
-                kernel.aggregated,
-                kernel.throttled,
-                kernel.lost_total,
-                self.decoded[kind],
-                self.bad[kind],
-            )
-            totals = [total + count for total, count in zip(totals, row, strict=True)]
-            lines.append(f"{kind:<8}" + "".join(f"{count:>9}" for count in row))
-        lines.append(f"{'all':<8}" + "".join(f"{count:>9}" for count in totals))
-        lines += self._sink_lines()
+        rows = [self._row(kind) for kind in self.kinds]
+        totals = [sum(column) for column in zip(*rows, strict=True)]
+        lines = [_line("kind", KIND_COLUMNS)]
+        lines += [_line(kind, row) for kind, row in zip(self.kinds, rows, strict=True)]
+        lines += [_line("all", totals), *self._sink_lines()]
         wrong = self.imbalances()
         lines += [f"UNBALANCED {sentence}" for sentence in wrong]
         if not wrong:
             lines.append("balanced: every event is accounted for")
         return "\n".join(lines)
 
+    def _row(self, kind: str) -> list[int]:
+        """The counts of a kind under `KIND_COLUMNS`."""
+        kernel = self.kernel.get(kind, KernelCounts())
+        return [
+            kernel.seen,
+            kernel.sent,
+            kernel.filtered,
+            kernel.aggregated,
+            kernel.throttled,
+            kernel.lost_total,
+            self.decoded[kind],
+            self.bad[kind],
+        ]
+
     def _sink_lines(self) -> list[str]:
         if not self.sinks:
             return []
-        columns = ("routed", "delivered", "queued", "spooled", "dropped")
-        lines = ["", f"{'sink':<17}" + "".join(f"{name:>11}" for name in columns)]
+        lines = ["", f"{'sink':<17}" + "".join(f"{name:>11}" for name in SINK_COLUMNS)]
         for name, sink in self.sinks.items():
-            counts = (sink.routed, sink.delivered, sink.queued, sink.spooled)
-            row = [*counts, sink.dropped.total()]
-            lines.append(f"{name[:16]:<17}" + "".join(f"{count:>11}" for count in row))
+            counts = (sink.routed, sink.delivered, sink.queued, sink.spooled, sink.dropped.total())
+            lines.append(f"{name[:16]:<17}" + "".join(f"{count:>11}" for count in counts))
             lines += [f"  dropped, {reason}: {n}" for reason, n in sink.dropped.items()]
         return lines
+
+
+def _line(name: str, cells: Iterable[object]) -> str:
+    """One line of the table of kinds."""
+    widths = (max(8, len(column) + 1) for column in KIND_COLUMNS)
+    columns = (f"{cell!s:>{width}}" for cell, width in zip(cells, widths, strict=False))
+    return f"{name:<8}" + "".join(columns)

@@ -8,7 +8,7 @@ start cannot put right:
 * PATH.gz.partial is an unfinished compression and is removed;
 * PATH.N beside PATH.N.gz was compressed completely and is removed;
 * PATH.N alone is compressed;
-* a free number is filled by the next rotation.
+* a free number between others is where a rotation stopped, and is closed up.
 """
 
 from __future__ import annotations
@@ -55,20 +55,25 @@ class Rotation:
                     if number >= self._keep:
                         name.unlink()
                     else:
-                        name.rename(self._moved(name, number))
+                        name.rename(self._moved(name, number, +1))
             if self._keep:
                 self._path.rename(self._plain(1))
             else:
                 self._path.unlink()
 
     def clean(self) -> None:
-        """Remove what a crash left behind. Raises OSError."""
+        """Put right what a crash left behind. Raises OSError."""
         with self._lock:
             self._remove_partial()
             number = 1
             while names := self._names(number):
                 if names == [self._plain(number), self._packed(number)]:
                     self._plain(number).unlink()
+                number += 1
+            # The files above a free number move down, the lowest first.
+            while names := self._names(number + 1):
+                for name in names:
+                    name.rename(self._moved(name, number + 1, -1))
                 number += 1
 
     def compress(self, stop: Event) -> None:
@@ -93,9 +98,9 @@ class Rotation:
     def _packed(self, number: int) -> Path:
         return _beside(self._path, f".{number}.gz")
 
-    def _moved(self, name: Path, number: int) -> Path:
-        above = number + 1
-        return self._plain(above) if name == self._plain(number) else self._packed(above)
+    def _moved(self, name: Path, number: int, step: int) -> Path:
+        to = self._plain if name == self._plain(number) else self._packed
+        return to(number + step)
 
     def _names(self, number: int) -> list[Path]:
         both = (self._plain(number), self._packed(number))

@@ -17,7 +17,7 @@ examples:
 CHECK_EXAMPLES = """\
 examples:
   nodeagent config check
-  nodeagent config check --config new.toml && mv new.toml /etc/nodeagent/config.toml
+  nodeagent config check --config config.toml && cp config.toml /etc/nodeagent/
 """
 SHOW_EXAMPLES = """\
 examples:

@@ -28,12 +28,12 @@ COLOURS: Final = {"ok": 32, "degraded": 33, "missing": 31}
 CANNOT_RUN: Final = 2
 
 DETAILS: Final = """\
-Tries out what the agent needs on this machine and says, check by check, what is ok,
-degraded (the agent runs, with less) or missing (it cannot run), and what to do about
-it; then which programs see which kind of event, and what passes by them.
+Tries out what the agent needs on this machine and says, check by check, what is
+ok, degraded (the agent runs, with less) or missing (it cannot run), and what to
+do about it; then which programs see which kind of event, and what passes by.
 
-Nothing is changed: programs are loaded and let go again. Without root it says what it
-could not check. Exit code 0: the agent can run, 2: it cannot.
+Nothing is changed: programs are loaded and let go again. Without root it says
+what it could not check. Exit code 0: the agent can run, 2: it cannot.
 """
 
 EXAMPLES: Final = """\

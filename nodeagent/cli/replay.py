@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from pathlib import Path
 
 from nodeagent.cli import options
@@ -18,7 +17,7 @@ examples:
   nodeagent replay busy.rec --format json --only exec
   nodeagent replay busy.rec --format json | cmp - live.ndjson
 
-The same events come out, byte for byte. It needs neither root nor the same kernel.
+The same events come out, byte for byte. It needs neither root nor that kernel.
 """
 
 
@@ -27,13 +26,17 @@ def add(commands: options.Commands) -> None:
     parser = options.add_command(
         commands, "replay", "put a recording through the same pipeline again", EXAMPLES, run
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="made with `run --record`")
+    options.complete_files(
+        parser.add_argument("file", metavar="FILE", type=Path, help="made with `run --record`")
+    )
     options.add_config(parser)
     options.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 when the recording is torn, after all that could be read."""
+    import asyncio
+
     from nodeagent import agent
 
     config = options.load(args, agent.sink_types())

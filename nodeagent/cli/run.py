@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,14 +37,18 @@ def add(commands: options.Commands) -> None:
     parser.add_argument(
         "--duration", metavar="SECONDS", type=options.positive_seconds, help="end after this long"
     )
-    parser.add_argument(
-        "--record", metavar="FILE", type=Path, help="also write the raw stream, for `replay`"
+    options.complete_files(
+        parser.add_argument(
+            "--record", metavar="FILE", type=Path, help="also write the raw stream, for `replay`"
+        )
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 128 plus the signal that ended the run, or 1 when something went wrong."""
     # Here and not above, so that --help is quick.
+    import asyncio
+
     from nodeagent import agent
 
     config = options.load(args, agent.sink_types())

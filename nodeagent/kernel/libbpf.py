@@ -33,6 +33,8 @@ SONAME: Final = "libbpf.so.1"
 LOG_LINES: Final = 200
 LOG_LINE_BYTES: Final = 16384
 DEBUG_LEVEL: Final = 2
+FIRST_OWN_ERROR: Final = 4000
+"""From here on an errno is one of libbpf's own."""
 
 
 class OpenOptions(ctypes.Structure):
@@ -81,6 +83,7 @@ PROTOTYPES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "btf__type_by_id": (POINTER(BtfType), (c_void_p, c_uint32)),
     "btf__free": (None, (c_void_p,)),
     "libbpf_num_possible_cpus": (c_int, ()),
+    "libbpf_strerror": (c_int, (c_int, c_char_p, c_size_t)),
     "libbpf_set_print": (c_void_p, (PRINT,)),
 }
 
@@ -119,7 +122,14 @@ class Libbpf:
             return result
         number = ctypes.get_errno() or (-result if result else 0)
         log = self.take_log()
-        raise BpfError(f"{what}: {os.strerror(number)}", number, log)
+        raise BpfError(f"{what}: {self._describe(number)}", number, log)
+
+    def _describe(self, number: int) -> str:
+        if number < FIRST_OWN_ERROR:
+            return os.strerror(number)
+        text = ctypes.create_string_buffer(128)
+        self.calls.libbpf_strerror(number, text, len(text))
+        return text.value.decode()
 
     def take_log(self) -> str:
         """What libbpf logged since the last time."""

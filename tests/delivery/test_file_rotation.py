@@ -228,14 +228,16 @@ async def test_a_file_that_was_compressed_but_not_removed_is_removed(path: Path)
     assert everything(path) == [1]
 
 
-async def test_a_rotation_that_stopped_in_its_middle_loses_nothing(path: Path) -> None:
-    for number, sequence in ((2, 2), (3, 1)):
-        content = encode([an_exec(sequence=sequence)])
-        numbered(path, f".{number}").write_bytes(content)
-    path.write_bytes(encode([an_exec(sequence=3)]))
-    async with opened(path, rotate_bytes=1, keep=3, compress=False) as sink:
-        await sink.send(batch(4))
-    assert everything(path) == [1, 2, 3, 4]
+@pytest.mark.parametrize("free", [1, 2, 3])
+async def test_a_rotation_that_stopped_in_its_middle_loses_nothing(path: Path, free: int) -> None:
+    numbers = [number for number in (4, 3, 2, 1) if number != free]
+    for sequence, number in enumerate(numbers, start=1):
+        numbered(path, f".{number}").write_bytes(encode([an_exec(sequence=sequence)]))
+    path.write_bytes(encode([an_exec(sequence=4)]))
+    async with opened(path, rotate_bytes=1, keep=4, compress=False) as sink:
+        assert names(path) == ["", ".1", ".2", ".3"]
+        await sink.send(batch(5))
+    assert everything(path) == [1, 2, 3, 4, 5]
 
 
 CHILD = """

@@ -3,6 +3,7 @@
 
 import asyncio
 import errno
+import fcntl
 import json
 import os
 import re
@@ -198,6 +199,24 @@ async def test_a_file_that_another_process_holds_is_refused(path: Path) -> None:
         other.communicate(b"\n")
 
 
+async def test_a_file_that_is_rotated_while_it_is_opened_is_left_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = path.with_name("moved")
+    real = fcntl.flock
+
+    def rotate_first(fd: int, operation: int) -> None:
+        monkeypatch.undo()
+        path.rename(moved)
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", rotate_first)
+    async with opened(path) as sink:
+        assert moved.exists()
+        await sink.send(batch(1))
+    assert (sequences(moved), sequences(path)) == ([], [1])
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -351,6 +370,28 @@ async def test_a_disk_that_is_read_only_is_refused_with_a_sentence(small_disk: P
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(StartError, match="is on a file system that is read-only"):
         await a_sink(small_disk / "events.ndjson").open()
+
+
+async def test_after_an_error_of_the_disk_the_file_is_opened_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens = []
+    real = os.open
+
+    def count(name: Path, *rest: int) -> int:
+        opens.append(name)
+        return real(name, *rest)
+
+    async with opened(path) as sink:
+        monkeypatch.setattr(os, "write", fails)
+        kept = batch(1)
+        with pytest.raises(Retry):
+            await sink.send(kept)
+        monkeypatch.undo()
+        monkeypatch.setattr(os, "open", count)
+        await sink.send(kept)
+    assert opens == [path]
+    assert sequences(path) == [1]
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EDQUOT, errno.EROFS, errno.ESTALE])

@@ -107,6 +107,8 @@ def test_help_has_examples(run: Run, arguments: tuple[str, ...]) -> None:
         ("run",),
         ("schema",),
         ("completion",),
+        ("replay",),
+        ("doctor",),
         ("config",),
         ("config", "show"),
         ("config", "check"),

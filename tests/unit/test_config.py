@@ -61,7 +61,7 @@ class Wire(Sink):
         pass
 
 
-TYPES: Mapping[str, type[Sink]] = {**SINKS, "wire": Wire}
+TYPES: Mapping[str, type[Sink]] = dict(SINKS) | {"wire": Wire}
 
 Load = Callable[..., Loaded]
 
