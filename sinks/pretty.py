@@ -37,6 +37,9 @@ COMM_COLUMNS: Final = 15
 MILLISECONDS: Final = 1000
 """In a second."""
 
+LAST_TIME_NS: Final = 1 << 62
+"""In the year 2116."""
+
 UNDER_WAY: Final = frozenset({"EINPROGRESS", "EAGAIN"})
 """Errors of calls that do not wait: nothing went wrong."""
 
@@ -51,7 +54,8 @@ def pretty(item: Event | AgentEvent | Finding, style: Style, width: int | None) 
 
 
 def _clock(time_ns: int) -> str:
-    second, nanosecond = divmod(time_ns, 1_000_000_000)
+    # A damaged recording may hold a time that no calendar has.
+    second, nanosecond = divmod(min(max(time_ns, 0), LAST_TIME_NS), 1_000_000_000)
     clock = time.strftime("%H:%M:%S", time.localtime(second))
     return f"{clock}.{nanosecond // 1_000_000:03d}"
 
@@ -139,12 +143,25 @@ def _unknown(event: Event) -> Said:
 
 def _agent(event: AgentEvent) -> Said:
     name = event.kind.removeprefix("agent.")
-    if name != "ledger":
-        return Said(name, _pairs(event.details), quiet=True)
-    kinds, sinks = event.details.get("kinds"), event.details.get("sinks")
+    say = {"start": _started, "ledger": _counted, "stop": _counted}.get(name)
+    return say(name, event.details) if say else Said(name, _pairs(event.details), quiet=True)
+
+
+def _started(name: str, details: Mapping[str, Any]) -> Said:
+    hooks = details.get("hooks", {})
+    missing = sorted(program for program, hook in hooks.items() if hook.get("missing"))
+    version, kernel = details.get("version", "?"), details.get("kernel", "?")
+    outcome = f"without {', '.join(missing)}" if missing else ""
+    subject = f"{version} on Linux {kernel}, {len(hooks)} hooks"
+    return Said(name, harmless(subject), "", harmless(outcome), bad=bool(missing), quiet=True)
+
+
+def _counted(name: str, details: Mapping[str, Any]) -> Said:
+    kinds, sinks = details.get("kinds"), details.get("sinks")
     lost, dropped = _total(kinds, "lost"), _total(sinks, "dropped")
-    outcome = f"{lost} lost, {dropped} dropped"
     seen = f"{_total(kinds, 'seen')} seen,"
+    reason = f" ({harmless(str(details['reason']))})" if "reason" in details else ""
+    outcome = f"{lost} lost, {dropped} dropped{reason}"
     return Said(name, seen, "", outcome, bad=bool(lost or dropped), quiet=True)
 
 

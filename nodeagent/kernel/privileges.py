@@ -69,6 +69,6 @@ class Privileges(msgspec.Struct, frozen=True):
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="ascii", errors="replace")
+        return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

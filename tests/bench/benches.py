@@ -60,8 +60,8 @@ class Plan:
     load_seconds: float = 10.0
     overload_seconds: float = 20.0
     idle_seconds: float = 20.0
-    patience: int = 10
-    """Runs that were disturbed by others before such runs count too."""
+    patience: int = 15
+    """Runs at most, when others disturb them; then the least disturbed count."""
 
 
 QUICK: Final = Plan(runs=1, load_seconds=2.0, overload_seconds=3.0, idle_seconds=2.0, patience=1)
@@ -74,6 +74,11 @@ class Idle:
     cpu_percent: float
     rss_mebibytes: float
     events_per_second: float
+
+    @property
+    def is_quiet(self) -> bool:
+        """Others did little meanwhile."""
+        return self.events_per_second <= QUIET_PER_SECOND
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,13 @@ class Bench:
     say: Callable[[str], None]
     """Shows progress."""
 
-    def rounds(self, what: str) -> Iterator[int]:
-        """One number for each run."""
-        for number in range(1, self.plan.runs + 1):
-            self.say(f"{what}: run {number} of {self.plan.runs}")
+    def rounds(self, what: str, good: Callable[[], int] | None = None) -> Iterator[int]:
+        """One number for each run, until so many of them are `good`, or patience ends."""
+        for number in range(self.plan.runs if good is None else self.plan.patience):
+            done = number if good is None else good()
+            if done >= self.plan.runs:
+                return
+            self.say(f"{what}: run {done + 1} of {self.plan.runs}")
             yield number
 
 
@@ -104,6 +112,19 @@ class Cost:
     runs: dict[str, Runs]
     lines: int
     """Lines that it wrote meanwhile."""
+    lines_each: int
+    """Lines that an operation causes."""
+
+    @property
+    def foreign_share(self) -> float:
+        """Lines that the load did not cause, of those that it did; negative: some are gone."""
+        own = self.done.operations * self.lines_each
+        return (self.lines - own) / own
+
+    @property
+    def is_quiet(self) -> bool:
+        """Others did little meanwhile."""
+        return self.foreign_share <= FOREIGN_SHARE
 
     def ebpf_ns(self) -> int:
         """Run time of all programs."""
@@ -118,14 +139,17 @@ class Cost:
         }
         return {
             "operations": self.done.operations,
-            "lines": self.lines,
+            "foreign_share": round(self.foreign_share, 3),
             "cpu_seconds": round(self.cpu_seconds, 3),
             "programs": programs,
         }
 
 
-def cost_of(watched: Watched, load: Generator, seconds: float) -> Cost:
-    """Run a load for so long and say what it cost `watched`, which has warmed up before."""
+def cost_of(watched: Watched, load: Generator, seconds: float, lines_each: int = 1) -> Cost:
+    """Run a load for so long and say what it cost `watched`, which has warmed up before.
+
+    `lines_each` is how many lines an operation causes.
+    """
     finish(load(WARM_UP_SECONDS))
     nap(DRAIN_SECONDS)
     lines, cpu, runs = count_lines(watched.output), watched.cpu_seconds(), watched.runs()
@@ -137,6 +161,7 @@ def cost_of(watched: Watched, load: Generator, seconds: float) -> Cost:
         watched.cpu_seconds() - cpu,
         {name: after[name] - runs[name] for name in after},
         count_lines(watched.output) - lines,
+        lines_each,
     )
 
 
@@ -167,24 +192,22 @@ def agent_costs(
 ) -> tuple[list[Cost], int]:
     """The cost of a load to the agent in each run, and how many events were lost in all.
 
-    What others do on the machine is seen too, and costs too. A run in which that was
-    more than a little is done again, as long as there is hope.
+    What others do on the machine is seen too, and costs too, so that the runs are taken
+    in which it was least.
     """
-    quiet: list[Cost] = []
-    noisy: list[Cost] = []
+    costs: list[Cost] = []
     gone = 0
-    while len(quiet) < bench.plan.runs and len(noisy) < bench.plan.patience:
-        bench.say(f"{what}: run {len(quiet) + 1} of {bench.plan.runs}")
+    for _ in bench.rounds(what, lambda: sum(cost.is_quiet for cost in costs)):
         with Agent(bench.folder) as agent, Statistics(bench.libbpf):
             agent.wait_until_ready()
-            cost = cost_of(agent, load, bench.plan.load_seconds)
+            cost = cost_of(agent, load, bench.plan.load_seconds, lines_each)
             report = agent.finish()
         gone += lost(report) + dropped(report)
-        expected = cost.done.operations * lines_each
-        if not gone and cost.lines < expected:
-            raise RuntimeError(f"{expected} events at least, but {cost.lines} lines in the file")
-        (quiet if cost.lines <= expected * (1 + FOREIGN_SHARE) else noisy).append(cost)
-    return [*quiet, *noisy][: bench.plan.runs], gone
+        if not gone and cost.foreign_share < 0:
+            raise RuntimeError(f"{cost.done.operations} operations gave {cost.lines} lines only")
+        costs.append(cost)
+    costs.sort(key=lambda cost: cost.foreign_share)
+    return costs[: bench.plan.runs], gone
 
 
 def open_cost(bench: Bench) -> list[Figure]:
@@ -307,23 +330,20 @@ def seconds_to_first_event(folder: Path) -> float:
 
 def idle(bench: Bench) -> list[Figure]:
     """Memory and CPU while nobody does much; what the machine did anyway is said."""
-    pieces = bench.plan.runs
-    seconds = bench.plan.idle_seconds / pieces
-    quiet: list[Idle] = []
-    noisy: list[Idle] = []
+    seconds = bench.plan.idle_seconds / bench.plan.runs
+    parts: list[Idle] = []
     with Agent(bench.folder) as agent:
         agent.wait_until_ready()
         nap(WARM_UP_SECONDS)
-        while len(quiet) < pieces and len(noisy) < bench.plan.patience:
-            bench.say(f"idle: part {len(quiet) + 1} of {pieces}")
-            piece = watch_idle(agent, seconds)
-            (quiet if piece.events_per_second <= QUIET_PER_SECOND else noisy).append(piece)
+        for _ in bench.rounds("idle", lambda: sum(part.is_quiet for part in parts)):
+            parts.append(watch_idle(agent, seconds))
         agent.finish()
-    taken = [*quiet, *noisy][:pieces]
+    parts.sort(key=lambda part: part.events_per_second)
+    taken = parts[: bench.plan.runs]
     return [
-        Figure("idle: RSS", "MiB", [piece.rss_mebibytes for piece in taken], bar=64.0),
-        Figure("idle: CPU", "% of a core", [piece.cpu_percent for piece in taken], bar=0.5),
-        Figure("idle: events meanwhile", "a second", [piece.events_per_second for piece in taken]),
+        Figure("idle: RSS", "MiB", [part.rss_mebibytes for part in taken], bar=64.0),
+        Figure("idle: CPU", "% of a core", [part.cpu_percent for part in taken], bar=0.5),
+        Figure("idle: events meanwhile", "a second", [part.events_per_second for part in taken]),
     ]
 
 

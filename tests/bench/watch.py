@@ -155,9 +155,8 @@ class Agent(Watched):
         output = folder / "events.ndjson"
         for old in folder.glob("events.*"):
             old.unlink()
-        program = Path(sys.executable).parent / "nodeagent"
         settings = {"path": output, "rotate_bytes": 0, "keep": 0}
-        command = [str(program), "run", "--sink", "file"]
+        command = [sys.executable, "-m", "nodeagent", "run", "--sink", "file"]
         for name, value in settings.items():
             command += ["--set", f"sinks.file.{name}={value}"]
         super().__init__([*command, *options], output)

@@ -102,7 +102,8 @@ def test_a_line_begins_with_local_time_kind_and_process() -> None:
         (a_bind(), "tcp 127.0.0.1:4242"),
         (a_listen(), "tcp 127.0.0.1:4242 backlog 128"),
         (an_accept(), "tcp 127.0.0.1:4242 ← 127.0.0.1:5050 = 5"),
-        (an_agent_event(version="1.0", kernel="6.12"), "version=1.0 kernel=6.12"),
+        (an_agent_event(version="1.0", kernel="6.12"), "1.0 on Linux 6.12, 0 hooks"),
+        (an_agent_event("agent.level", level=2, why="CPU"), "level=2 why=CPU"),
         (
             a_finding(count=3),
             "Execution:Runtime/ReverseShell: A shell talks to 192.0.2.1 (3 times)",
@@ -150,9 +151,15 @@ def test_errors_are_red_and_calls_under_way_are_not() -> None:
     assert red not in pretty(a_finding(severity=Severity.LOW), COLOURED, None)
 
 
+def test_start_names_the_hooks_that_are_missing() -> None:
+    hooks = {"exit_creat": {"missing": "no tracepoint"}, "on_exec": {"missing": None}}
+    event = an_agent_event(version="1.0", kernel="6.12", hooks=hooks)
+    assert said(event) == "1.0 on Linux 6.12, 2 hooks without exit_creat"
+
+
 def test_agent_events_are_dim() -> None:
-    line = pretty(an_agent_event(version="1.0"), COLOURED, None)
-    assert f"{COLOURED.dim}version=1.0{COLOURED.end}" in line
+    line = pretty(an_agent_event("agent.level", level=2), COLOURED, None)
+    assert f"{COLOURED.dim}level=2{COLOURED.end}" in line
 
 
 @pytest.mark.parametrize("event", [an_exec(), an_open(), a_connect(), an_exit(), a_finding()])
@@ -200,7 +207,9 @@ def test_no_name_can_drive_the_terminal(name: str, comm: str) -> None:
         a_connect(**UNIX | {"name": name, "process": process}),
         a_connect(remote=Endpoint(name, 1), process=process),
         fork,
-        an_agent_event(why=name),
+        an_agent_event(version=name),
+        an_agent_event("agent.stop", reason=name),
+        an_agent_event("agent.level", why=name),
         a_finding(title=name, evidence={name: [name]}),
     ):
         line = shown(event)
