@@ -172,9 +172,15 @@ static __always_inline void text_end(struct scratch *scratch, struct text *text)
 	text->length = scratch->used - text->offset;
 }
 
-/* A NUL-terminated string; @user says in whose memory. The NUL is not kept. */
+/* The longest path that a system call takes, with its NUL. */
+#define PATH_BYTES 4096
+
+/*
+ * A NUL-terminated string of at most @limit bytes with the NUL, which is not kept;
+ * @user says in whose memory.
+ */
 static __always_inline void append_string(void *record, struct text *text, const void *from,
-					  bool user)
+					  __u32 limit, bool user)
 {
 	struct scratch *scratch = scratch_of(record);
 	__u32 offset;
@@ -186,10 +192,13 @@ static __always_inline void append_string(void *record, struct text *text, const
 		return;
 	}
 	text->offset = offset;
+	barrier_var(limit);
+	if (limit > PATH_BYTES)
+		limit = PATH_BYTES;
 	if (user)
-		length = bpf_probe_read_user_str(to, 4096, from);
+		length = bpf_probe_read_user_str(to, limit, from);
 	else
-		length = bpf_probe_read_kernel_str(to, 4096, from);
+		length = bpf_probe_read_kernel_str(to, limit, from);
 	if (length <= 0) {
 		text->error = length;
 		return;

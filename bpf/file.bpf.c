@@ -48,7 +48,7 @@ static __always_inline int opened(long result, const char *name, __u32 asked)
 		fill_opened(open, asked);
 	} else {
 		open->flags = asked;
-		append_string(open, &open->argument, name, true);
+		append_string(open, &open->argument, name, PATH_BYTES, true);
 	}
 	emit_submit(open, EVENT_OPEN);
 	return 0;

@@ -30,6 +30,23 @@ static __always_inline void append_unix_name(struct network_event *event, struct
 			     false);
 }
 
+/* A path ends at its NUL, whatever lies behind it; an abstract name starts with one. */
+static __always_inline void append_passed_name(struct network_event *event, const void *address,
+					       __u32 length)
+{
+	const char *name = address + UNIX_NAME_OFFSET;
+	char first = 0;
+
+	if (length <= UNIX_NAME_OFFSET || length > UNIX_NAME_OFFSET + UNIX_NAME_BYTES)
+		return;
+	length -= UNIX_NAME_OFFSET;
+	bpf_probe_read_user(&first, sizeof(first), name);
+	if (first)
+		append_string(event, &event->name, name, length + 1, true);
+	else
+		append_bytes(event, &event->name, name, length, UNIX_NAME_BYTES, true);
+}
+
 /* The address that the caller passed, where the socket does not hold it. */
 static __always_inline void fill_passed(struct network_event *event, struct endpoint *to,
 					const void *address, __u32 length)
@@ -41,9 +58,7 @@ static __always_inline void fill_passed(struct network_event *event, struct endp
 	if (bpf_probe_read_user(&family, sizeof(family), address))
 		return;
 	if (family == AF_UNIX) {
-		append_bytes(event, &event->name, address + UNIX_NAME_OFFSET,
-			     length > UNIX_NAME_OFFSET ? length - UNIX_NAME_OFFSET : 0,
-			     UNIX_NAME_BYTES, true);
+		append_passed_name(event, address, length);
 		return;
 	}
 	if (family != AF_INET && family != AF_INET6)

@@ -111,11 +111,11 @@ static __always_inline void fill_names(struct exec_event *exec, struct linux_bin
 	const char *interp = BPF_CORE_READ(bprm, interp);
 
 	exec->argc = BPF_CORE_READ(bprm, argc);
-	append_string(exec, &exec->filename, filename, false);
+	append_string(exec, &exec->filename, filename, PATH_BYTES, false);
 	if (interp == filename)
 		return;
 	exec->script = exec->filename;
-	append_string(exec, &exec->interpreter, interp, false);
+	append_string(exec, &exec->interpreter, interp, PATH_BYTES, false);
 }
 
 static __always_inline void fill_stdio(struct exec_event *exec)
@@ -160,7 +160,7 @@ static __always_inline int failed_exec(long result, const char *filename, const 
 	fill_old_credentials(exec, exec->event.tid);
 	fill_stdio(exec);
 	append_cwd(exec, &exec->cwd, task);
-	append_string(exec, &exec->filename, filename, true);
+	append_string(exec, &exec->filename, filename, PATH_BYTES, true);
 	append_pointers(exec, &exec->argv, argv, constants.argv_bytes);
 	emit_submit(exec, EVENT_EXEC);
 	return 0;

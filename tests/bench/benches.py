@@ -336,7 +336,7 @@ def idle(bench: Bench) -> list[Figure]:
         agent.wait_until_ready()
         nap(WARM_UP_SECONDS)
         for _ in bench.rounds("idle", lambda: sum(part.is_quiet for part in parts)):
-            parts.append(watch_idle(agent, seconds))
+            parts.append(watch_idle(agent, seconds))  # noqa: PERF401 - read as it grows
         agent.finish()
     parts.sort(key=lambda part: part.events_per_second)
     taken = parts[: bench.plan.runs]

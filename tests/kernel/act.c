@@ -101,9 +101,13 @@ static socklen_t address_of(char **a, struct sockaddr_storage *to)
 		un->sun_family = AF_UNIX;
 		strcpy(un->sun_path, a[1]);
 		/* @ stands for the NUL of an abstract name. */
-		if (a[1][0] == '@')
+		if (a[1][0] == '@') {
 			un->sun_path[0] = 0;
-		return offsetof(struct sockaddr_un, sun_path) + strlen(a[1]) + (a[1][0] != '@');
+			return offsetof(struct sockaddr_un, sun_path) + strlen(a[1]);
+		}
+		/* As many programs do: the whole struct, with whatever lies behind the name. */
+		strcpy(un->sun_path + strlen(a[1]) + 1, "rubbish");
+		return sizeof(*un);
 	}
 	if (!strcmp(a[0], "inet")) {
 		v4->sin_family = AF_INET;
