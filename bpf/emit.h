@@ -64,6 +64,39 @@ static __always_inline bool wanted(__u32 kind)
 	return true;
 }
 
+/* Rare and precious kinds have a ring of their own, which bulk cannot fill. */
+static __always_inline bool is_high_value(__u32 kind)
+{
+	return kind == EVENT_EXEC || kind == EVENT_FORK || kind == EVENT_EXIT;
+}
+
+/* A record of which nothing but the fixed part and a short path is known yet. */
+#define ROOM_BYTES 512
+
+/*
+ * Whether it is worth building a record. A full ring is noticed before the work and
+ * not after it, so that a flood that nobody can read costs the node little.
+ */
+static __always_inline bool has_room(__u32 kind, __u32 size)
+{
+	__u64 needed = size + ROOM_BYTES;
+
+	if (is_high_value(kind))
+		return bpf_ringbuf_query(&high, BPF_RB_AVAIL_DATA) + needed <=
+		       constants.high_ring_bytes;
+	return bpf_ringbuf_query(&bulk, BPF_RB_AVAIL_DATA) + needed <= constants.bulk_ring_bytes;
+}
+
+static __always_inline void count_lost(__u32 kind, enum lost_reason reason)
+{
+	struct counters *count = kind_counters(kind);
+
+	if (!count)
+		return;
+	COUNT(count->lost[reason]);
+	COUNT(count->sequence);
+}
+
 /*
  * A zeroed record of @kind whose fixed part has @size bytes, or NULL when it is
  * not wanted or cannot be built. The common part describes the current task.
@@ -75,14 +108,13 @@ static __always_inline void *emit_reserve(__u32 kind, __u32 size)
 
 	if (!wanted(kind))
 		return NULL;
+	if (!has_room(kind, size)) {
+		count_lost(kind, LOST_RING_FULL);
+		return NULL;
+	}
 	scratch = take_scratch();
 	if (!scratch) {
-		struct counters *count = kind_counters(kind);
-
-		if (count) {
-			COUNT(count->lost[LOST_SCRATCH_BUSY]);
-			COUNT(count->sequence);
-		}
+		count_lost(kind, LOST_SCRATCH_BUSY);
 		return NULL;
 	}
 	event = (struct event *)scratch->record;
@@ -96,16 +128,11 @@ static __always_inline void *emit_reserve(__u32 kind, __u32 size)
 	return event;
 }
 
-/* Rare and precious kinds have a ring of their own, which bulk cannot fill. */
-static __always_inline bool is_high_value(__u32 kind)
-{
-	return kind == EVENT_EXEC || kind == EVENT_FORK || kind == EVENT_EXIT;
-}
-
-/* Wake the reader once, when the ring fills past the mark; else do as @otherwise says. */
-static __always_inline __u64 wakeup(void *ring, __u32 size, __u32 mark, __u64 otherwise)
+/* Wake the reader once, when a quarter of the ring fills; else do as @otherwise says. */
+static __always_inline __u64 wakeup(void *ring, __u32 size, __u32 ring_bytes, __u64 otherwise)
 {
 	__u64 held = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
+	__u64 mark = ring_bytes / 4;
 
 	return held < mark && held + size + 16 >= mark ? BPF_RB_FORCE_WAKEUP : otherwise;
 }
@@ -129,10 +156,10 @@ static __always_inline void emit_submit(void *record, __u32 kind)
 	/* Zero: wake a reader that has caught up, so that it sees the first record at once. */
 	if (is_high_value(kind))
 		error = bpf_ringbuf_output(&high, record, size,
-					   wakeup(&high, size, constants.high_wakeup_bytes, 0));
+					   wakeup(&high, size, constants.high_ring_bytes, 0));
 	else
 		error = bpf_ringbuf_output(&bulk, record, size,
-					   wakeup(&bulk, size, constants.bulk_wakeup_bytes,
+					   wakeup(&bulk, size, constants.bulk_ring_bytes,
 						  BPF_RB_NO_WAKEUP));
 	if (error)
 		COUNT(count->lost[LOST_RING_FULL]);

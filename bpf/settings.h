@@ -10,9 +10,8 @@
 struct constants {
 	/* Copy at most this much of the argument vector. */
 	__u32 argv_bytes;
-	/* Wake the reader when a ring holds this much. */
-	__u32 high_wakeup_bytes;
-	__u32 bulk_wakeup_bytes;
+	__u32 high_ring_bytes;
+	__u32 bulk_ring_bytes;
 	__u32 page_bytes;
 	/* sched_process_exit passes whether the whole group died (since v6.16). */
 	__u32 exit_has_group_dead;

@@ -16,14 +16,14 @@ from typing import Final
 
 from nodeagent.errors import BpfError
 
-__all__ = ["FULL_FRACTION", "Ring"]
+__all__ = ["Ring"]
 
 BUSY: Final = 1 << 31
 DISCARDED: Final = 1 << 30
 HEADER_BYTES: Final = 8
 
 FULL_FRACTION: Final = 4
-"""A ring is filling when it holds this part of its size."""
+"""A ring is filling when it holds this part of its size; there the kernel wakes us."""
 
 
 class Ring:

@@ -20,7 +20,7 @@ from nodeagent.kernel.counters import KernelCounters
 from nodeagent.kernel.features import LISTING, Hook, KernelTypes, plan
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject
-from nodeagent.kernel.ring import FULL_FRACTION, Ring
+from nodeagent.kernel.ring import Ring
 from nodeagent.kernel.tracepoint import Tracepoints
 from nodeagent.kernel.wire import Decoder, Records, pack
 from nodeagent.ledger import Ledger
@@ -106,8 +106,8 @@ def load_kernel(
             btf,
             {
                 "argv_bytes": argv_bytes,
-                "high_wakeup_bytes": high_ring_bytes // FULL_FRACTION,
-                "bulk_wakeup_bytes": bulk_ring_bytes // FULL_FRACTION,
+                "high_ring_bytes": high_ring_bytes,
+                "bulk_ring_bytes": bulk_ring_bytes,
                 "page_bytes": mmap.PAGESIZE,
                 "exit_has_group_dead": int(exit_arguments == EXIT_ARGUMENTS),
             },

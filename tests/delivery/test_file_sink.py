@@ -212,7 +212,7 @@ async def test_a_file_that_is_rotated_while_it_is_opened_is_left_alone(
 
     monkeypatch.setattr(fcntl, "flock", rotate_first)
     async with opened(path) as sink:
-        assert moved.exists()
+        assert (moved.exists(), path.exists()) == (True, True)
         await sink.send(batch(1))
     assert (sequences(moved), sequences(path)) == ([], [1])
 

@@ -44,6 +44,9 @@ class Stream:
                 "stdout",
                 "--format",
                 "json",
+                # A busy machine must not make the reader lose what it waits for.
+                "--set",
+                "sinks.stdout.queue_events=1000000",
                 *options,
             ],
             stdout=subprocess.PIPE,
