@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 import orjson
@@ -45,7 +45,7 @@ from nodeagent.field import (
 )
 from nodeagent.finding import Finding
 
-__all__ = ["encode", "process_json", "timestamp"]
+__all__ = ["encode", "lineage_json", "process_json", "timestamp"]
 
 LAST_SECOND: Final = 253402300799
 """The end of the year 9999."""
@@ -58,16 +58,19 @@ OPTIONAL: Final = (Text, Path, Strings, Variables)
 """Values of these are left out when empty."""
 
 
-class _Ready(dict[Any, str]):
+T = TypeVar("T")
+
+
+class _Ready(dict[Any, T]):
     """Ready JSON by value, made by `make` at the first use and bounded in number."""
 
     LIMIT = 4096
 
-    def __init__(self, make: Callable[[Any], str]) -> None:
+    def __init__(self, make: Callable[[Any], T]) -> None:
         super().__init__()
         self.make = make
 
-    def __missing__(self, value: object) -> str:
+    def __missing__(self, value: object) -> T:
         if len(self) >= self.LIMIT:
             self.clear()
         ready = self[value] = self.make(value)
@@ -107,8 +110,31 @@ def show_octal(mode: int) -> str:
     return f"{mode & 0o7777:04o}"
 
 
+# Most processes of a machine are in the same few namespaces.
+_NAMESPACES: Final = _Ready(
+    lambda namespaces: orjson.Fragment(orjson.dumps(msgspec.to_builtins(namespaces)))
+)
+
+
+def lineage_json(lineage: tuple[Ancestor, ...], boot_ns: int) -> orjson.Fragment:
+    """The ancestors of a process, which its siblings share; `boot_ns` as for `process_json`."""
+    shown = [
+        {
+            "pid": ancestor.pid,
+            "path": ancestor.path,
+            "start_time": milliseconds(boot_ns + ancestor.start_time),
+        }
+        for ancestor in lineage
+    ]
+    return orjson.Fragment(orjson.dumps(shown))
+
+
 def process_json(
-    task: Task, path: str, facts: ProcessFacts | None, lineage: tuple[Ancestor, ...], boot_ns: int
+    task: Task,
+    path: str,
+    facts: ProcessFacts | None,
+    lineage: orjson.Fragment,
+    boot_ns: int,
 ) -> bytes:
     """The end of the line of every event of a process, from the comma before it.
 
@@ -131,18 +157,11 @@ def process_json(
     if facts is not None:
         shown["namespace_pid"] = facts.namespace_pid
         shown["capabilities"] = f"{facts.capabilities:016x}"
-        shown["namespaces"] = msgspec.to_builtins(facts.namespaces)
+        shown["namespaces"] = _NAMESPACES[facts.namespaces]
         if facts.kernel_thread:
             shown["kernel_thread"] = True
     shown["parent_pid"] = task.parent_pid
-    shown["lineage"] = [
-        {
-            "pid": ancestor.pid,
-            "path": ancestor.path,
-            "start_time": milliseconds(boot_ns + ancestor.start_time),
-        }
-        for ancestor in lineage
-    ]
+    shown["lineage"] = lineage
     return b',"process":%b}\n' % orjson.dumps(shown)
 
 

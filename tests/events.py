@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from nodeagent.encode import process_json
+from nodeagent.encode import lineage_json, process_json
 from nodeagent.event import (
     Accept,
     AgentEvent,
@@ -73,7 +73,13 @@ def a_process(path: str = "/usr/bin/bash", **task_changes: Any) -> Process:
     task = a_task(**task_changes)
     facts = some_facts(namespace_pid=task.pid)
     lineage = (Ancestor(pid=1, path="/usr/lib/systemd/systemd", start_time=0),)
-    return Process(task, path, facts, lineage, process_json(task, path, facts, lineage, BOOT))
+    return Process(
+        task,
+        path,
+        facts,
+        lineage,
+        process_json(task, path, facts, lineage_json(lineage, BOOT), BOOT),
+    )
 
 
 def an_exec(argv: tuple[str, ...] = ("ls", "-la", "/tmp"), **changes: Any) -> Exec:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
+import orjson
 
-from nodeagent.encode import process_json
+from nodeagent.encode import lineage_json, process_json
 from nodeagent.event import (
     TICK_NS,
     Ancestor,
@@ -42,24 +43,24 @@ Identity = tuple[int, int]
 """pid and start time."""
 
 
+class _Lineage(msgspec.Struct, gc=False):
+    """The ancestors of a process and the same as JSON."""
+
+    ancestors: tuple[Ancestor, ...]
+    json: orjson.Fragment
+
+
 class _Program(msgspec.Struct, gc=False):
     """One process while it runs one program."""
 
     identity: Identity
     path: str
     facts: ProcessFacts | None
-    lineage: tuple[Ancestor, ...]
-    child_lineage: tuple[Ancestor, ...] = ()
+    lineage: _Lineage
+    lineage_of_children: _Lineage | None = None
     """Made when it has its first child, shared by all of them."""
     views: list[bytes] = []
     """Keys of what was made of it."""
-
-    def lineage_of_children(self) -> tuple[Ancestor, ...]:
-        if not self.child_lineage:
-            pid, start_time = self.identity
-            own = Ancestor(pid, self.path, start_time)
-            self.child_lineage = (own, *self.lineage[: LINEAGE_LENGTH - 1])
-        return self.child_lineage
 
 
 class ProcessTable:
@@ -79,6 +80,7 @@ class ProcessTable:
         self._by_pid: dict[int, _Program] = {}
         self._older: dict[int, OlderProcess] = {}
         self._views: dict[bytes, Process] = {}
+        self._no_lineage = self._make_lineage(())
         self._ended: deque[tuple[int, tuple[Identity, int]]] = deque()
         self.unknown = 0
         """Processes that were first seen in the middle of their life."""
@@ -106,27 +108,27 @@ class ProcessTable:
         for event in events:
             # What the event itself says about its process must be known first.
             if type(event) is Exec and not event.result:
-                self._on_exec(event)
+                task = self._read_task(event.task)
+                self._on_exec(event, task)
+                event.process = self._view(event.task, task)
+                continue
             process = views.get(event.task)
-            event.process = self._view(event.task) if process is None else process
+            if process is None:
+                process = self._view(event.task, self._read_task(event.task))
+            event.process = process
             if type(event) is Fork:
-                self._add(event.child, event.process.path, event.facts)
+                self._add(event.child, process.path, event.facts)
             elif type(event) is Exit:
-                self._on_exit(event)
+                self._ended.append((event.time, (_identity(process.task), process.task.exec_id)))
         if events:
             self._forget(events[-1].time)
 
-    def _on_exec(self, event: Exec) -> None:
-        task = self._read_task(event.task)
+    def _on_exec(self, event: Exec, task: Task) -> None:
         before = self._current.get(_identity(task))
         if before is not None:
             self._ended.append((event.time, (before.identity, task.exec_id - 1)))
         lineage = before.lineage if before is not None else self._lineage(task, event.facts)
         self._put(task, _Program(_identity(task), event.path, event.facts, lineage))
-
-    def _on_exit(self, event: Exit) -> None:
-        task = self._read_task(event.task)
-        self._ended.append((event.time, (_identity(task), task.exec_id)))
 
     def _add(self, task: Task, path: str, facts: ProcessFacts | None) -> _Program:
         program = _Program(_identity(task), path, facts, self._lineage(task, facts))
@@ -142,7 +144,10 @@ class ProcessTable:
         self._current[program.identity] = program
         self._by_pid[task.pid] = program
 
-    def _lineage(self, task: Task, facts: ProcessFacts | None) -> tuple[Ancestor, ...]:
+    def _make_lineage(self, ancestors: tuple[Ancestor, ...]) -> _Lineage:
+        return _Lineage(ancestors, lineage_json(ancestors, self._boot_ns))
+
+    def _lineage(self, task: Task, facts: ProcessFacts | None) -> _Lineage:
         """The parent and its lineage, as they are now."""
         if facts is not None:
             identity = (task.parent_pid, facts.parent_start_time)
@@ -150,8 +155,13 @@ class ProcessTable:
         else:
             parent = self._by_pid.get(task.parent_pid)
         if parent is None or parent.identity == _identity(task):
-            return ()
-        return parent.lineage_of_children()
+            return self._no_lineage
+        if parent.lineage_of_children is None:
+            pid, start_time = parent.identity
+            own = Ancestor(pid, parent.path, start_time)
+            ancestors = (own, *parent.lineage.ancestors[: LINEAGE_LENGTH - 1])
+            parent.lineage_of_children = self._make_lineage(ancestors)
+        return parent.lineage_of_children
 
     def _from_proc(self, identity: Identity) -> _Program | None:
         """The process as /proc knew it, when it is the same and no other with its pid."""
@@ -159,7 +169,8 @@ class ProcessTable:
         seen = self._older.get(pid)
         if seen is None or not 0 <= start_time - seen.start_time < TICK_NS:
             return None
-        return _Program(identity, seen.path, None, tuple(self._ancestors(seen)))
+        lineage = self._make_lineage(tuple(self._ancestors(seen)))
+        return _Program(identity, seen.path, None, lineage)
 
     def _ancestors(self, seen: OlderProcess) -> Iterator[Ancestor]:
         """The lineage of a process that /proc knew."""
@@ -170,9 +181,8 @@ class ProcessTable:
             yield Ancestor(parent.pid, parent.path, parent.start_time)
             seen = parent
 
-    def _view(self, raw: bytes) -> Process:
+    def _view(self, raw: bytes, task: Task) -> Process:
         """The process as one record describes it: its ids and comm can change at any time."""
-        task = self._read_task(raw)
         program = self._programs.get((_identity(task), task.exec_id))
         if program is None:
             program = self._from_proc(_identity(task))
@@ -188,8 +198,8 @@ class ProcessTable:
             task,
             program.path,
             program.facts,
-            program.lineage,
-            process_json(task, program.path, program.facts, program.lineage, self._boot_ns),
+            program.lineage.ancestors,
+            process_json(task, program.path, program.facts, program.lineage.json, self._boot_ns),
         )
         return view
 

@@ -33,7 +33,7 @@ log: Final = logging.getLogger(__name__)
 
 READ_BYTES: Final = 1 << 18
 """At most this much of each ring in one batch, so that sinks get their turn."""
-PAUSE_SECONDS: Final = 0.04
+PAUSE_SECONDS: Final = 0.08
 """After a batch, let the next one grow: a batch costs more than a record."""
 LONGEST_WAIT_SECONDS: Final = 0.1
 EXIT_ARGUMENTS: Final = 2
