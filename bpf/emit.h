@@ -128,13 +128,33 @@ static __always_inline void *emit_reserve(__u32 kind, __u32 size)
 	return event;
 }
 
-/* Wake the reader once, when a quarter of the ring fills; else do as @otherwise says. */
-static __always_inline __u64 wakeup(void *ring, __u32 size, __u32 ring_bytes, __u64 otherwise)
+/* The record makes the ring fill past a quarter: time to read, whatever the clock says. */
+static __always_inline bool fills(__u64 held, __u32 size, __u32 ring_bytes)
 {
-	__u64 held = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
 	__u64 mark = ring_bytes / 4;
 
-	return held < mark && held + size + 16 >= mark ? BPF_RB_FORCE_WAKEUP : otherwise;
+	return held < mark && held + size + 16 >= mark;
+}
+
+/* A first record after a rest is read at once, those that follow when the reader looks again. */
+static __always_inline __u64 high_wakeup(__u64 now, __u32 size)
+{
+	__u64 held = bpf_ringbuf_query(&high, BPF_RB_AVAIL_DATA);
+
+	if (!held && now - high_woken_at > constants.pause_ns) {
+		high_woken_at = now;
+		return BPF_RB_FORCE_WAKEUP;
+	}
+	return fills(held, size, constants.high_ring_bytes) ? BPF_RB_FORCE_WAKEUP :
+							      BPF_RB_NO_WAKEUP;
+}
+
+static __always_inline __u64 bulk_wakeup(__u32 size)
+{
+	__u64 held = bpf_ringbuf_query(&bulk, BPF_RB_AVAIL_DATA);
+
+	return fills(held, size, constants.bulk_ring_bytes) ? BPF_RB_FORCE_WAKEUP :
+							      BPF_RB_NO_WAKEUP;
 }
 
 static __always_inline void emit_submit(void *record, __u32 kind)
@@ -153,14 +173,10 @@ static __always_inline void emit_submit(void *record, __u32 kind)
 	event->size = size;
 	event->sequence = count->sequence;
 	COUNT(count->sequence);
-	/* Zero: wake a reader that has caught up, so that it sees the first record at once. */
 	if (is_high_value(kind))
-		error = bpf_ringbuf_output(&high, record, size,
-					   wakeup(&high, size, constants.high_ring_bytes, 0));
+		error = bpf_ringbuf_output(&high, record, size, high_wakeup(event->time, size));
 	else
-		error = bpf_ringbuf_output(&bulk, record, size,
-					   wakeup(&bulk, size, constants.bulk_ring_bytes,
-						  BPF_RB_NO_WAKEUP));
+		error = bpf_ringbuf_output(&bulk, record, size, bulk_wakeup(size));
 	if (error)
 		COUNT(count->lost[LOST_RING_FULL]);
 	else

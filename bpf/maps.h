@@ -82,6 +82,9 @@ struct wire {
 	enum lost_reason reason;
 } *wire __weak;
 
+/* When the reader of the high ring was last woken; a race costs a wake-up at most. */
+__u64 high_woken_at __weak;
+
 const volatile struct constants constants __weak = {};
 
 #endif

@@ -10,6 +10,8 @@
 struct constants {
 	/* Copy at most this much of the argument vector. */
 	__u32 argv_bytes;
+	/* The reader rests this long after a batch; no need to wake it earlier. */
+	__u32 pause_ns;
 	__u32 high_ring_bytes;
 	__u32 bulk_ring_bytes;
 	__u32 page_bytes;

@@ -106,6 +106,7 @@ def load_kernel(
             btf,
             {
                 "argv_bytes": argv_bytes,
+                "pause_ns": int(PAUSE_SECONDS * 1e9),
                 "high_ring_bytes": high_ring_bytes,
                 "bulk_ring_bytes": bulk_ring_bytes,
                 "page_bytes": mmap.PAGESIZE,
@@ -236,7 +237,7 @@ class _Alarm:
     """Wakes the loop when the kernel wakes the readers of the rings.
 
     A ring stays readable as long as it holds records, so it is watched edge by edge: the
-    kernel wakes us for the first record of the high ring and when a ring fills.
+    kernel wakes us for the first record of the high ring after a rest and when a ring fills.
     """
 
     def __init__(self, rings: Sequence[Ring]) -> None:

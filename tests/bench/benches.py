@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -27,8 +27,8 @@ from tests.bench.watch import Agent, Bpftrace, Runs, Statistics, Watched, droppe
 
 OPENS_PER_SECOND: Final = 20_000
 EXECS_PER_SECOND: Final = 300
-DRAIN_SECONDS: Final = 0.5
-"""After a load: what is under way reaches the file."""
+DRAIN_SECONDS: Final = 0.25
+LONGEST_DRAIN_SECONDS: Final = 5.0
 WARM_UP_SECONDS: Final = 1.0
 SAMPLE_SECONDS: Final = 0.25
 MARKER_SECONDS: Final = 0.01
@@ -114,6 +114,15 @@ class Cost:
     """Lines that it wrote meanwhile."""
     lines_each: int
     """Lines that an operation causes."""
+    lost: int = 0
+    """Events that did not fit into the rings."""
+    dropped: int = 0
+    """Events that the sink did not take."""
+
+    @property
+    def gone(self) -> int:
+        """Events that are not in the file."""
+        return self.lost + self.dropped
 
     @property
     def foreign_share(self) -> float:
@@ -140,6 +149,8 @@ class Cost:
         return {
             "operations": self.done.operations,
             "foreign_share": round(self.foreign_share, 3),
+            "lost": self.lost,
+            "dropped": self.dropped,
             "cpu_seconds": round(self.cpu_seconds, 3),
             "programs": programs,
         }
@@ -150,31 +161,33 @@ def cost_of(watched: Watched, load: Generator, seconds: float, lines_each: int =
 
     `lines_each` is how many lines an operation causes.
     """
-    finish(load(WARM_UP_SECONDS))
-    nap(DRAIN_SECONDS)
-    lines, cpu, runs = count_lines(watched.output), watched.cpu_seconds(), watched.runs()
+    warmed = finish(load(WARM_UP_SECONDS))
+    settle(watched, warmed.operations * lines_each)
+    lines, cpu, runs = watched.lines(), watched.cpu_seconds(), watched.runs()
     done = finish(load(seconds))
-    nap(DRAIN_SECONDS)
+    settle(watched, lines + done.operations * lines_each)
     after = watched.runs()
     return Cost(
         done,
         watched.cpu_seconds() - cpu,
         {name: after[name] - runs[name] for name in after},
-        count_lines(watched.output) - lines,
+        watched.lines() - lines,
         lines_each,
     )
+
+
+def settle(watched: Watched, lines: int) -> None:
+    """Wait until what is under way is in the file, which has so many lines then."""
+    nap(DRAIN_SECONDS)
+    deadline = time.monotonic() + LONGEST_DRAIN_SECONDS
+    while watched.lines() < lines and time.monotonic() < deadline:
+        nap(SAMPLE_SECONDS)
 
 
 def finish(load: AbstractContextManager[Running]) -> Done:
     """Run a load to its end."""
     with load as running:
         return running.wait()
-
-
-def count_lines(path: Path) -> int:
-    """Newlines in a file."""
-    with path.open("rb") as file:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(MEBIBYTE), b""))
 
 
 @contextmanager
@@ -187,47 +200,44 @@ def scratch_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def agent_costs(
-    bench: Bench, what: str, load: Generator, lines_each: int
-) -> tuple[list[Cost], int]:
-    """The cost of a load to the agent in each run, and how many events were lost in all.
+def agent_costs(bench: Bench, what: str, load: Generator, lines_each: int) -> list[Cost]:
+    """The cost of a load to the agent in each run.
 
     What others do on the machine is seen too, and costs too, so that the runs are taken
     in which it was least.
     """
     costs: list[Cost] = []
-    gone = 0
     for _ in bench.rounds(what, lambda: sum(cost.is_quiet for cost in costs)):
         with Agent(bench.folder) as agent, Statistics(bench.libbpf):
             agent.wait_until_ready()
             cost = cost_of(agent, load, bench.plan.load_seconds, lines_each)
             report = agent.finish()
-        gone += lost(report) + dropped(report)
-        if not gone and cost.foreign_share < 0:
+        cost = replace(cost, lost=lost(report), dropped=dropped(report))
+        if not cost.gone and cost.foreign_share < 0:
             raise RuntimeError(f"{cost.done.operations} operations gave {cost.lines} lines only")
         costs.append(cost)
     costs.sort(key=lambda cost: cost.foreign_share)
-    return costs[: bench.plan.runs], gone
+    return costs[: bench.plan.runs]
 
 
 def open_cost(bench: Bench) -> list[Figure]:
     """CPU of the agent and run time of its programs for each open, at a steady rate."""
     load = partial(bench.load.opens, rate=OPENS_PER_SECOND)
-    costs, gone = agent_costs(bench, "open", load, 1)
+    costs = agent_costs(bench, "open", load, 1)
     cpu = [cost.cpu_seconds / cost.lines * 1e6 for cost in costs]
     ebpf = [of_kind(cost.runs, "open").each_us for cost in costs]
     facts = {"runs": [cost.facts() for cost in costs]}
     return [
         Figure("open: agent CPU per event", "µs", cpu, bar=8.0, facts=facts),
         Figure("open: eBPF time per event", "µs", ebpf, bar=1.2),
-        Figure("open: events lost", "", [gone], bar=0),
+        Figure("open: events lost", "", [sum(cost.gone for cost in costs)], bar=0),
     ]
 
 
 def exec_cost(bench: Bench) -> list[Figure]:
     """The same for fork+exec+exit, which are three events."""
     load = partial(bench.load.execs, rate=EXECS_PER_SECOND)
-    costs, gone = agent_costs(bench, "fork+exec+exit", load, 3)
+    costs = agent_costs(bench, "fork+exec+exit", load, 3)
     cpu = [cost.cpu_seconds / cost.done.operations * 1e6 for cost in costs]
     ebpf = [
         sum(of_kind(cost.runs, kind).nanoseconds for kind in HIGH_VALUE)
@@ -239,7 +249,7 @@ def exec_cost(bench: Bench) -> list[Figure]:
     return [
         Figure("fork+exec+exit: agent CPU", "µs", cpu, bar=97.0, aim=50.0, facts=facts),
         Figure("fork+exec+exit: eBPF time", "µs", ebpf, bar=36.0),
-        Figure("fork+exec+exit: events lost", "", [gone], bar=0),
+        Figure("fork+exec+exit: events lost", "", [sum(cost.gone for cost in costs)], bar=0),
     ]
 
 
@@ -349,13 +359,13 @@ def idle(bench: Bench) -> list[Figure]:
 
 def watch_idle(agent: Agent, seconds: float) -> Idle:
     """Look at it for so long."""
-    lines, start, used = count_lines(agent.output), time.monotonic(), agent.cpu_seconds()
+    lines, start, used = agent.lines(), time.monotonic(), agent.cpu_seconds()
     nap(seconds)
     elapsed = time.monotonic() - start
     return Idle(
         (agent.cpu_seconds() - used) / elapsed * 100,
         agent.rss_bytes() / MEBIBYTE,
-        (count_lines(agent.output) - lines) / elapsed,
+        (agent.lines() - lines) / elapsed,
     )
 
 

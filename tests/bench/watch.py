@@ -23,6 +23,7 @@ PROGRAM_LINK: Final = "anon_inode:bpf-prog"
 READY_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 60.0
 LINE_BYTES: Final = 1 << 20
+CHUNK_BYTES: Final = 1 << 20
 ENDED_BY_SIGTERM: Final = 143
 
 
@@ -76,6 +77,8 @@ class Watched:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._complaints
         )
         self._names: dict[int, str] = {}
+        self._lines = 0
+        self._read_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -110,6 +113,15 @@ class Watched:
                     return
             nap(0.01)
         raise RuntimeError(f"nothing came within {READY_SECONDS:g} s:\n{self.complaints()}")
+
+    def lines(self) -> int:
+        """Lines in its output, which must not rotate; reads on where the last call ended."""
+        with self.output.open("rb") as file:
+            file.seek(self._read_bytes)
+            while chunk := file.read(CHUNK_BYTES):
+                self._lines += chunk.count(b"\n")
+                self._read_bytes += len(chunk)
+        return self._lines
 
     def complaints(self) -> str:
         """What it wrote to stderr so far."""
