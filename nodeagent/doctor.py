@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from nodeagent.config import KernelConfig
-from nodeagent.errors import BpfError, StartError
+from nodeagent.errors import BadRecord, BpfError, StartError
 from nodeagent.event import EVENTS
 from nodeagent.kernel.features import LISTING, PROBES, SERVES, Hook, KernelTypes, plan
 from nodeagent.kernel.libbpf import Libbpf
@@ -180,7 +180,7 @@ def _privileges(may: Privileges) -> Check:
     if not may.enough:
         wanted = [name for name in ("CAP_BPF", "CAP_PERFMON") if not may.has(name)]
         found = f"{who} without {' and '.join(wanted)}"
-        return Check("privileges", State.MISSING, found, "run it as root: `sudo nodeagent …`")
+        return Check("privileges", State.MISSING, found, "run it as root, for example with `sudo`")
     if not may.has("CAP_SYS_ADMIN"):
         found = f"{who} with CAP_BPF and CAP_PERFMON but without CAP_SYS_ADMIN"
         advice = "add CAP_SYS_ADMIN for run-time statistics and for tracefs where not mounted"
@@ -376,8 +376,11 @@ def _refusal(error: BpfError) -> tuple[str, str]:
 def _process_list(kernel: Kernel) -> Check:
     try:
         count = sum(1 for _ in kernel.decoder.decode_listing(kernel.loaded.iterate(LISTING), 0))
-    except (StartError, OSError) as error:
-        return Check("process list", State.MISSING, *_said(error))
+    except BpfError as error:
+        advice = "no harm: /proc serves instead, with less about each process"
+        return Check("process list", State.DEGRADED, _refusal(error)[0], advice, error.log)
+    except (BadRecord, OSError) as error:
+        return Check("process list", State.DEGRADED, str(error), "build it again: `make build`")
     return Check("process list", State.OK, f"{count} processes, by a task iterator")
 
 

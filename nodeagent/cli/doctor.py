@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from nodeagent.cli import options
+from nodeagent.cli import options, output
 
 if TYPE_CHECKING:
     from nodeagent.config import KernelConfig
@@ -66,7 +66,10 @@ def run(args: argparse.Namespace) -> int:
     found = examine(settings)
     if problem is not None:
         found.checks.insert(0, problem)
-    print(as_json(found, args.debug) if args.json else as_text(found, args.debug, is_colourful()))
+    if args.json:
+        output.write(as_json(found, args.debug) + "\n")
+    else:
+        output.write(as_text(found, args.debug, is_colourful()) + "\n")
     return 0 if found.can_run else CANNOT_RUN
 
 
@@ -86,7 +89,7 @@ def load_settings(args: argparse.Namespace) -> tuple[KernelConfig, Check | None]
 
 def is_colourful() -> bool:
     """Whether somebody looks at a terminal."""
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def as_json(found: Diagnosis, debug: bool) -> str:

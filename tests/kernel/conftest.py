@@ -37,8 +37,8 @@ def do(act_program: Path) -> Callable[..., Acted]:
     return functools.partial(act, act_program)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stream(kernel: None) -> Iterator[Stream]:
-    """One agent that watches all acts of the session."""
+    """One agent that watches all acts of a module."""
     with Stream() as running:
         yield running

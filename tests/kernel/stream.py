@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -11,12 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 Event = dict[str, Any]
 PATIENCE_SECONDS = 20.0
+EVENTS_LIMIT = 500_000
+"""A test keeps all events; more of them means that something else floods the machine."""
 
 
 class Acted:
@@ -56,6 +59,7 @@ class Stream:
         self.events: list[Event] = []
         self.errors = ""
         self._grown = threading.Condition()
+        self._markers = itertools.count()
         self._readers = [
             threading.Thread(target=self._read_events, daemon=True),
             threading.Thread(target=self._read_errors, daemon=True),
@@ -107,17 +111,29 @@ class Stream:
         raise AssertionError(f"no {what} in {seen} events; stderr: {self.errors[-2000:]}")
 
     def of(self, pid: int, kind: str) -> list[Event]:
-        """All events of a kind by a process, once its exit was seen."""
-        self.one(kind="exit", process__pid=pid)
+        """All events of a kind by a process that has ended."""
+        self.catch_up()
         with self._grown:
             return [e for e in self.events if e["kind"] == kind and e["process"]["pid"] == pid]
+
+    def catch_up(self) -> None:
+        """Wait until everything that happened before now was read, on both rings."""
+        marker = f"/nowhere/marker-{next(self._markers)}"
+        done = subprocess.Popen(["cat", marker], stderr=subprocess.DEVNULL)
+        done.wait()
+        self.one(kind="open", argument=marker)
+        self.one(kind="exit", process__pid=done.pid)
 
     def _read_events(self) -> None:
         assert self.agent.stdout is not None
         for line in self.agent.stdout:
+            if not line.endswith(b"\n"):
+                # What SIGKILL has cut.
+                break
             event = json.loads(line)
             with self._grown:
                 self.events.append(event)
+                assert len(self.events) < EVENTS_LIMIT, "the machine is too busy for this test"
                 self._grown.notify_all()
 
     def _read_errors(self) -> None:
@@ -149,19 +165,27 @@ def act(program: Path, *arguments: str | bytes, **options: Any) -> Acted:
     return Acted(output, running.returncode, usage)
 
 
-def bpf_ids() -> dict[str, set[int]]:
-    """The ids of all programs, maps and links of this machine."""
+def bpf_ids(pid: int | None = None) -> set[tuple[str, int]]:
+    """All programs, maps and links, of the machine or those that a process holds."""
+    if pid is not None:
+        return set(held_by(pid))
     return {
-        what: {
-            found["id"]
-            for found in json.loads(
-                subprocess.run(
-                    ["bpftool", "-j", what, "show"], check=True, capture_output=True
-                ).stdout
-            )
-        }
+        (what, found["id"])
         for what in ("prog", "map", "link")
+        for found in json.loads(
+            subprocess.run(["bpftool", "-j", what, "show"], check=True, capture_output=True).stdout
+        )
     }
+
+
+def held_by(pid: int) -> Iterator[tuple[str, int]]:
+    """What the descriptors of a process refer to, see proc_pid_fdinfo(5)."""
+    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+        for line in info.read_text(encoding="ascii").splitlines():
+            name, _, value = line.partition(":")
+            what, is_id, _ = name.partition("_id")
+            if is_id and what in {"prog", "map", "link"}:
+                yield what, int(value)
 
 
 def build(source: Path, target: Path) -> Path:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent.kernel.features import SERVES
 from tests.kernel.stream import Acted, Event, Stream, bpf_ids
 
 Do = Callable[..., Acted]
@@ -44,6 +44,11 @@ def check_sequences(events: list[Event]) -> None:
         assert sorted(found) == list(range(len(found))), (kind, cpu)
 
 
+def family(process: Event) -> set[int]:
+    """The pids of a process and its ancestors."""
+    return {process["pid"], *(ancestor["pid"] for ancestor in process["lineage"])}
+
+
 def test_busy_compile_is_watched_and_the_ledger_balances(tmp_path: Path) -> None:
     sources = [tmp_path / f"part{i}.c" for i in range(24)]
     for source in sources:
@@ -70,10 +75,12 @@ def test_busy_compile_is_watched_and_the_ledger_balances(tmp_path: Path) -> None
         if event["kind"] == "exec"
         and event["filename"].endswith("/as")
         and not event["result"]
-        and make.pid in {ancestor["pid"] for ancestor in event["process"]["lineage"]}
+        and make.pid in family(event["process"])
     }
     assert len(compiled) == len(sources)
-    assert all(event["process"]["path"] for event in stream.events if event["kind"] == "open")
+    ours = [e for e in stream.events if "process" in e and make.pid in family(e["process"])]
+    assert len([event for event in ours if event["kind"] == "open"]) > 20 * len(sources)
+    assert all(event["process"]["path"] for event in ours)
     assert "balanced: every event is accounted for" in stream.errors
 
 
@@ -105,7 +112,8 @@ def test_a_small_ring_loses_and_says_exactly_how_much(tmp_path: Path) -> None:
             last[event["cpu"]] = max(last.get(event["cpu"], 0), event["sequence"])
             held += 1
     gaps = sum(last.values()) + len(last) - held
-    assert lost - 2000 <= gaps <= lost
+    # What was lost after the last event that got through leaves no gap.
+    assert lost / 2 <= gaps <= lost
     # What is rare and precious has a ring of its own.
     assert report["kinds"]["exec"]["lost"] == {}
 
@@ -134,32 +142,20 @@ def test_own_operations_are_counted_as_filtered_and_never_shown(tmp_path: Path) 
     assert stream.events[-1]["kinds"]["open"]["filtered"] > 0
 
 
-def settled_ids() -> dict[str, set[int]]:
-    """The ids once the kernel has freed what was let go, which it does a little later."""
-    before = bpf_ids()
-    for _ in itertools.repeat(None, 50):
-        time.sleep(0.1)
-        now = bpf_ids()
-        if now == before:
-            break
-        before = now
-    return before
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_in_the_kernel(number: signal.Signals) -> None:
-    before = settled_ids()
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
     with Stream() as stream:
-        during = bpf_ids()
+        ours = bpf_ids(stream.agent.pid)
+        assert Path("/proc/self/mountinfo").read_text(encoding="utf-8") == mounts
         code = stream.stop(number)
     assert code == (-number if number == signal.SIGKILL else 128 + number)
-    assert len(during["prog"] - before["prog"]) >= 18
+    assert Counter(what for what, _ in ours)["prog"] >= len(SERVES)
+    # The kernel frees what was let go a little later.
     deadline = time.monotonic() + 10
-    while bpf_ids() != before and time.monotonic() < deadline:
+    while ours & bpf_ids() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert bpf_ids() == before
-    assert Path("/proc/self/mountinfo").read_text(encoding="utf-8") == mounts
+    assert ours & bpf_ids() == set()
 
 
 def test_duration_ends_the_run_in_order() -> None:
