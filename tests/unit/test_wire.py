@@ -14,15 +14,12 @@ from hypothesis import strategies as st
 from nodeagent.errors import BadRecord, SchemaError
 from nodeagent.event import EVENTS, Open
 from nodeagent.kernel.btf import Btf, Struct
+from nodeagent.kernel.values import read_path, read_strings, read_text, read_variables
 from nodeagent.kernel.wire import (
     Decoder,
     Records,
     layout_text,
     pack,
-    read_path,
-    read_strings,
-    read_text,
-    read_variables,
     task_reader,
 )
 from tests.object import object_btf, object_btf_bytes
