@@ -183,8 +183,8 @@ def cost_of(watched: Watched, load: Generator, seconds: float, lines_each: int =
     """
     warmed = finish(load(WARM_UP_SECONDS))
     settle(watched, warmed.operations * lines_each)
-    lines, cpu, runs = watched.lines(), watched.cpu_seconds(), watched.runs()
     start, busy = time.monotonic(), busy_seconds()
+    runs, lines, cpu = watched.runs(), watched.lines(), watched.cpu_seconds()
     done = finish(load(seconds))
     settle(watched, lines + done.operations * lines_each)
     cpu = watched.cpu_seconds() - cpu
@@ -278,18 +278,20 @@ def exec_cost(bench: Bench) -> list[Figure]:
 
 
 def slowdown(bench: Bench) -> list[Figure]:
-    """A flat-out open+close loop with and without the agent, in turn."""
+    """A flat-out open+close loop with and without the agent, in turn.
+
+    It holds what the programs cost and what a busy agent takes from a loop that shares
+    a core or its caches with it.
+    """
     seconds = bench.plan.load_seconds / 3
-    ratios, alone, watched = [], [], []
+    alone, watched = [], []
     for _ in bench.rounds("flat out, in turn"):
-        without = finish(bench.load.opens(seconds))
+        alone.append(1e9 / finish(bench.load.opens(seconds)).rate)
         with Agent(bench.folder, *ROTATED) as agent:
             agent.wait_until_ready()
-            under = finish(bench.load.opens(seconds))
+            watched.append(1e9 / finish(bench.load.opens(seconds)).rate)
             agent.finish()
-        alone.append(1e9 / without.rate)
-        watched.append(1e9 / under.rate)
-        ratios.append(without.rate / under.rate)
+    ratios = [slow / fast for slow, fast in zip(watched, alone, strict=True)]
     return [
         Figure("flat-out open+close: slowdown", "times", ratios, bar=1.47, aim=1.3),
         Figure("flat-out open+close: alone", "ns", alone),

@@ -186,6 +186,8 @@ class Agent(Watched):
         complaints = self.complaints()
         if code != ENDED_BY_SIGTERM:
             raise RuntimeError(f"the agent ended with {code}:\n{complaints}")
+        if "UNBALANCED" in complaints:
+            raise RuntimeError(f"the ledger does not balance:\n{complaints}")
         last = json.loads(_last_line(self.output))
         if last["kind"] != "agent.stop":
             raise RuntimeError(f"the last record is {last['kind']}, not agent.stop")
