@@ -258,7 +258,7 @@ def _start_facts(config: Config, kernel: Kernel) -> dict[str, object]:
 
 
 def _outcome(stop: _Stop, ledger: Ledger, started: float, problem: str | None) -> Outcome:
-    exit_code = stop.exit_code
-    if exit_code == 0 and (problem is not None or ledger.imbalances()):
-        exit_code = 1
+    # What went wrong counts more than what ended the run.
+    failed = problem is not None or ledger.imbalances()
+    exit_code = 1 if failed else stop.exit_code
     return Outcome(exit_code, ledger, time.monotonic() - started, problem)

@@ -86,7 +86,12 @@ class Ring:
     @property
     def is_filling(self) -> bool:
         """A good part of the ring waits to be read."""
-        return self._end[0] - int(self._position.value) >= self._mark_bytes
+        return self.held_bytes >= self._mark_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that wait to be read."""
+        return self._end[0] - int(self._position.value)
 
     def close(self) -> None:
         """Give the mappings back."""

@@ -31,9 +31,11 @@ __all__ = ["Clock", "Kernel", "LiveSource", "load_kernel"]
 
 log: Final = logging.getLogger(__name__)
 
-READ_BYTES: Final = 1 << 18
+READ_BYTES: Final = 1 << 19
 """At most this much of each ring in one batch, so that sinks get their turn."""
-PAUSE_SECONDS: Final = 0.08
+BACKLOG_BYTES: Final = READ_BYTES // 4
+"""When a ring still holds this much after a batch, read on without a pause."""
+PAUSE_SECONDS: Final = 0.1
 """After a batch, let the next one grow: a batch costs more than a record."""
 LONGEST_WAIT_SECONDS: Final = 0.1
 EXIT_ARGUMENTS: Final = 2
@@ -179,7 +181,7 @@ class LiveSource:
                     await alarm.wait(LONGEST_WAIT_SECONDS)
                     continue
                 yield records
-                if any(ring.is_filling for ring in self._kernel.rings):
+                if any(ring.held_bytes > BACKLOG_BYTES for ring in self._kernel.rings):
                     # The sinks get their turn even when there is always more to read.
                     await asyncio.sleep(0)
                 else:
