@@ -29,14 +29,10 @@ READ_BYTES = 1 << 20
 def find_object() -> Path:
     """Where the built object lies: beside the code, or in a checkout in bpf/."""
     package = Path(__file__).parent
-    return next(
-        (
-            path
-            for path in (package / "nodeagent.bpf.o", package.parents[1] / "bpf/nodeagent.bpf.o")
-            if path.exists()
-        ),
-        package / "nodeagent.bpf.o",
-    )
+    installed = package / "nodeagent.bpf.o"
+    built = package.parents[1] / "bpf" / "nodeagent.bpf.o"
+    # os.path.exists and not Path.exists, which raises where a folder may not be entered.
+    return built if os.path.exists(built) and not os.path.exists(installed) else installed  # noqa: PTH110
 
 
 class BpfObject:
