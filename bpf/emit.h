@@ -12,7 +12,6 @@
 #include "task.h"
 
 #define ENOENT 2
-#define ESRCH 3
 #define EAGAIN 11
 #define EFAULT 14
 #define EINPROGRESS 115

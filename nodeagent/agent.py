@@ -104,7 +104,6 @@ async def run(
                 argv_bytes=config.kernel.argv_bytes,
             )
         )
-        btf = opened.btf()
         source = LiveSource(kernel, clock, ledger)
         stop = _Stop(source.stop)
         recorder = None
@@ -114,7 +113,7 @@ async def run(
             )
             recorder = Recorder(record, facts, opened.btf_bytes())
             stack.callback(recorder.close)
-        processes = ProcessTable(task_reader(btf), clock.boot_ns)
+        processes = ProcessTable(task_reader(kernel.btf), clock.boot_ns)
         async with _outlets(config, ledger, stop) as router:
             pipeline = Pipeline(
                 kernel.decoder, processes, router, ledger, config.kinds, recorder=recorder

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from nodeagent.errors import BpfError
+from nodeagent.kernel.btf import Btf
 from nodeagent.kernel.counters import KernelCounters
 from nodeagent.kernel.features import LISTING, Hook, KernelTypes, plan
 from nodeagent.kernel.libbpf import Libbpf
@@ -75,6 +76,8 @@ class Kernel(msgspec.Struct, frozen=True):
     loaded: BpfObject
     tracepoints: Tracepoints
     hooks: list[Hook]
+    btf: Btf
+    """The object's own types."""
     decoder: Decoder
     counters: KernelCounters
     rings: tuple[Ring, Ring]
@@ -132,7 +135,7 @@ def load_kernel(
             rings.append(ring)
         counters = KernelCounters(opened, btf, decoder.kinds)
         high, bulk = rings
-        yield Kernel(opened, tracepoints, hooks, decoder, counters, (high, bulk), set_own_pid)
+        yield Kernel(opened, tracepoints, hooks, btf, decoder, counters, (high, bulk), set_own_pid)
 
 
 class LiveSource:

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
+
+from tests.requirement import need
 
 Event = dict[str, Any]
 PATIENCE_SECONDS = 20.0
@@ -169,11 +172,14 @@ def bpf_ids(pid: int | None = None) -> set[tuple[str, int]]:
     """All programs, maps and links, of the machine or those that a process holds."""
     if pid is not None:
         return set(held_by(pid))
+    # It lies in a folder that is not on every PATH.
+    tool = shutil.which("bpftool", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    need("kernel", tool is not None, "bpftool is not installed")
     return {
         (what, found["id"])
         for what in ("prog", "map", "link")
         for found in json.loads(
-            subprocess.run(["bpftool", "-j", what, "show"], check=True, capture_output=True).stdout
+            subprocess.run([str(tool), "-j", what, "show"], check=True, capture_output=True).stdout
         )
     }
 

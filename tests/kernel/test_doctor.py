@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from typing import Any
@@ -17,11 +16,10 @@ from nodeagent.kernel.features import PROBES, SERVES
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import find_object
 from nodeagent.kernel.probe import count_runs
-from tests.requirement import need
+from tests.kernel.stream import bpf_ids
 
 pytestmark = pytest.mark.kernel
 
-TOOLS = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 QUIET_MOMENTS = 10
 
 
@@ -41,18 +39,6 @@ def found() -> dict[str, Any]:
 
 def check(found: dict[str, Any], name: str) -> dict[str, str]:
     return next(check for check in found["checks"] if check["name"] == name)
-
-
-def bpf_ids() -> set[tuple[str, int]]:
-    """Every program, map and link of the machine."""
-    tool = shutil.which("bpftool", path=TOOLS)
-    need("kernel", tool is not None, "bpftool is not installed")
-    ids = set()
-    for sort in ("prog", "map", "link"):
-        command = [str(tool), "--json", sort, "show"]
-        shown = subprocess.run(command, capture_output=True, text=True, check=True)
-        ids |= {(sort, each["id"]) for each in json.loads(shown.stdout)}
-    return ids
 
 
 def test_the_agent_can_run_here(found: dict[str, Any]) -> None:
