@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import platform
 import signal
@@ -121,6 +122,8 @@ async def run(
             source.attach()
             pipeline.feed(_said("start", _start_facts(config, kernel)))
             log.info("ready seconds=%.2f", time.monotonic() - started)
+            # What is loaded by now stays: the collector need not look at it again and again.
+            gc.freeze()
             with _signals(stop), _timer(stop, duration_seconds):
                 await _stream(source, pipeline, router, ledger, config.ledger.interval_seconds)
             reason = stop.reason or "end of the stream"

@@ -38,6 +38,7 @@ from nodeagent.field import (
     Id,
     Octal,
     Path,
+    Shared,
     Strings,
     Text,
     Variables,
@@ -91,13 +92,14 @@ _SECONDS: Final = _Ready(second_text)
 
 def timestamp(time_ns: int) -> str:
     """Nanoseconds since 1970 as RFC 3339 in UTC with nanoseconds."""
-    digits = f"{time_ns:010d}"
+    digits = str(time_ns).zfill(10)
     return f"{_SECONDS[digits[:-9]]}{digits[-9:]}Z"
 
 
 def milliseconds(time_ns: int) -> str:
     """Nanoseconds since 1970 as RFC 3339 in UTC with milliseconds."""
-    return timestamp(time_ns)[:-7] + "Z"
+    digits = str(time_ns).zfill(10)
+    return f"{_SECONDS[digits[:-9]]}{digits[-9:-6]}Z"
 
 
 def show_device(device: int) -> str:
@@ -110,13 +112,17 @@ def show_octal(mode: int) -> str:
     return f"{mode & 0o7777:04o}"
 
 
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+_TEXTS: Final = _Ready(_json)
+_CAPABILITIES: Final = _Ready("{:016x}".format)
 # Most processes of a machine are in the same few namespaces.
-_NAMESPACES: Final = _Ready(
-    lambda namespaces: orjson.Fragment(orjson.dumps(msgspec.to_builtins(namespaces)))
-)
+_NAMESPACES: Final = _Ready(lambda namespaces: _json(msgspec.to_builtins(namespaces)))
 
 
-def lineage_json(lineage: tuple[Ancestor, ...], boot_ns: int) -> orjson.Fragment:
+def lineage_json(lineage: tuple[Ancestor, ...], boot_ns: int) -> str:
     """The ancestors of a process, which its siblings share; `boot_ns` as for `process_json`."""
     shown = [
         {
@@ -126,43 +132,41 @@ def lineage_json(lineage: tuple[Ancestor, ...], boot_ns: int) -> orjson.Fragment
         }
         for ancestor in lineage
     ]
-    return orjson.Fragment(orjson.dumps(shown))
+    return _json(shown)
 
 
 def process_json(
     task: Task,
     path: str,
     facts: ProcessFacts | None,
-    lineage: orjson.Fragment,
+    lineage: str,
     boot_ns: int,
 ) -> bytes:
     """The end of the line of every event of a process, from the comma before it.
 
     `boot_ns` is the wall clock at boot, ns since 1970.
     """
-    shown: dict[str, object] = {
-        "pid": task.pid,
-        "start_time": milliseconds(boot_ns + task.start_time),
-        "path": path,
-        "comm": task.comm,
-        "uid": task.uid,
-        "gid": task.gid,
-        "euid": task.euid,
-        "egid": task.egid,
-        "cgroup_id": task.cgroup,
-    }
+    more = ""
     if task.login_uid != UNKNOWN_ID:
-        shown["login_uid"] = task.login_uid
-        shown["session_id"] = task.session_id
+        more = f',"login_uid":{task.login_uid},"session_id":{task.session_id}'
     if facts is not None:
-        shown["namespace_pid"] = facts.namespace_pid
-        shown["capabilities"] = f"{facts.capabilities:016x}"
-        shown["namespaces"] = _NAMESPACES[facts.namespaces]
+        more += (
+            f',"namespace_pid":{facts.namespace_pid}'
+            f',"capabilities":"{_CAPABILITIES[facts.capabilities]}"'
+            f',"namespaces":{_NAMESPACES[facts.namespaces]}'
+        )
         if facts.kernel_thread:
-            shown["kernel_thread"] = True
-    shown["parent_pid"] = task.parent_pid
-    shown["lineage"] = lineage
-    return b',"process":%b}\n' % orjson.dumps(shown)
+            more += ',"kernel_thread":true'
+    return (
+        f',"process":{{"pid":{task.pid}'
+        f',"start_time":"{milliseconds(boot_ns + task.start_time)}"'
+        f',"path":{_TEXTS[path]}'
+        f',"comm":{_TEXTS[task.comm]}'
+        f',"uid":{task.uid},"gid":{task.gid},"euid":{task.euid},"egid":{task.egid}'
+        f',"cgroup_id":{task.cgroup}{more}'
+        f',"parent_pid":{task.parent_pid}'
+        f',"lineage":{lineage}}}}}\n'
+    ).encode()
 
 
 class _Compiler:
@@ -176,7 +180,7 @@ class _Compiler:
         self.names: dict[str, Any] = {
             "json": _json,
             "seconds": _SECONDS,
-            "texts": _Ready(_json),
+            "texts": _TEXTS,
             "endpoints": _Ready(endpoint_json),
             "errors": _Ready(lambda result: _json(error_name(result))),
             "devices": _Ready(lambda device: _json(show_device(device))),
@@ -229,6 +233,15 @@ class _Compiler:
                 return f"modes[{source}]"
             case Id():
                 return f"'null' if {source} == {UNKNOWN_ID} else {source}".replace("'", '"')
+            case Shared():
+                table = f"shared_{len(self.names)}"
+                # Its own items are shown by a function like those of any struct.
+                item = self._function(
+                    f"show_{table}",
+                    [f"def show_{table}(s):", f"    return {self._whole(base, 's')}"],
+                )
+                self.names[table] = _Ready(item)
+                return f"{table}[{source}]"
             case Yes():
                 return f'"true" if {source} else "false"'
             case Address():
@@ -237,10 +250,14 @@ class _Compiler:
                 return f"texts[{source}]"
             case Strings() | Variables():
                 return f"json({source})"
+        return self._whole(base, source)
+
+    def _whole(self, base: object, source: str) -> str:
+        """The expression for a struct, a tuple of structs or a plain number."""
         if isinstance(base, type) and issubclass(base, msgspec.Struct):
             return f"{self._nested(base)}({source})"
         if get_origin(base) is tuple:
-            item = self.value(get_args(base)[0], "item")
+            item = self._whole(get_args(base)[0], "item")
             return f'"[" + ",".join([{item} for item in {source}]) + "]"'
         return source
 
@@ -261,10 +278,6 @@ class _Compiler:
         # Compiled from our own class definitions alone, never from input.
         exec("\n".join(lines), self.names)  # noqa: S102
         return self.names[name]  # type: ignore[no-any-return]
-
-
-def _json(value: object) -> str:
-    return orjson.dumps(value).decode()
 
 
 def endpoint_json(endpoint: Endpoint | None) -> str:

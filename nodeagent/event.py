@@ -27,6 +27,7 @@ from nodeagent.field import (
     Id,
     Octal,
     Path,
+    Shared,
     Strings,
     Text,
     Variables,
@@ -63,14 +64,14 @@ UserId = Annotated[int, Id()]
 PathName = Annotated[str, Path()]
 
 
-class Endpoint(msgspec.Struct, frozen=True, gc=False):
+class Endpoint(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """An Internet address and port."""
 
     address: str
     port: int
 
 
-class Credentials(msgspec.Struct, frozen=True, gc=False):
+class Credentials(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """User and group ids; None where they are not known."""
 
     uid: UserId
@@ -79,7 +80,7 @@ class Credentials(msgspec.Struct, frozen=True, gc=False):
     egid: UserId
 
 
-class Stream(msgspec.Struct, frozen=True, gc=False):
+class Stream(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """What a standard stream of a process is connected to."""
 
     type: Annotated[int, FILE_TYPES]
@@ -87,7 +88,7 @@ class Stream(msgspec.Struct, frozen=True, gc=False):
     """The peer of a connected Internet socket."""
 
 
-class Namespaces(msgspec.Struct, frozen=True, gc=False):
+class Namespaces(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """Inode numbers as in /proc/PID/ns; 0 where the kernel has none."""
 
     cgroup: int
@@ -127,7 +128,7 @@ class ProcessFacts(msgspec.Struct, frozen=True, gc=False):
     parent_start_time: int
     capabilities: int
     """Effective capabilities, bit n is capability n."""
-    namespaces: Namespaces
+    namespaces: Annotated[Namespaces, Shared()]
     namespace_pid: int
     """The pid inside its own pid namespace."""
     kernel_thread: Annotated[bool, Yes()]
@@ -215,9 +216,9 @@ class Exec(Event):
     """Hard links of the executable; 0 when it was deleted."""
     memfd: Annotated[bool, At("owner.memfd"), Yes()]
     """The executable lives in memory and never had a name."""
-    old: Credentials
+    old: Annotated[Credentials, Shared()]
     """Before the call; the new ones are in `process`."""
-    stdio: tuple[Stream, Stream, Stream]
+    stdio: Annotated[tuple[Stream, Stream, Stream], Shared()]
     facts: ProcessFacts
 
 

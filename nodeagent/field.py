@@ -64,6 +64,11 @@ class Comm:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """A struct, or a tuple of them, whose values repeat: each is read and shown once."""
+
+
+@dataclass(frozen=True)
 class Yes:
     """An integer that is 0 or not."""
 
@@ -130,6 +135,7 @@ Marker = (
     | Variables
     | Address
     | Comm
+    | Shared
     | Yes
     | Id
     | Device

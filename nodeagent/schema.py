@@ -30,6 +30,7 @@ from nodeagent.field import (
     Id,
     Octal,
     Path,
+    Shared,
     Strings,
     Text,
     Variables,
@@ -177,7 +178,7 @@ def _split(hint: object) -> tuple[object, object]:
     if get_origin(hint) is not Annotated:
         return hint, None
     base, *markers = get_args(hint)
-    return base, next((each for each in markers if not isinstance(each, At)), None)
+    return base, next((each for each in markers if not isinstance(each, At | Shared)), None)
 
 
 def _properties(struct: type[msgspec.Struct], hidden: Iterable[str] = ()) -> dict[str, Schema]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
-import orjson
 
 from nodeagent.encode import lineage_json, process_json
 from nodeagent.event import (
@@ -47,7 +46,7 @@ class _Lineage(msgspec.Struct, gc=False):
     """The ancestors of a process and the same as JSON."""
 
     ancestors: tuple[Ancestor, ...]
-    json: orjson.Fragment
+    json: str
 
 
 class _Program(msgspec.Struct, gc=False):

@@ -67,9 +67,14 @@ def read_endpoint(raw: bytes) -> Endpoint | None:
     return Endpoint(str(ipaddress.ip_address(packed)), port)
 
 
-def incomplete_of(texts: tuple[tuple[str, int, int], ...]) -> Incomplete:
-    """Which of (field, truncated, error) are flawed."""
+def incomplete_of(texts: tuple[tuple[str, int], ...]) -> Incomplete:
+    """Which fields are flawed; a flaw is `truncated` and `error` of `struct text` as one number."""
+    flaws = {name: struct.unpack("<Hh", struct.pack("<I", flaw)) for name, flaw in texts}
     return Incomplete(
-        truncated=tuple(name for name, truncated, _ in texts if truncated),
-        unread={name: errno.errorcode.get(-error, str(error)) for name, _, error in texts if error},
+        truncated=tuple(name for name, (truncated, _) in flaws.items() if truncated),
+        unread={
+            name: errno.errorcode.get(-error, str(error))
+            for name, (_, error) in flaws.items()
+            if error
+        },
     )

@@ -22,7 +22,7 @@ from nodeagent.event import (
     ProcessSeen,
     Task,
 )
-from nodeagent.field import Address, At, Comm, Path, Strings, Text, Variables, Yes
+from nodeagent.field import Address, At, Comm, Path, Shared, Strings, Text, Variables, Yes
 from nodeagent.kernel.btf import Array, Btf, Integer, Member, Struct
 from nodeagent.kernel.values import (
     incomplete_of,
@@ -285,10 +285,10 @@ class _Reader:
                 return f"endpoints[{self.raw(path, variable)}]"
             case Yes():
                 return f"{self.integer(path, variable)} != 0"
+            case Shared():
+                return f"{self._shared(base, path)}[{self.raw(path, variable)}]"
         if isinstance(base, type) and issubclass(base, msgspec.Struct):
             return self._nested(base, path)
-        if get_origin(base) is tuple:
-            return self._elements(path, get_args(base))
         return self.integer(path, variable)
 
     def _nested(self, target: type[msgspec.Struct], path: str) -> str:
@@ -297,19 +297,35 @@ class _Reader:
         values = [self.value(name, hints[name], path + ".") for name in target.__struct_fields__]
         return f"{target.__name__}({', '.join(values)})"
 
-    def _elements(self, path: str, elements: tuple[Any, ...]) -> str:
+    def _shared(self, base: Any, path: str) -> str:
+        """The name of the table of all values of a struct, or of a tuple of structs."""
         _, found = _walk(self.layout, path)
-        if not isinstance(found, Array) or found.count != len(elements):
-            raise SchemaError(f"{self.layout.name}.{path} has another number of elements")
-        shown = [self._nested(element, f"{path}.{i}") for i, element in enumerate(elements)]
-        return f"({', '.join(shown)})"
+        names = self.compiler.names
+        name = f"shared_{path.replace('.', '_')}"
+        if name in names:
+            return name
+        if isinstance(found, Struct):
+            names[name] = _Known(self.compiler.struct_reader(base, found))
+        elif isinstance(found, Array) and isinstance(found.element, Struct):
+            elements = get_args(base)
+            if found.count != len(elements):
+                raise SchemaError(f"{self.layout.name}.{path} has another number of elements")
+            size = found.element.size
+            read = self.compiler.struct_reader(elements[0], found.element)
+            names[name] = _Known(
+                lambda raw: tuple(read(raw[at : at + size]) for at in range(0, len(raw), size))
+            )
+        else:
+            raise SchemaError(f"{self.layout.name}.{path} is no struct in the eBPF object")
+        return name
 
     def _text(self, path: str, variable: str, marker: object) -> str:
         """A text is a slice of the record, checked to lie inside it."""
         inner = {Path: ".leaf_first", Strings: ".joined", Variables: ".joined"}
         base = path + inner.get(type(marker), "")
-        for name in ("offset", "length", "truncated", "error"):
+        for name in ("offset", "length"):
             self.integer(f"{base}.{name}", f"{variable}_{name}")
+        self._flaw(base, f"{variable}_flaw")
         self.texts.append((path, variable))
         raw = f"data[start + {variable}_offset : start + {variable}_offset + {variable}_length]"
         read = {
@@ -321,13 +337,22 @@ class _Reader:
         empty = {Strings: "()", Variables: "{}"}.get(type(marker), "''")
         return f"{read} if {variable}_length else {empty}"
 
+    def _flaw(self, base: str, variable: str) -> None:
+        """`truncated` and `error` as one number, because both are nearly always zero."""
+        truncated, first = _walk(self.layout, f"{base}.truncated")
+        error, second = _walk(self.layout, f"{base}.error")
+        if (first.size, second.size, error - truncated) != (2, 2, 2):
+            raise SchemaError(f"{self.layout.name}.{base} of the eBPF object is no struct text")
+        self._slot(f"{base}.truncated", truncated, "I", variable)
+        self.taken.add(f"{base}.error")
+
     def statements(self) -> list[str]:
         """Checks of all texts, and the note on what is incomplete."""
         if not self.texts:
             return ["incomplete = None"]
         outside = " or ".join(f"{v}_offset + {v}_length > size" for _, v in self.texts)
-        flaws = " or ".join(f"{v}_truncated or {v}_error" for _, v in self.texts)
-        noted = ", ".join(f"({path!r}, {v}_truncated, {v}_error)" for path, v in self.texts)
+        flaws = " or ".join(f"{v}_flaw" for _, v in self.texts)
+        noted = ", ".join(f"({path!r}, {v}_flaw)" for path, v in self.texts)
         return [
             f"if {outside}:",
             "    raise BadRecord('a text reaches beyond its record')",

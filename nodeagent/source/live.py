@@ -36,7 +36,7 @@ READ_BYTES: Final = 1 << 19
 """At most this much of each ring in one batch, so that sinks get their turn."""
 BACKLOG_BYTES: Final = READ_BYTES // 4
 """When a ring still holds this much after a batch, read on without a pause."""
-PAUSE_SECONDS: Final = 0.1
+PAUSE_SECONDS: Final = 0.15
 """After a batch, let the next one grow: a batch costs more than a record."""
 LONGEST_WAIT_SECONDS: Final = 0.1
 EXIT_ARGUMENTS: Final = 2
