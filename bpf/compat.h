@@ -26,6 +26,8 @@
 #define REGISTER_ARG1 di
 #define REGISTER_ARG2 si
 #define REGISTER_ARG3 dx
+#define REGISTER_ARG4 r10
+#define REGISTER_ARG5 r8
 #define REGISTER_NUMBER orig_ax
 #define NR_CLONE 56
 #define NR_FORK 57
@@ -34,6 +36,8 @@
 #define REGISTER_ARG1 orig_x0
 #define REGISTER_ARG2 regs[1]
 #define REGISTER_ARG3 regs[2]
+#define REGISTER_ARG4 regs[3]
+#define REGISTER_ARG5 regs[4]
 #define REGISTER_NUMBER syscallno
 #define NR_CLONE 220
 #define NR_FORK (~0ULL)
@@ -48,6 +52,8 @@ struct arguments {
 	__u64 first;
 	__u64 second;
 	__u64 third;
+	__u64 fourth;
+	__u64 fifth;
 	__u64 number;
 };
 
@@ -66,6 +72,8 @@ static __always_inline void read_arguments(struct arguments *to)
 		to->first = registers->REGISTER_ARG1;
 		to->second = registers->REGISTER_ARG2;
 		to->third = registers->REGISTER_ARG3;
+		to->fourth = registers->REGISTER_ARG4;
+		to->fifth = registers->REGISTER_ARG5;
 		to->number = registers->REGISTER_NUMBER;
 		return;
 	}
@@ -74,6 +82,8 @@ static __always_inline void read_arguments(struct arguments *to)
 	to->first = BPF_CORE_READ(registers, REGISTER_ARG1);
 	to->second = BPF_CORE_READ(registers, REGISTER_ARG2);
 	to->third = BPF_CORE_READ(registers, REGISTER_ARG3);
+	to->fourth = BPF_CORE_READ(registers, REGISTER_ARG4);
+	to->fifth = BPF_CORE_READ(registers, REGISTER_ARG5);
 	to->number = BPF_CORE_READ(registers, REGISTER_NUMBER);
 }
 

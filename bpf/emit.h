@@ -66,7 +66,7 @@ static __always_inline bool wanted(__u32 kind)
 /* Rare and precious kinds have a ring of their own, which bulk cannot fill. */
 static __always_inline bool is_high_value(__u32 kind)
 {
-	return kind == EVENT_EXEC || kind == EVENT_FORK || kind == EVENT_EXIT;
+	return (HIGH_VALUE >> kind) & 1;
 }
 
 /* A record of which nothing but the fixed part and a short path is known yet. */

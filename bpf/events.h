@@ -21,10 +21,49 @@ enum event_kind {
 	EVENT_ACCEPT = 8,
 	/* A process that was alive when the agent looked; never on a ring. */
 	EVENT_PROCESS = 9,
+	EVENT_SOCKET = 10,
+	EVENT_DUP = 11,
+	EVENT_DNS = 12,
+	EVENT_RENAME = 13,
+	EVENT_LINK = 14,
+	EVENT_SYMLINK = 15,
+	EVENT_UNLINK = 16,
+	EVENT_CHMOD = 17,
+	EVENT_CHOWN = 18,
+	EVENT_MOUNT = 19,
+	EVENT_UMOUNT = 20,
+	EVENT_MMAP = 21,
+	EVENT_MPROTECT = 22,
+	EVENT_MEMFD = 23,
+	EVENT_PTRACE = 24,
+	EVENT_VM_READ = 25,
+	EVENT_VM_WRITE = 26,
+	EVENT_SETUID = 27,
+	EVENT_CAPSET = 28,
+	EVENT_MODULE = 29,
+	EVENT_BPF = 30,
+	EVENT_USERFAULTFD = 31,
+	EVENT_UNSHARE = 32,
+	EVENT_SETNS = 33,
+	EVENT_PIVOT_ROOT = 34,
+	EVENT_CHROOT = 35,
+	EVENT_KEYCTL = 36,
+	EVENT_IO_URING = 37,
+	EVENT_KILL = 38,
 };
 
 /* Index of the counters of a kind; one more than the largest event_kind. */
-#define EVENT_KINDS 10
+#define EVENT_KINDS 39
+
+/* Kinds with a ring of their own; a dup is one of them when it makes a standard stream a socket. */
+#define HIGH_VALUE                                                                            \
+	(1ULL << EVENT_EXEC | 1ULL << EVENT_FORK | 1ULL << EVENT_EXIT | 1ULL << EVENT_MOUNT | \
+	 1ULL << EVENT_UMOUNT | 1ULL << EVENT_MEMFD | 1ULL << EVENT_PTRACE |                  \
+	 1ULL << EVENT_VM_READ | 1ULL << EVENT_VM_WRITE | 1ULL << EVENT_SETUID |              \
+	 1ULL << EVENT_CAPSET | 1ULL << EVENT_MODULE | 1ULL << EVENT_BPF |                    \
+	 1ULL << EVENT_USERFAULTFD | 1ULL << EVENT_UNSHARE | 1ULL << EVENT_SETNS |            \
+	 1ULL << EVENT_PIVOT_ROOT | 1ULL << EVENT_CHROOT | 1ULL << EVENT_KEYCTL |             \
+	 1ULL << EVENT_KILL)
 
 /* Why a record did not reach a ring; the enumerators are labels in the ledger. */
 enum lost_reason {
@@ -63,6 +102,17 @@ struct text {
  */
 struct path_text {
 	struct text leaf_first;
+};
+
+/*
+ * A file that a call names. Where a hook sees the kernel's own object, @path is its
+ * real path. Elsewhere @argument is what was passed and @base is the real path of the
+ * directory from which a relative argument starts.
+ */
+struct target {
+	struct path_text path;
+	struct path_text base;
+	struct text argument;
 };
 
 /* Strings that follow each other, each ended by a NUL. */
@@ -227,6 +277,9 @@ struct open_event {
 	/* O_* bits. */
 	__u32 flags;
 	__u32 created;
+	/* Opens that this record stands for. */
+	__u32 count;
+	__u32 reserved;
 	/* Of the file that was opened. */
 	struct path_text path;
 	/* What was passed, when nothing was opened; read from the caller's memory. */
@@ -252,6 +305,374 @@ struct network_event {
 	struct text name;
 };
 
+struct socket_event {
+	struct event event;
+	__u16 family;
+	/* SOCK_* of socket(2), without SOCK_CLOEXEC and SOCK_NONBLOCK. */
+	__u16 type;
+	/* IPPROTO_*, as passed. */
+	__u32 protocol;
+};
+
+struct dup_event {
+	struct event event;
+	/* Of the socket behind the descriptor; family is 0 when it is none. */
+	struct endpoint local;
+	struct endpoint remote;
+	__u16 family;
+	__u16 type;
+	__u32 protocol;
+	__u32 old_fd;
+	/* All ones when the call failed. */
+	__u32 new_fd;
+	/* Whose descriptor it was, as the kernel's pid; differs only for pidfd_getfd(2). */
+	__u32 from_pid;
+	__u32 reserved;
+	/* Of the file behind the descriptor. */
+	struct path_text path;
+};
+
+struct dns_event {
+	struct event event;
+	struct endpoint local;
+	struct endpoint remote;
+	/* IPPROTO_UDP or IPPROTO_TCP. */
+	__u16 protocol;
+	/* 1 when it came from the remote end. */
+	__u16 incoming;
+	/* Of the message, of which @payload may be the start. */
+	__u32 payload_bytes;
+	struct text payload;
+};
+
+struct rename_event {
+	struct event event;
+	struct target old;
+	struct target new;
+	/* RENAME_* bits. */
+	__u32 flags;
+	/* The paths come from the caller's memory. */
+	__u32 unverified;
+};
+
+struct link_event {
+	struct event event;
+	/* What is there already. */
+	struct target target;
+	/* The new name. */
+	struct target link;
+	/* AT_* bits. */
+	__u32 flags;
+	__u32 unverified;
+};
+
+struct symlink_event {
+	struct event event;
+	/* What the link says; need not exist. */
+	struct text target;
+	struct target link;
+	__u32 unverified;
+	__u32 reserved;
+};
+
+struct unlink_event {
+	struct event event;
+	struct target file;
+	/* AT_* bits; AT_REMOVEDIR for rmdir(2). */
+	__u32 flags;
+	__u32 unverified;
+};
+
+struct chmod_event {
+	struct event event;
+	struct target file;
+	__u32 mode;
+	__u32 unverified;
+};
+
+struct chown_event {
+	struct event event;
+	struct target file;
+	/* All ones: not changed. */
+	__u32 uid;
+	__u32 gid;
+	__u32 unverified;
+	__u32 reserved;
+};
+
+/* Which call mounted. */
+enum mount_call {
+	MOUNT_CALL_MOUNT = 0,
+	MOUNT_CALL_MOVE_MOUNT = 1,
+	MOUNT_CALL_MOUNT_SETATTR = 2,
+};
+
+struct mount_event {
+	struct event event;
+	/* MS_* bits of mount(2). */
+	__u64 flags;
+	/* MOUNT_ATTR_* bits that mount_setattr(2) sets. */
+	__u64 attributes;
+	/* A device, a folder, or any word. */
+	struct text source;
+	struct target target;
+	/* Of the file system. */
+	struct text type;
+	/* enum mount_call. */
+	__u32 call;
+	__u32 unverified;
+};
+
+struct umount_event {
+	struct event event;
+	struct target target;
+	/* MNT_* and UMOUNT_* bits. */
+	__u32 flags;
+	__u32 unverified;
+};
+
+struct mmap_event {
+	struct event event;
+	__u64 address;
+	__u64 length;
+	struct file_id file;
+	/* PROT_* bits. */
+	__u32 protection;
+	/* MAP_* bits. */
+	__u32 flags;
+	struct path_text path;
+};
+
+/* What a range of addresses belongs to. */
+enum memory_region {
+	REGION_UNKNOWN = 0,
+	REGION_STACK = 1,
+	REGION_HEAP = 2,
+	REGION_FILE = 3,
+	REGION_ANONYMOUS = 4,
+};
+
+struct mprotect_event {
+	struct event event;
+	__u64 address;
+	__u64 length;
+	/* PROT_* bits. */
+	__u32 protection;
+	/* Of the start of the range; all ones when it is not known. */
+	__u32 old_protection;
+	/* enum memory_region, of the start of the range. */
+	__u32 region;
+	__u32 reserved;
+	/* Of the file that is mapped there. */
+	struct path_text path;
+};
+
+struct memfd_event {
+	struct event event;
+	/* MFD_* bits. */
+	__u32 flags;
+	__u32 fd;
+	struct text name;
+};
+
+/*
+ * Another process that a call is about. Where a hook sees the kernel's own object,
+ * @pid is the kernel's pid and @start_time is set; elsewhere @pid is the number that
+ * was passed, which counts in the pid namespace of the caller.
+ */
+struct other {
+	__u64 start_time;
+	__u32 pid;
+	__u32 passed_pid;
+};
+
+struct ptrace_event {
+	struct event event;
+	struct other target;
+	__u64 address;
+	__u64 data;
+	/* PTRACE_*. */
+	__u32 request;
+	__u32 reserved;
+};
+
+struct vm_event {
+	struct event event;
+	struct other target;
+	/* Where in the other process the first piece starts. */
+	__u64 address;
+	__u32 flags;
+	__u32 reserved;
+};
+
+struct ids {
+	__u32 uid;
+	__u32 gid;
+	__u32 euid;
+	__u32 egid;
+	__u32 suid;
+	__u32 sgid;
+	__u32 fsuid;
+	__u32 fsgid;
+};
+
+/* Which call changed the ids. */
+enum setuid_call {
+	SETUID_CALL_SETUID = 0,
+	SETUID_CALL_SETGID = 1,
+	SETUID_CALL_SETREUID = 2,
+	SETUID_CALL_SETREGID = 3,
+	SETUID_CALL_SETRESUID = 4,
+	SETUID_CALL_SETRESGID = 5,
+	SETUID_CALL_SETFSUID = 6,
+	SETUID_CALL_SETFSGID = 7,
+};
+
+struct setuid_event {
+	struct event event;
+	/* Before the call; all ones when its start was not seen. */
+	struct ids old;
+	struct ids new;
+	/* What was asked for; all ones: not changed, or not asked for. */
+	__u32 asked_real;
+	__u32 asked_effective;
+	__u32 asked_saved;
+	/* enum setuid_call. */
+	__u32 call;
+};
+
+/* Bit n is capability n. */
+struct capability_sets {
+	__u64 effective;
+	__u64 permitted;
+	__u64 inheritable;
+};
+
+struct capset_event {
+	struct event event;
+	/* Before the call; all ones when its start was not seen. */
+	struct capability_sets old;
+	struct capability_sets new;
+};
+
+struct module_event {
+	struct event event;
+	/* As the kernel knows it; of a failed load, empty. */
+	struct text name;
+	/* Where it was loaded from a file. */
+	struct path_text path;
+	struct text parameters;
+	struct file_id file;
+	/* MODULE_INIT_* bits for loads, O_* bits for unloads. */
+	__u32 flags;
+	__u32 unloaded;
+};
+
+struct bpf_event {
+	struct event event;
+	/* enum bpf_cmd. */
+	__u32 command;
+	/* enum bpf_prog_type of the program that it is about, or all ones. */
+	__u32 program_type;
+	/* enum bpf_attach_type, or all ones. */
+	__u32 attach_type;
+	__u32 program_id;
+	__u32 map_id;
+	/* It is about a map or program of the agent. */
+	__u32 own;
+	/* Of the program or map. */
+	struct text name;
+	/* The function or tracepoint that it is attached to, where the kernel knows. */
+	struct text attach_point;
+};
+
+struct userfaultfd_event {
+	struct event event;
+	__u32 flags;
+	__u32 reserved;
+};
+
+struct unshare_event {
+	struct event event;
+	/* CLONE_* bits. */
+	__u64 flags;
+};
+
+struct setns_event {
+	struct event event;
+	/* CLONE_* bits of the namespaces that were asked for; 0: whatever it is. */
+	__u64 flags;
+	/* Of the namespace, as in /proc/PID/ns; 0 for a pidfd. */
+	__u32 inode;
+	/* Whose namespaces, for a pidfd. */
+	__u32 target_pid;
+	/* Of the namespace: mnt, net, pid … */
+	struct text namespace_type;
+};
+
+struct pivot_root_event {
+	struct event event;
+	struct target new_root;
+	struct target put_old;
+	__u32 unverified;
+	__u32 reserved;
+};
+
+struct chroot_event {
+	struct event event;
+	struct target root;
+	__u32 unverified;
+	__u32 reserved;
+};
+
+/* Which call it was. */
+enum key_call {
+	KEY_CALL_KEYCTL = 0,
+	KEY_CALL_ADD_KEY = 1,
+	KEY_CALL_REQUEST_KEY = 2,
+};
+
+struct keyctl_event {
+	struct event event;
+	/* KEYCTL_*; all ones for the other calls. */
+	__u32 operation;
+	/* enum key_call. */
+	__u32 call;
+	/* Serial of the key that is acted on, or the keyring that gets a new one. */
+	__u32 key;
+	__u32 reserved;
+	struct text type;
+	struct text description;
+};
+
+/* What a ring of io_uring did. */
+struct io_uring_event {
+	struct event event;
+	/* Of connect, bind and accept. */
+	struct endpoint remote;
+	/* IORING_OP_*; all ones: the ring was set up. */
+	__u32 operation;
+	/* IORING_SETUP_* bits, or those of the request. */
+	__u32 flags;
+	/* Of the ring that was set up, else what the request acts on; all ones: none. */
+	__u32 fd;
+	/* Submissions that fit in the ring that was set up. */
+	__u32 entries;
+	__u32 reserved;
+	/* Of the file that the request acts on. */
+	struct path_text path;
+	/* The file name that the request names, as the kernel has copied it. */
+	struct text argument;
+};
+
+struct kill_event {
+	struct event event;
+	struct other target;
+	__u32 signal;
+	/* One thread of the target and not all; 0: all. */
+	__u32 target_tid;
+};
+
 struct process_event {
 	struct event event;
 	struct process_facts facts;
@@ -273,6 +694,35 @@ union record {
 	struct network_event listen;
 	struct network_event accept;
 	struct process_event process;
+	struct socket_event socket;
+	struct dup_event dup;
+	struct dns_event dns;
+	struct rename_event rename;
+	struct link_event link;
+	struct symlink_event symlink;
+	struct unlink_event unlink;
+	struct chmod_event chmod;
+	struct chown_event chown;
+	struct mount_event mount;
+	struct umount_event umount;
+	struct mmap_event mmap;
+	struct mprotect_event mprotect;
+	struct memfd_event memfd;
+	struct ptrace_event ptrace;
+	struct vm_event vm_read;
+	struct vm_event vm_write;
+	struct setuid_event setuid;
+	struct capset_event capset;
+	struct module_event module;
+	struct bpf_event bpf;
+	struct userfaultfd_event userfaultfd;
+	struct unshare_event unshare;
+	struct setns_event setns;
+	struct pivot_root_event pivot_root;
+	struct chroot_event chroot;
+	struct keyctl_event keyctl;
+	struct io_uring_event io_uring;
+	struct kill_event kill;
 };
 
 #endif

@@ -44,6 +44,7 @@ static __always_inline int opened(long result, const char *name, __u32 asked)
 	if (!open)
 		return 0;
 	open->event.result = result;
+	open->count = 1;
 	if (result >= 0) {
 		fill_opened(open, asked);
 	} else {

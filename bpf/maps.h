@@ -80,6 +80,10 @@ struct wire {
 	union record record;
 	enum event_kind kind;
 	enum lost_reason reason;
+	enum mount_call mount_call;
+	enum memory_region memory_region;
+	enum setuid_call setuid_call;
+	enum key_call key_call;
 } *wire __weak;
 
 /* When the reader of the high ring was last woken; a race costs a wake-up at most. */

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
@@ -20,6 +21,7 @@ from nodeagent.event import (
     EVENTS,
     AgentEvent,
     Ancestor,
+    Brief,
     Endpoint,
     Event,
     Incomplete,
@@ -34,19 +36,22 @@ from nodeagent.field import (
     Choice,
     Comm,
     Device,
+    Found,
     Hidden,
     Id,
     Octal,
     Path,
+    Raw,
     Shared,
     Strings,
+    Target,
     Text,
     Variables,
     Yes,
 )
 from nodeagent.finding import Finding
 
-__all__ = ["encode", "lineage_json", "process_json", "timestamp"]
+__all__ = ["brief", "encode", "lineage_json", "process_json", "timestamp"]
 
 LAST_SECOND: Final = 253402300799
 """The end of the year 9999."""
@@ -55,7 +60,7 @@ COMMON: Final = ("time", "sequence", "cpu", "tid", "result", "process")
 HIDDEN: Final = frozenset({"task", "incomplete", "facts", *COMMON})
 """Fields of events that are written by hand, or not at all: facts are part of the process."""
 
-OPTIONAL: Final = (Text, Path, Strings, Variables)
+OPTIONAL: Final = (Text, Path, Target, Raw, Strings, Variables)
 """Values of these are left out when empty."""
 
 
@@ -122,6 +127,13 @@ _CAPABILITIES: Final = _Ready("{:016x}".format)
 _NAMESPACES: Final = _Ready(lambda namespaces: _json(msgspec.to_builtins(namespaces)))
 
 
+def brief(identity: tuple[int, int], path: str, boot_ns: int) -> Brief:
+    """Which process it is, by pid and start time; `boot_ns` as for `process_json`."""
+    pid, start_time = identity
+    shown = {"pid": pid, "path": path, "start_time": milliseconds(boot_ns + start_time)}
+    return Brief(pid, path, start_time, _json(shown))
+
+
 def lineage_json(lineage: tuple[Ancestor, ...], boot_ns: int) -> str:
     """The ancestors of a process, which its siblings share; `boot_ns` as for `process_json`."""
     shown = [
@@ -186,6 +198,7 @@ class _Compiler:
             "devices": _Ready(lambda device: _json(show_device(device))),
             "modes": _Ready(lambda mode: _json(show_octal(mode))),
             "flaws": _flaws,
+            "base64": lambda raw: _json(b64encode(raw).decode()),
         }
 
     def encoder(self, event: type[Event]) -> Callable[[Any], tuple[bytes, bytes]]:
@@ -246,8 +259,12 @@ class _Compiler:
                 return f'"true" if {source} else "false"'
             case Address():
                 return f"endpoints[{source}]"
-            case Text() | Path() | Comm():
+            case Text() | Path() | Target() | Comm():
                 return f"texts[{source}]"
+            case Raw():
+                return f"base64({source})"
+            case Found():
+                return f'{source}.json if {source} else "null"'
             case Strings() | Variables():
                 return f"json({source})"
         return self._whole(base, source)

@@ -12,26 +12,53 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 
 from nodeagent.field import (
-    CLONE_FLAGS,
-    FAMILIES,
-    FILE_TYPES,
-    OPEN_FLAGS,
-    PROTOCOLS,
-    SIGNALS,
-    SOCKET_TYPES,
     Address,
     At,
     Comm,
     Device,
+    Found,
     Hidden,
     Id,
     Octal,
     Path,
+    Raw,
     Shared,
     Strings,
+    Target,
     Text,
     Variables,
     Yes,
+)
+from nodeagent.names import (
+    AT_FLAGS,
+    BPF_ATTACH_TYPES,
+    BPF_COMMANDS,
+    BPF_PROGRAM_TYPES,
+    CLONE_FLAGS,
+    FAMILIES,
+    FILE_TYPES,
+    IO_URING_FLAGS,
+    IO_URING_OPERATIONS,
+    KEY_CALLS,
+    KEYCTL_OPERATIONS,
+    MAP_FLAGS,
+    MEMFD_FLAGS,
+    MODULE_FLAGS,
+    MOUNT_ATTRIBUTES,
+    MOUNT_CALLS,
+    MOUNT_FLAGS,
+    OPEN_FLAGS,
+    PROTECTIONS,
+    PROTOCOLS,
+    PTRACE_REQUESTS,
+    REGIONS,
+    RENAME_FLAGS,
+    SETUID_CALLS,
+    SIGNALS,
+    SOCKET_TYPES,
+    UMOUNT_FLAGS,
+    UNLINK_FLAGS,
+    USERFAULTFD_FLAGS,
 )
 
 __all__ = [
@@ -41,27 +68,63 @@ __all__ = [
     "AgentEvent",
     "Ancestor",
     "Bind",
+    "Bpf",
+    "Brief",
+    "CapabilitySets",
+    "Capset",
+    "Chmod",
+    "Chown",
+    "Chroot",
     "Connect",
     "Credentials",
+    "Dns",
+    "Dup",
     "Endpoint",
     "Event",
     "Exec",
     "Exit",
     "Fork",
+    "Ids",
     "Incomplete",
+    "IoUring",
+    "Keyctl",
+    "Kill",
+    "Link",
     "Listen",
+    "Memfd",
+    "Mmap",
+    "Module",
+    "Mount",
+    "Mprotect",
     "Namespaces",
     "OlderProcess",
     "Open",
+    "Other",
+    "PivotRoot",
     "Process",
     "ProcessFacts",
     "ProcessSeen",
+    "Ptrace",
+    "Rename",
+    "Setns",
+    "Setuid",
+    "Socket",
     "Stream",
+    "Symlink",
+    "Targeted",
     "Task",
+    "Umount",
+    "Unlink",
+    "Unshare",
+    "Userfaultfd",
+    "VmRead",
+    "VmWrite",
 ]
 
 UserId = Annotated[int, Id()]
 PathName = Annotated[str, Path()]
+TargetName = Annotated[str, Target()]
+Flag = Annotated[bool, Yes()]
 
 
 class Endpoint(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
@@ -141,6 +204,17 @@ class Ancestor(msgspec.Struct, frozen=True, gc=False):
     path: str
     start_time: int
     """Boot-time clock, ns."""
+
+
+class Brief(msgspec.Struct, frozen=True, gc=False):
+    """Which process it is."""
+
+    pid: int
+    path: str
+    start_time: int
+    """Boot-time clock, ns."""
+    json: str
+    """The same as JSON, made once; see encode.py."""
 
 
 class Process(msgspec.Struct, gc=False):
@@ -266,6 +340,8 @@ class Open(Event):
     inode: Annotated[int, At("file.inode")]
     device: Annotated[int, At("file.device"), Device()]
     mode: Annotated[int, At("file.mode"), Octal()]
+    count: int
+    """Opens of this file by this program that the event stands for."""
 
 
 class Network(Event):
@@ -311,6 +387,424 @@ class Accept(Network):
     kind = "accept"
 
 
+class Socket(Event):
+    """A socket was made."""
+
+    kind = "socket"
+
+    family: Annotated[int, FAMILIES]
+    type: Annotated[int, SOCKET_TYPES]
+    protocol: Annotated[int, PROTOCOLS]
+    """As passed; 0: the usual one of the type."""
+
+
+class Dup(Event):
+    """A socket got another descriptor, or one of the standard streams was replaced."""
+
+    kind = "dup"
+
+    old_fd: int
+    new_fd: Annotated[int, Id()]
+    """None when the call failed."""
+    from_pid: int
+    """Whose descriptor it was; another process only for pidfd_getfd(2)."""
+    family: Annotated[int, FAMILIES]
+    """Of the socket behind the descriptor; AF_UNSPEC when it is none."""
+    type: Annotated[int, SOCKET_TYPES]
+    protocol: Annotated[int, PROTOCOLS]
+    local: Annotated[Endpoint | None, Address()]
+    remote: Annotated[Endpoint | None, Address()]
+    path: PathName
+    """Of the file behind the descriptor."""
+
+
+class Dns(Event):
+    """A DNS message was sent or received."""
+
+    kind = "dns"
+    attempt = False
+
+    protocol: Annotated[int, PROTOCOLS]
+    incoming: Flag
+    """It came from the remote end."""
+    local: Annotated[Endpoint | None, Address()]
+    remote: Annotated[Endpoint | None, Address()]
+    payload_bytes: int
+    """Of the whole message."""
+    payload: Annotated[bytes, Raw()]
+
+
+class Rename(Event):
+    """A file got another name."""
+
+    kind = "rename"
+
+    path: Annotated[str, At("old"), Target()]
+    new_path: Annotated[str, At("new"), Target()]
+    flags: Annotated[int, RENAME_FLAGS]
+    unverified: Flag
+    """The paths are what the caller passed, not what the kernel resolved."""
+
+
+class Link(Event):
+    """A file got a second name."""
+
+    kind = "link"
+
+    path: Annotated[str, At("link"), Target()]
+    """The new name."""
+    target: TargetName
+    """The name that was there already."""
+    flags: Annotated[int, AT_FLAGS]
+    unverified: Flag
+    """The paths are what the caller passed, not what the kernel resolved."""
+
+
+class Symlink(Event):
+    """A symbolic link was made."""
+
+    kind = "symlink"
+
+    path: Annotated[str, At("link"), Target()]
+    target: Annotated[str, Text()]
+    """What the link says."""
+    unverified: Flag
+    """The path is what the caller passed, not what the kernel resolved."""
+
+
+class Unlink(Event):
+    """A name of a file, or an empty folder, was removed."""
+
+    kind = "unlink"
+
+    path: Annotated[str, At("file"), Target()]
+    flags: Annotated[int, UNLINK_FLAGS]
+    unverified: Flag
+    """The path is what the caller passed, not what the kernel resolved."""
+
+
+class Chmod(Event):
+    """The permissions of a file were changed."""
+
+    kind = "chmod"
+
+    path: Annotated[str, At("file"), Target()]
+    mode: Annotated[int, Octal()]
+    """The new permissions."""
+    unverified: Flag
+    """The path is what the caller passed, not what the kernel resolved."""
+
+
+class Chown(Event):
+    """The owner of a file was changed."""
+
+    kind = "chown"
+
+    path: Annotated[str, At("file"), Target()]
+    uid: UserId
+    """The new owner; None: not changed."""
+    gid: UserId
+    """The new group; None: not changed."""
+    unverified: Flag
+    """The path is what the caller passed, not what the kernel resolved."""
+
+
+class Mount(Event):
+    """A file system was mounted, moved or changed."""
+
+    kind = "mount"
+
+    source: Annotated[str, Text()]
+    """A device, a folder, or any word."""
+    path: Annotated[str, At("target"), Target()]
+    """Where it is mounted."""
+    type: Annotated[str, Text()]
+    """Of the file system."""
+    flags: Annotated[int, MOUNT_FLAGS]
+    attributes: Annotated[int, MOUNT_ATTRIBUTES]
+    """What mount_setattr(2) sets."""
+    call: Annotated[int, MOUNT_CALLS]
+    unverified: Flag
+    """The path is what the caller passed, not what the kernel resolved."""
+
+
+class Umount(Event):
+    """A file system was unmounted."""
+
+    kind = "umount"
+
+    path: Annotated[str, At("target"), Target()]
+    flags: Annotated[int, UMOUNT_FLAGS]
+    unverified: Flag
+    """The path is what the caller passed, not what the kernel resolved."""
+
+
+class Mmap(Event):
+    """Code was mapped: a file to execute, or memory that can be written and executed."""
+
+    kind = "mmap"
+
+    path: PathName
+    """Of the file; empty for anonymous memory."""
+    address: int
+    length: int
+    protection: Annotated[int, PROTECTIONS]
+    flags: Annotated[int, MAP_FLAGS]
+    inode: Annotated[int, At("file.inode")]
+    device: Annotated[int, At("file.device"), Device()]
+    mode: Annotated[int, At("file.mode"), Octal()]
+
+
+class Mprotect(Event):
+    """Memory was made executable."""
+
+    kind = "mprotect"
+
+    address: int
+    length: int
+    region: Annotated[int, REGIONS]
+    """What the first address belongs to."""
+    protection: Annotated[int, PROTECTIONS]
+    old_protection: Annotated[int, PROTECTIONS]
+    """Of the first address; None when it is not known."""
+    path: PathName
+    """Of the file that is mapped there."""
+
+
+class Memfd(Event):
+    """A file without a name was made in memory."""
+
+    kind = "memfd"
+
+    name: Annotated[str, Text()]
+    """Any word, which the caller chose."""
+    flags: Annotated[int, MEMFD_FLAGS]
+    fd: Annotated[int, Id()]
+    """None when the call failed."""
+
+
+class Other(msgspec.Struct, frozen=True, gc=False):
+    """Another process as the record names it."""
+
+    start_time: Annotated[int, Hidden()]
+    """Boot-time clock, ns; 0 when the hook sees no kernel object."""
+    pid: int
+    """The kernel's pid; 0 when the hook sees no kernel object."""
+    passed_pid: int
+    """What was passed; counts in the pid namespace of the caller, and may be negative."""
+
+
+class Targeted(Event):
+    """What the kinds about another process have in common."""
+
+    target: Other
+    target_process: Annotated[Brief | None, Found()]
+    """The other process, None when it is not known."""
+
+
+class Ptrace(Targeted):
+    """A process controls another one, or lets itself be controlled."""
+
+    kind = "ptrace"
+
+    request: Annotated[int, PTRACE_REQUESTS]
+    address: int
+    data: int
+
+
+class VmRead(Targeted):
+    """A process reads the memory of another one."""
+
+    kind = "vm_read"
+
+    address: int
+    """Where in the other process the first piece starts."""
+    flags: int
+
+
+class VmWrite(Targeted):
+    """A process writes into the memory of another one."""
+
+    kind = "vm_write"
+
+    address: int
+    """Where in the other process the first piece starts."""
+    flags: int
+
+
+class Ids(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
+    """All user and group ids of a process; None where they are not known."""
+
+    uid: UserId
+    gid: UserId
+    euid: UserId
+    egid: UserId
+    suid: UserId
+    sgid: UserId
+    fsuid: UserId
+    fsgid: UserId
+
+
+class Setuid(Event):
+    """A process changed one of its user or group ids."""
+
+    kind = "setuid"
+
+    call: Annotated[int, SETUID_CALLS]
+    old: Annotated[Ids, Shared()]
+    new: Annotated[Ids, Shared()]
+    asked_real: UserId
+    """What was asked for; None: left as it was."""
+    asked_effective: UserId
+    asked_saved: UserId
+
+
+class CapabilitySets(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
+    """Bit n is capability n."""
+
+    effective: int
+    permitted: int
+    inheritable: int
+
+
+class Capset(Event):
+    """A process changed its capabilities."""
+
+    kind = "capset"
+
+    old: Annotated[CapabilitySets, Shared()]
+    """All bits set when the start of the call was not seen."""
+    new: Annotated[CapabilitySets, Shared()]
+
+
+class Module(Event):
+    """A kernel module was loaded or unloaded."""
+
+    kind = "module"
+
+    name: Annotated[str, Text()]
+    path: PathName
+    """Where it was loaded from a file."""
+    parameters: Annotated[str, Text()]
+    flags: Annotated[int, MODULE_FLAGS]
+    unloaded: Flag
+    inode: Annotated[int, At("file.inode")]
+    device: Annotated[int, At("file.device"), Device()]
+    mode: Annotated[int, At("file.mode"), Octal()]
+
+
+class Bpf(Event):
+    """An eBPF program or map was loaded, attached or taken hold of."""
+
+    kind = "bpf"
+
+    command: Annotated[int, BPF_COMMANDS]
+    program_type: Annotated[int, BPF_PROGRAM_TYPES]
+    attach_type: Annotated[int, BPF_ATTACH_TYPES]
+    program_id: int
+    map_id: int
+    name: Annotated[str, Text()]
+    """Of the program or map; at most 15 bytes."""
+    attach_point: Annotated[str, Text()]
+    own: Flag
+    """It is about a program or map of this agent."""
+
+
+class Userfaultfd(Event):
+    """A process will handle page faults by itself."""
+
+    kind = "userfaultfd"
+
+    flags: Annotated[int, USERFAULTFD_FLAGS]
+
+
+class Unshare(Event):
+    """A process left namespaces for new ones of its own."""
+
+    kind = "unshare"
+
+    flags: Annotated[int, CLONE_FLAGS]
+
+
+class Setns(Event):
+    """A process entered namespaces of others."""
+
+    kind = "setns"
+
+    flags: Annotated[int, CLONE_FLAGS]
+    """What was asked for; none: whatever the descriptor is."""
+    namespace_type: Annotated[str, Text()]
+    """mnt, net, pid …"""
+    inode: int
+    """As in /proc/PID/ns; 0 for a pidfd."""
+    target_pid: int
+    """Whose namespaces, for a pidfd."""
+
+
+class PivotRoot(Event):
+    """The root of a mount namespace was replaced."""
+
+    kind = "pivot_root"
+
+    path: Annotated[str, At("new_root"), Target()]
+    put_old: TargetName
+    unverified: Flag
+    """The paths are what the caller passed, not what the kernel resolved."""
+
+
+class Chroot(Event):
+    """A process got another root."""
+
+    kind = "chroot"
+
+    path: Annotated[str, At("root"), Target()]
+    unverified: Flag
+    """The path is what the caller passed, not what the kernel resolved."""
+
+
+class Keyctl(Event):
+    """A key of the kernel was used or made."""
+
+    kind = "keyctl"
+
+    call: Annotated[int, KEY_CALLS]
+    operation: Annotated[int, KEYCTL_OPERATIONS]
+    key: int
+    """Serial of the key that is acted on, or of the keyring that gets a new one."""
+    type: Annotated[str, Text()]
+    description: Annotated[str, Text()]
+
+
+class IoUring(Event):
+    """A ring of io_uring was set up, or did something that a system call could do."""
+
+    kind = "io_uring"
+
+    operation: Annotated[int, IO_URING_OPERATIONS]
+    """4294967295: the ring was set up."""
+    flags: Annotated[int, IO_URING_FLAGS]
+    """Of the ring that was set up."""
+    fd: Annotated[int, Id()]
+    """The ring, or what the request acts on."""
+    entries: int
+    """Submissions that fit in the ring that was set up."""
+    path: PathName
+    """Of the file that the request acts on."""
+    argument: Annotated[str, Text()]
+    """The file name in the request."""
+    remote: Annotated[Endpoint | None, Address()]
+
+
+class Kill(Targeted):
+    """A process sent a signal to another one."""
+
+    kind = "kill"
+
+    signal: Annotated[int, SIGNALS]
+    target_tid: int
+    """One thread and not all; 0: all."""
+
+
 class ProcessSeen(Event):
     """A process that was there when the agent looked; fills the process table, never sent."""
 
@@ -346,6 +840,14 @@ class AgentEvent(msgspec.Struct, gc=False):
 
 
 EVENTS: Final[dict[str, type[Event]]] = {
-    event.kind: event for event in (Exec, Fork, Exit, Open, Connect, Bind, Listen, Accept)
+    event.kind: event
+    for event in (
+        *(Exec, Fork, Exit),
+        *(Open, Rename, Link, Symlink, Unlink, Chmod, Chown, Mount, Umount),
+        *(Socket, Connect, Bind, Listen, Accept, Dup, Dns),
+        *(Mmap, Mprotect, Memfd, Ptrace, VmRead, VmWrite, Userfaultfd),
+        *(Setuid, Capset, Unshare, Setns, PivotRoot, Chroot),
+        *(Module, Bpf, Keyctl, IoUring, Kill),
+    )
 }
 """The kinds that can be asked for, by name."""

@@ -136,6 +136,7 @@ def an_open(**changes: Any) -> Open:
         argument="",
         flags=os.O_RDONLY | os.O_CLOEXEC,
         created=False,
+        count=1,
         **A_FILE,
     )
 

@@ -10,22 +10,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from nodeagent.encode import lineage_json, process_json
+from nodeagent.encode import brief, lineage_json, process_json
 from nodeagent.event import (
+    EVENTS,
     TICK_NS,
     Ancestor,
+    Brief,
     Event,
     Exec,
     Exit,
     Fork,
     OlderProcess,
+    Other,
     Process,
     ProcessFacts,
     ProcessSeen,
+    Targeted,
     Task,
 )
 
@@ -56,6 +60,8 @@ class _Program(msgspec.Struct, gc=False):
     path: str
     facts: ProcessFacts | None
     lineage: _Lineage
+    brief: Brief | None = None
+    """Made when an event is about it."""
     lineage_of_children: _Lineage | None = None
     """Made when it has its first child, shared by all of them."""
     views: list[bytes] = []
@@ -77,8 +83,16 @@ class ProcessTable:
         self._programs: dict[tuple[Identity, int], _Program] = {}
         self._current: dict[Identity, _Program] = {}
         self._by_pid: dict[int, _Program] = {}
+        self._in_namespace: dict[tuple[int, int], _Program] = {}
+        """By pid namespace and the pid in there; only those outside the initial one."""
         self._older: dict[int, OlderProcess] = {}
         self._views: dict[bytes, Process] = {}
+        self._extras: dict[type[Event], Callable[[Any, Process], None]] = {
+            Fork: self._on_fork,
+            Exit: self._on_exit,
+            **{kind: self._on_targeted for kind in EVENTS.values() if issubclass(kind, Targeted)},
+        }
+        """What an event says about other processes."""
         self._no_lineage = self._make_lineage(())
         self._ended: deque[tuple[int, tuple[Identity, int]]] = deque()
         self.unknown = 0
@@ -104,25 +118,46 @@ class ProcessTable:
     def enrich(self, events: Sequence[Event]) -> None:
         """Complete the events of one batch, which are in the order of time."""
         views = self._views
+        extras = self._extras
         for event in events:
             # What the event itself says about its process must be known first.
             if type(event) is Exec and not event.result:
-                task = self._read_task(event.task)
-                self._on_exec(event, task)
-                event.process = self._view(event.task, task)
-                continue
+                self._on_exec(event)
             process = views.get(event.task)
             if process is None:
                 process = self._view(event.task, self._read_task(event.task))
             event.process = process
-            if type(event) is Fork:
-                self._add(event.child, process.path, event.facts)
-            elif type(event) is Exit:
-                self._ended.append((event.time, (_identity(process.task), process.task.exec_id)))
+            extra = extras.get(type(event))
+            if extra is not None:
+                extra(event, process)
         if events:
             self._forget(events[-1].time)
 
-    def _on_exec(self, event: Exec, task: Task) -> None:
+    def _on_fork(self, event: Fork, process: Process) -> None:
+        self._add(event.child, process.path, event.facts)
+
+    def _on_exit(self, event: Exit, process: Process) -> None:
+        self._ended.append((event.time, (_identity(process.task), process.task.exec_id)))
+
+    def _on_targeted(self, event: Targeted, process: Process) -> None:
+        program = self._find(event.target, process)
+        if program is not None:
+            if program.brief is None:
+                program.brief = brief(program.identity, program.path, self._boot_ns)
+            event.target_process = program.brief
+
+    def _find(self, other: Other, process: Process) -> _Program | None:
+        """The process that an event is about."""
+        if other.start_time:
+            identity = (other.pid, other.start_time)
+            return self._current.get(identity) or self._from_proc(identity)
+        facts = process.facts
+        if facts is None or facts.namespace_pid == process.task.pid:
+            return self._by_pid.get(other.passed_pid)
+        return self._in_namespace.get((facts.namespaces.pid, other.passed_pid))
+
+    def _on_exec(self, event: Exec) -> None:
+        task = self._read_task(event.task)
         before = self._current.get(_identity(task))
         if before is not None:
             self._ended.append((event.time, (before.identity, task.exec_id - 1)))
@@ -142,6 +177,9 @@ class ProcessTable:
         self._programs[program.identity, task.exec_id] = program
         self._current[program.identity] = program
         self._by_pid[task.pid] = program
+        inside = _inside(program)
+        if inside is not None:
+            self._in_namespace[inside] = program
 
     def _make_lineage(self, ancestors: tuple[Ancestor, ...]) -> _Lineage:
         return _Lineage(ancestors, lineage_json(ancestors, self._boot_ns))
@@ -218,6 +256,17 @@ class ProcessTable:
             del self._current[program.identity]
         if self._by_pid.get(program.identity[0]) is program:
             del self._by_pid[program.identity[0]]
+        inside = _inside(program)
+        if inside is not None and self._in_namespace.get(inside) is program:
+            del self._in_namespace[inside]
+
+
+def _inside(program: _Program) -> tuple[int, int] | None:
+    """Its pid namespace and the pid in there, unless that is the initial namespace."""
+    facts = program.facts
+    if facts is None or facts.namespace_pid == program.identity[0]:
+        return None
+    return facts.namespaces.pid, facts.namespace_pid
 
 
 def _identity(task: Task) -> Identity:

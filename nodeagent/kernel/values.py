@@ -15,6 +15,7 @@ from nodeagent.event import Endpoint, Incomplete
 
 __all__ = [
     "incomplete_of",
+    "join_target",
     "read_comm",
     "read_endpoint",
     "read_path",
@@ -36,6 +37,16 @@ def read_path(raw: bytes) -> str:
     parts = raw.split(b"\0")
     parts.reverse()
     return b"/".join(parts).decode("utf-8", "backslashreplace")
+
+
+def join_target(path: str, base: str, argument: str) -> str:
+    """`struct target`: the real path, or else the argument, from where it starts.
+
+    Nothing is resolved: a `..` may lead through a symbolic link.
+    """
+    if path or not base or not argument or argument.startswith("/"):
+        return path or argument
+    return f"{base.removesuffix('/')}/{argument}"
 
 
 def read_strings(raw: bytes) -> tuple[str, ...]:
@@ -69,12 +80,8 @@ def read_endpoint(raw: bytes) -> Endpoint | None:
 
 def incomplete_of(texts: tuple[tuple[str, int], ...]) -> Incomplete:
     """Which fields are flawed; a flaw is `truncated` and `error` of `struct text` as one number."""
-    flaws = {name: struct.unpack("<Hh", struct.pack("<I", flaw)) for name, flaw in texts}
+    flaws = [(name, *struct.unpack("<Hh", struct.pack("<I", flaw))) for name, flaw in texts]
     return Incomplete(
-        truncated=tuple(name for name, (truncated, _) in flaws.items() if truncated),
-        unread={
-            name: errno.errorcode.get(-error, str(error))
-            for name, (_, error) in flaws.items()
-            if error
-        },
+        truncated=tuple(dict.fromkeys(name for name, truncated, _ in flaws if truncated)),
+        unread={name: errno.errorcode.get(-error, str(error)) for name, _, error in flaws if error},
     )

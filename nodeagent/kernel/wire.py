@@ -22,10 +22,25 @@ from nodeagent.event import (
     ProcessSeen,
     Task,
 )
-from nodeagent.field import Address, At, Comm, Path, Shared, Strings, Text, Variables, Yes
+from nodeagent.field import (
+    Address,
+    At,
+    Choice,
+    Comm,
+    Found,
+    Path,
+    Raw,
+    Shared,
+    Strings,
+    Target,
+    Text,
+    Variables,
+    Yes,
+)
 from nodeagent.kernel.btf import Array, Btf, Integer, Member, Struct
 from nodeagent.kernel.values import (
     incomplete_of,
+    join_target,
     read_comm,
     read_endpoint,
     read_path,
@@ -42,7 +57,7 @@ KNOWN_LIMIT: Final = 16384
 
 SIZE: Final = struct.Struct("<I")
 
-TEXT_MARKERS: Final = (Text, Path, Strings, Variables)
+TEXT_MARKERS: Final = (Text, Path, Raw, Strings, Variables)
 RESERVED: Final = "reserved"
 """Members of this name fill a hole and mean nothing."""
 
@@ -84,7 +99,7 @@ class Decoder:
                 f"kind {name} is known to only one of the eBPF object and the event classes:"
                 " they are of different versions"
             )
-        compiler = _Compiler(btf.struct("event"))
+        compiler = _Compiler(btf)
         self._decoders: list[Callable[[bytes, int, int, int], Event]] = [unknown_kind] * 256
         for number, name in list(self.kinds.items()):
             layout = record.get(name)
@@ -145,7 +160,7 @@ def unknown_kind(data: bytes, start: int, end: int, boot_ns: int) -> Event:  # n
 def task_reader(btf: Btf) -> Callable[[bytes], Task]:
     """A function that reads the bytes in `Event.task`."""
     layout = btf.struct("task")
-    compiler = _Compiler(btf.struct("event"))
+    compiler = _Compiler(btf)
     return compiler.struct_reader(Task, layout)
 
 
@@ -174,7 +189,9 @@ class _Slot(msgspec.Struct):
 class _Compiler:
     """Writes and compiles the source of decoders."""
 
-    def __init__(self, event: Struct) -> None:
+    def __init__(self, btf: Btf) -> None:
+        self.btf = btf
+        event = btf.struct("event")
         self.event = event
         self.header_bytes = event.size
         self.kind_offset = _member(event, "kind").offset
@@ -188,6 +205,7 @@ class _Compiler:
             "comm": read_comm,
             "endpoints": _Known(read_endpoint),
             "incomplete_of": incomplete_of,
+            "join_target": join_target,
         }
 
     def decoder(self, event: type[Event], number: int, layout: Struct) -> Callable[..., Any]:
@@ -239,6 +257,15 @@ class _Compiler:
             ],
         )
 
+    def check_enum(self, choice: Choice) -> None:
+        """Raise SchemaError unless an enum of the object has the names of `choice`."""
+        values = self.btf.enum(choice.enum).values
+        names = {name.lower(): number for name, number in values.items()}
+        if sorted(names.values()) != sorted(choice.names) or not all(
+            name.endswith(f"_{choice.names[number]}") for name, number in names.items()
+        ):
+            raise SchemaError(f"enum {choice.enum} of the eBPF object has other names")
+
     def compile(self, name: str, lines: list[str]) -> Callable[..., Any]:
         # Made of our own class definitions and of numbers, never of input.
         exec("\n".join(lines), self.names)  # noqa: S102
@@ -253,6 +280,7 @@ class _Reader:
         self.layout = layout
         self.slots: list[_Slot] = []
         self.texts: list[tuple[str, str]] = []
+        """The field that each belongs to, and the start of its variables."""
         self.taken: set[str] = set()
 
     def integer(self, path: str, variable: str) -> str:
@@ -277,8 +305,14 @@ class _Reader:
         variable = "v_" + path.replace(".", "_")
         marker = next((m for m in markers if not isinstance(m, At)), None)
         if isinstance(marker, TEXT_MARKERS):
-            return self._text(path, variable, marker)
+            return self._text(name, path, variable, marker)
         match marker:
+            case Target():
+                return self._target(name, path, variable)
+            case Found():
+                return "None"
+            case Choice() if marker.enum:
+                self.compiler.check_enum(marker)
             case Comm():
                 return f"comm({self.raw(path, variable)})"
             case Address():
@@ -319,22 +353,30 @@ class _Reader:
             raise SchemaError(f"{self.layout.name}.{path} is no struct in the eBPF object")
         return name
 
-    def _text(self, path: str, variable: str, marker: object) -> str:
+    def _target(self, name: str, path: str, variable: str) -> str:
+        parts = [
+            self._text(name, f"{path}.{part}", f"{variable}_{part}", marker)
+            for part, marker in (("path", Path()), ("base", Path()), ("argument", Text()))
+        ]
+        return f"join_target({', '.join(parts)})"
+
+    def _text(self, name: str, path: str, variable: str, marker: object) -> str:
         """A text is a slice of the record, checked to lie inside it."""
         inner = {Path: ".leaf_first", Strings: ".joined", Variables: ".joined"}
         base = path + inner.get(type(marker), "")
-        for name in ("offset", "length"):
-            self.integer(f"{base}.{name}", f"{variable}_{name}")
+        for part in ("offset", "length"):
+            self.integer(f"{base}.{part}", f"{variable}_{part}")
         self._flaw(base, f"{variable}_flaw")
-        self.texts.append((path, variable))
+        self.texts.append((name, variable))
         raw = f"data[start + {variable}_offset : start + {variable}_offset + {variable}_length]"
         read = {
             Path: f"paths[{raw}]",
             Text: f"texts[{raw}]",
+            Raw: raw,
             Strings: f"strings({raw})",
             Variables: f"variables({raw})",
         }[type(marker)]
-        empty = {Strings: "()", Variables: "{}"}.get(type(marker), "''")
+        empty = {Strings: "()", Variables: "{}", Raw: "b''"}.get(type(marker), "''")
         return f"{read} if {variable}_length else {empty}"
 
     def _flaw(self, base: str, variable: str) -> None:
@@ -352,7 +394,7 @@ class _Reader:
             return ["incomplete = None"]
         outside = " or ".join(f"{v}_offset + {v}_length > size" for _, v in self.texts)
         flaws = " or ".join(f"{v}_flaw" for _, v in self.texts)
-        noted = ", ".join(f"({path!r}, {v}_flaw)" for path, v in self.texts)
+        noted = ", ".join(f"({name!r}, {v}_flaw)" for name, v in self.texts)
         return [
             f"if {outside}:",
             "    raise BadRecord('a text reaches beyond its record')",

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * Does one thing to the kernel and says what came of it, one "name value" a line.
- *
- *   act NAME [ARGUMENT...]
- */
-#define _GNU_SOURCE
+/* Acts on processes, opens and sockets. */
+#include "../cases/acts/act.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -26,19 +22,6 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static long said(const char *name, long value)
-{
-	printf("%s %ld\n", name, value);
-	fflush(stdout);
-	return value;
-}
-
-/* A raw system call returns -1 and errno; the event holds the negative errno. */
-static long result(long value)
-{
-	return said("result", value < 0 ? -errno : value);
-}
 
 static int act_open(char **a)
 {
@@ -399,10 +382,7 @@ static int act_die(char **a)
 }
 
 
-static const struct {
-	const char *name;
-	int (*act)(char **arguments);
-} acts[] = {
+static const struct act acts[] = {
 	{ "open", act_open },
 	{ "openat", act_openat },
 	{ "openat2", act_openat2 },
@@ -428,15 +408,10 @@ static const struct {
 	{ "threads", act_threads },
 	{ "exit", act_exit },
 	{ "die", act_die },
+	{ NULL, NULL },
 };
 
 int main(int argc, char **argv)
 {
-	if (argc < 2)
-		return 2;
-	said("pid", getpid());
-	for (size_t i = 0; i < sizeof(acts) / sizeof(acts[0]); i++)
-		if (!strcmp(acts[i].name, argv[1]))
-			return acts[i].act(argv + 2);
-	return 2;
+	return act_main(argc, argv, acts);
 }

@@ -29,8 +29,8 @@ class Acted:
     """What `act` did and said."""
 
     def __init__(self, output: str, code: int, usage: resource.struct_rusage) -> None:
-        words = [line.split() for line in output.splitlines()]
-        self.said = {name: int(value) for name, value in words}
+        words = [line.split(" ", 1) for line in output.splitlines()]
+        self.said: dict[str, Any] = {name: _value(text) for name, text in words}
         self.pid = self.said["pid"]
         self.code = code
         self.usage = usage
@@ -166,6 +166,13 @@ def act(program: Path, *arguments: str | bytes, **options: Any) -> Acted:
         _, status, usage = os.wait4(running.pid, 0)
         running.returncode = os.waitstatus_to_exitcode(status)
     return Acted(output, running.returncode, usage)
+
+
+def _value(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def bpf_ids(pid: int | None = None) -> set[tuple[str, int]]:

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.event import AgentEvent, Endpoint, Event, Incomplete
-from nodeagent.field import OPEN_FLAGS
 from nodeagent.finding import Finding, Severity
 from nodeagent.ledger import KernelCounts, Ledger
+from nodeagent.names import OPEN_FLAGS
 from sinks.layout import COLOURED, PLAIN, columns, cut, harmless
 from sinks.pretty import pretty
 from tests.events import (

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every kernel has to show: do this, expect that event.
+
+A case is data: a small program (acts/) does one thing to the kernel and says what came of
+it, and an event with the expected fields has to be in the stream. The same cases run on
+this machine (tests/kernel) and in every kernel of the matrix (tests/vm).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+TRACEPOINT: Final = "tracepoint"
+TRAMPOLINE: Final = "trampoline"
+
+
+@dataclass(frozen=True)
+class Said:
+    """A value that the act program says, instead of one that is known before."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to do, and the event that it must cause."""
+
+    name: str
+    """Unique; lower-case words with hyphens."""
+    kind: str
+    act: tuple[str, ...]
+    """The program in acts/, the act, its arguments."""
+    expect: Mapping[str, object]
+    """Fields of the event. `a__b` looks inside `a`; a str may hold {names} of what was said."""
+    tracepoint: Mapping[str, object] = field(default_factory=dict)
+    """What else is expected of the tracepoint family."""
+    trampoline: Mapping[str, object] = field(default_factory=dict)
+    """What else is expected of the trampoline family."""
+
+
+def expected(case: Case, said: Mapping[str, Any], family: str) -> dict[str, object]:
+    """The fields of the event that this run of the act must cause."""
+    wanted = {**case.expect, **getattr(case, family)}
+    return {name: _resolve(value, said) for name, value in wanted.items()}
+
+
+def differences(event: Mapping[str, Any], wanted: Mapping[str, object]) -> dict[str, object]:
+    """The fields that are not as wanted, with what they are."""
+    wrong: dict[str, object] = {}
+    for name, value in wanted.items():
+        found: Any = event
+        for part in name.split("__"):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        if found != value:
+            wrong[name] = found
+    return wrong
+
+
+def fault(
+    case: Case, events: Iterable[Mapping[str, Any]], said: Mapping[str, Any], family: str
+) -> str:
+    """What is wrong with the events of a run; empty when all is well."""
+    wanted = expected(case, said, family)
+    own = [e for e in events if e["kind"] == case.kind and e["process"]["pid"] == said["pid"]]
+    wrongs = [differences(event, wanted) for event in own]
+    if not wrongs:
+        return f"no event of kind {case.kind} came"
+    closest = min(wrongs, key=len)
+    return f"expected {({name: wanted[name] for name in closest})}, found {closest}" if closest else ""
+
+
+def _resolve(value: object, said: Mapping[str, Any]) -> object:
+    match value:
+        case Said(name):
+            return said[name]
+        case str():
+            return value.format_map(said) if "{" in value else value
+        case list():
+            return [_resolve(item, said) for item in value]
+        case Mapping():
+            return {name: _resolve(item, said) for name, item in value.items()}
+    return value
+
+
+def all_cases() -> list[Case]:
+    """Every case there is."""
+    from tests.cases import credentials, file, memory, mount, network, system  # noqa: PLC0415
+
+    topics = (credentials, file, memory, mount, network, system)
+    return [case for topic in topics for case in topic.CASES]
