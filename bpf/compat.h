@@ -21,6 +21,12 @@
 
 #define HAS_TYPED_TASK bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)
 
+/*
+ * Since commit e6f2dd0f8067 (v5.17) the verifier follows the body of a long loop once and
+ * not each time. Loops with a short body are for() loops with a fixed end.
+ */
+#define HAS_LOOP bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop)
+
 /* Arguments of the current system call, still there when it returns. */
 #if defined(__TARGET_ARCH_x86)
 #define REGISTER_ARG1 di

@@ -42,6 +42,7 @@ static __always_inline struct scratch *take_scratch(void)
 	if (!scratch || scratch->busy)
 		return NULL;
 	scratch->busy = 1;
+	scratch->index = index;
 	return scratch;
 }
 

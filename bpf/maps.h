@@ -23,6 +23,9 @@ struct scratch {
 	__u32 busy;
 	/* Bytes of the record so far. */
 	__u32 used;
+	/* Which of the scratches it is. */
+	__u32 index;
+	__u32 reserved;
 	/*
 	 * Where a loop stands. Kept here and not in registers, so that every
 	 * iteration looks the same to the verifier.
@@ -35,6 +38,8 @@ struct scratch {
 	__u64 cursor;
 	__u64 end;
 	__u64 inside;
+	/* What walk_path() has appended. */
+	struct text walked;
 	/* The start of a kernel object, see peek.h. */
 	char peeked[PEEK_BYTES];
 	char record[RECORD_MAX + APPEND_MAX];

@@ -43,26 +43,66 @@ static __always_inline void step_to_mount(struct scratch *scratch, struct mount 
 	scratch->mount_root = (__u64)step.root;
 }
 
+/* Names shorter than this are part of the dentry itself (DNAME_INLINE_LEN is 32 or more). */
+#define INLINE_NAME 32
+
 /* As the members lie in struct dentry, unless its layout is randomised. */
 struct name_step {
 	struct dentry *parent;
 	__u32 hash;
 	__u32 length;
 	const unsigned char *name;
+	struct inode *inode;
+	__u64 inline_name[INLINE_NAME / 8];
 };
+
+struct dentry___before_v6_15 {
+	unsigned char d_iname[INLINE_NAME];
+};
+
+/* d_iname became d_shortname with commit 58cf9c383c5c (v6.15). */
+static __always_inline __u32 inline_name_offset(struct dentry *dentry)
+{
+	struct dentry___before_v6_15 *old = (void *)dentry;
+
+	if (bpf_core_field_exists(dentry->d_shortname))
+		return bpf_core_field_offset(dentry->d_shortname);
+	return bpf_core_field_offset(old->d_iname);
+}
+
+/* Whether the bytes of struct name_step can be read at once. */
+#define NAME_AT_ONCE(dentry)                                                       \
+	(bpf_core_field_offset((dentry)->d_name.name) -                            \
+			 bpf_core_field_offset((dentry)->d_parent) ==              \
+		 __builtin_offsetof(struct name_step, name) &&                     \
+	 bpf_core_field_offset((dentry)->d_name.len) -                             \
+			 bpf_core_field_offset((dentry)->d_parent) ==              \
+		 __builtin_offsetof(struct name_step, length) &&                   \
+	 inline_name_offset(dentry) - bpf_core_field_offset((dentry)->d_parent) == \
+		 __builtin_offsetof(struct name_step, inline_name))
 
 static __always_inline void read_name(struct name_step *to, struct dentry *dentry)
 {
-	if (bpf_core_field_offset(dentry->d_name.name) - bpf_core_field_offset(dentry->d_parent) ==
-		    __builtin_offsetof(struct name_step, name) &&
-	    bpf_core_field_offset(dentry->d_name.len) - bpf_core_field_offset(dentry->d_parent) ==
-		    __builtin_offsetof(struct name_step, length)) {
+	if (NAME_AT_ONCE(dentry)) {
 		bpf_core_read(to, sizeof(*to), &dentry->d_parent);
 		return;
 	}
 	to->parent = BPF_CORE_READ(dentry, d_parent);
 	to->length = BPF_CORE_READ(dentry, d_name.len);
 	to->name = BPF_CORE_READ(dentry, d_name.name);
+}
+
+/* Copies @length bytes; a short name is there already, and eight bytes at a time are fast. */
+static __always_inline long copy_name(char *to, struct name_step *step, struct dentry *dentry,
+				      __u32 length)
+{
+	if (!NAME_AT_ONCE(dentry) || length >= INLINE_NAME ||
+	    (__u64)step->name != (__u64)dentry + inline_name_offset(dentry))
+		/* The length is known, and copying words is faster than looking for a NUL. */
+		return bpf_probe_read_kernel(to, length, step->name);
+	for (int word = 0; word < INLINE_NAME / 8; word++)
+		((__u64 *)to)[word] = step->inline_name[word];
+	return 0;
 }
 
 /* One name further up, or through a mount point; false at the root of the namespace. */
@@ -91,8 +131,7 @@ static __always_inline bool step_up(struct scratch *scratch, struct text *text)
 	length = step.length;
 	barrier_var(length);
 	length &= NAME_BYTES - 1;
-	/* The length is known, and copying words is faster than looking for a NUL. */
-	error = bpf_probe_read_kernel(to, length, step.name);
+	error = copy_name(to, &step, dentry, length);
 	if (error) {
 		text->error = error;
 		return false;
@@ -106,21 +145,46 @@ static __always_inline bool step_up(struct scratch *scratch, struct text *text)
 	return true;
 }
 
-static __always_inline void append_path(void *record, struct path_text *path,
-					struct vfsmount *mount, struct dentry *dentry)
-{
-	struct scratch *scratch = scratch_of(record);
-	struct text *text = &path->leaf_first;
-	int step;
+struct walk {
+	struct scratch *scratch;
+	__u64 arrived;
+};
 
+/* What bpf_loop() calls; returns 1 to end the loop. */
+static long walk_step(__u32 index, struct walk *walk)
+{
+	walk->arrived = !step_up(walk->scratch, &walk->scratch->walked);
+	return walk->arrived;
+}
+
+static __always_inline void walk_up(struct scratch *scratch)
+{
+	struct walk walk = { .scratch = scratch };
+
+	if (HAS_LOOP) {
+		bpf_loop(PATH_STEPS, walk_step, &walk, 0);
+	} else {
+		for (int step = 0; step < PATH_STEPS && !walk.arrived; step++)
+			walk.arrived = !step_up(scratch, &scratch->walked);
+	}
+	if (!walk.arrived)
+		scratch->walked.truncated = 1;
+}
+
+/* A function of its own, so that the verifier looks at it once for each program. */
+__weak int walk_path(__u32 index, __u64 mount, __u64 dentry)
+{
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &index);
+	struct text *text;
+
+	if (!scratch)
+		return 0;
+	text = &scratch->walked;
+	__builtin_memset(text, 0, sizeof(*text));
 	text->offset = scratch->used;
-	scratch->dentry = (__u64)dentry;
-	step_to_mount(scratch, container_of(mount, struct mount, mnt));
-	for (step = 0; step < PATH_STEPS; step++)
-		if (!step_up(scratch, text))
-			break;
-	if (step == PATH_STEPS)
-		text->truncated = 1;
+	scratch->dentry = dentry;
+	step_to_mount(scratch, container_of((struct vfsmount *)mount, struct mount, mnt));
+	walk_up(scratch);
 	/* Without the NUL at its end a path has no root. */
 	if (text->truncated && scratch->used > text->offset)
 		scratch->used--;
@@ -134,6 +198,16 @@ static __always_inline void append_path(void *record, struct path_text *path,
 		scratch->used++;
 	}
 	text_end(scratch, text);
+	return 0;
+}
+
+static __always_inline void append_path(void *record, struct path_text *path,
+					struct vfsmount *mount, struct dentry *dentry)
+{
+	struct scratch *scratch = scratch_of(record);
+
+	walk_path(scratch->index, (__u64)mount, (__u64)dentry);
+	path->leaf_first = scratch->walked;
 }
 
 static __always_inline void append_file_path(void *record, struct path_text *path,

@@ -87,21 +87,36 @@ static __always_inline bool append_variable(struct scratch *scratch, struct text
 	return true;
 }
 
+struct variables {
+	struct scratch *scratch;
+	struct text *text;
+};
+
+/* What bpf_loop() calls; returns 1 to end the loop. */
+static long variables_step(__u32 index, struct variables *variables)
+{
+	return !append_variable(variables->scratch, variables->text);
+}
+
 static __always_inline void append_environment(void *record, struct strings *strings, __u64 start,
 					       __u64 end)
 {
 	struct scratch *scratch = scratch_of(record);
 	struct text *text = &strings->joined;
-	int index;
+	struct variables variables = { .scratch = scratch, .text = text };
 
 	text->offset = scratch->used;
 	scratch->cursor = start;
 	scratch->end = end;
 	scratch->inside = 0;
-	for (index = 0; index < VARIABLES_MAX; index++)
-		if (!append_variable(scratch, text))
-			break;
-	if (index == VARIABLES_MAX && scratch->cursor < end)
+	if (HAS_LOOP) {
+		bpf_loop(VARIABLES_MAX, variables_step, &variables, 0);
+	} else {
+		for (int index = 0; index < VARIABLES_MAX; index++)
+			if (!append_variable(scratch, text))
+				break;
+	}
+	if (!text->error && scratch->used < RECORD_MAX && scratch->cursor < end)
 		text->truncated = 1;
 	if (scratch->used > RECORD_MAX) {
 		scratch->used = RECORD_MAX;
