@@ -9,14 +9,18 @@
 
 #include "maps.h"
 #include "compat.h"
+#include "filter.h"
 #include "task.h"
 
+#define EPERM 1
 #define ENOENT 2
 #define EAGAIN 11
+#define EACCES 13
 #define EFAULT 14
+#define ETXTBSY 26
+#define EROFS 30
+#define ELOOP 40
 #define EINPROGRESS 115
-
-#define NAME_BYTES 256
 
 #define COUNT(counter) __sync_fetch_and_add(&(counter), 1)
 
@@ -46,18 +50,46 @@ static __always_inline struct scratch *take_scratch(void)
 	return scratch;
 }
 
+static __always_inline struct settings *current_settings(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+#define IS_PROCESS(kind) ((kind) == EVENT_EXEC || (kind) == EVENT_FORK || (kind) == EVENT_EXIT)
+
 /* Counts one operation as seen; false when the policy does not want it. */
 static __always_inline bool wanted(__u32 kind)
 {
 	struct counters *count = kind_counters(kind);
-	__u32 zero = 0;
-	struct settings *now = bpf_map_lookup_elem(&settings, &zero);
+	struct settings *now = current_settings();
 
 	if (!count || !now)
 		return false;
 	COUNT(count->seen);
 	if (!(now->kinds & (1ULL << kind)) ||
-	    now->own_pid == (__u32)(bpf_get_current_pid_tgid() >> 32)) {
+	    now->own_pid == (__u32)(bpf_get_current_pid_tgid() >> 32) ||
+	    /* The process table needs all processes; user space leaves them out. */
+	    (now->filters && !IS_PROCESS(kind) &&
+	     is_excluded(now, bpf_get_current_cgroup_id(), bpf_get_current_uid_gid()))) {
+		COUNT(count->filtered);
+		return false;
+	}
+	return true;
+}
+
+/* The same for what @task has done, where it need not be the current one. */
+static __always_inline bool wanted_of(__u32 kind, const struct task *task)
+{
+	struct counters *count = kind_counters(kind);
+	struct settings *now = current_settings();
+
+	if (!count || !now)
+		return false;
+	COUNT(count->seen);
+	if (!(now->kinds & (1ULL << kind)) || now->own_pid == task->pid ||
+	    (now->filters && is_excluded(now, task->cgroup, task->uid))) {
 		COUNT(count->filtered);
 		return false;
 	}
@@ -77,11 +109,11 @@ static __always_inline bool is_high_value(__u32 kind)
  * Whether it is worth building a record. A full ring is noticed before the work and
  * not after it, so that a flood that nobody can read costs the node little.
  */
-static __always_inline bool has_room(__u32 kind, __u32 size)
+static __always_inline bool has_room(bool to_high, __u32 size)
 {
 	__u64 needed = size + ROOM_BYTES;
 
-	if (is_high_value(kind))
+	if (to_high)
 		return bpf_ringbuf_query(&high, BPF_RB_AVAIL_DATA) + needed <=
 		       constants.high_ring_bytes;
 	return bpf_ringbuf_query(&bulk, BPF_RB_AVAIL_DATA) + needed <= constants.bulk_ring_bytes;
@@ -97,24 +129,33 @@ static __always_inline void count_lost(__u32 kind, enum lost_reason reason)
 	COUNT(count->sequence);
 }
 
-/*
- * A zeroed record of @kind whose fixed part has @size bytes, or NULL when it is
- * not wanted or cannot be built. The common part describes the current task.
- */
-static __always_inline void *emit_reserve(__u32 kind, __u32 size)
+static __always_inline struct scratch *take_scratch_for(__u32 kind)
 {
-	struct scratch *scratch;
+	struct scratch *scratch = take_scratch();
+
+	if (!scratch)
+		count_lost(kind, LOST_SCRATCH_BUSY);
+	return scratch;
+}
+
+/* Where to build a record of @kind, or NULL when it is not wanted or there is no place. */
+static __always_inline struct scratch *emit_take(__u32 kind)
+{
+	return wanted(kind) ? take_scratch_for(kind) : NULL;
+}
+
+/*
+ * A zeroed record of @kind whose fixed part has @size bytes, or NULL when the ring is
+ * full. It does not say yet who did it.
+ */
+static __always_inline struct event *emit_blank(struct scratch *scratch, __u32 kind, __u32 size,
+						bool to_high)
+{
 	struct event *event;
 
-	if (!wanted(kind))
-		return NULL;
-	if (!has_room(kind, size)) {
+	if (!has_room(to_high, size)) {
 		count_lost(kind, LOST_RING_FULL);
-		return NULL;
-	}
-	scratch = take_scratch();
-	if (!scratch) {
-		count_lost(kind, LOST_SCRATCH_BUSY);
+		scratch->busy = 0;
 		return NULL;
 	}
 	event = (struct event *)scratch->record;
@@ -123,8 +164,56 @@ static __always_inline void *emit_reserve(__u32 kind, __u32 size)
 	event->time = bpf_ktime_get_boot_ns();
 	event->kind = kind;
 	event->cpu = bpf_get_smp_processor_id();
+	return event;
+}
+
+/* The common part describes the current task. @to_high: one record of a kind may be precious. */
+static __always_inline void *emit_start_to(struct scratch *scratch, __u32 kind, __u32 size,
+					   bool to_high)
+{
+	struct event *event = emit_blank(scratch, kind, size, to_high);
+
+	if (!event)
+		return NULL;
 	event->tid = bpf_get_current_pid_tgid();
 	fill_current_task(&event->task);
+	return event;
+}
+
+static __always_inline void *emit_start(struct scratch *scratch, __u32 kind, __u32 size)
+{
+	return emit_start_to(scratch, kind, size, is_high_value(kind));
+}
+
+/* Both at once; NULL when the operation is not wanted or its record cannot be built. */
+static __always_inline void *emit_reserve(__u32 kind, __u32 size)
+{
+	struct scratch *scratch = emit_take(kind);
+
+	return scratch ? emit_start(scratch, kind, size) : NULL;
+}
+
+static __always_inline void *emit_reserve_to(__u32 kind, __u32 size, bool to_high)
+{
+	struct scratch *scratch = emit_take(kind);
+
+	return scratch ? emit_start_to(scratch, kind, size, to_high) : NULL;
+}
+
+/* A record of what @task has done, where it need not be the current one. */
+static __always_inline void *emit_reserve_of(__u32 kind, __u32 size, const struct task *task,
+					     __u32 tid)
+{
+	struct scratch *scratch = wanted_of(kind, task) ? take_scratch_for(kind) : NULL;
+	struct event *event;
+
+	if (!scratch)
+		return NULL;
+	event = emit_blank(scratch, kind, size, is_high_value(kind));
+	if (!event)
+		return NULL;
+	event->tid = tid;
+	event->task = *task;
 	return event;
 }
 
@@ -157,7 +246,7 @@ static __always_inline __u64 bulk_wakeup(__u32 size)
 							      BPF_RB_NO_WAKEUP;
 }
 
-static __always_inline void emit_submit(void *record, __u32 kind)
+static __always_inline void emit_submit_to(void *record, __u32 kind, bool to_high)
 {
 	struct scratch *scratch = scratch_of(record);
 	struct counters *count = kind_counters(kind);
@@ -173,7 +262,7 @@ static __always_inline void emit_submit(void *record, __u32 kind)
 	event->size = size;
 	event->sequence = count->sequence;
 	COUNT(count->sequence);
-	if (is_high_value(kind))
+	if (to_high)
 		error = bpf_ringbuf_output(&high, record, size, high_wakeup(event->time, size));
 	else
 		error = bpf_ringbuf_output(&bulk, record, size, bulk_wakeup(size));
@@ -185,14 +274,34 @@ out:
 	scratch->busy = 0;
 }
 
+static __always_inline void emit_submit(void *record, __u32 kind)
+{
+	emit_submit_to(record, kind, is_high_value(kind));
+}
+
 /* Gives the scratch back without sending; counted as filtered. */
-static __always_inline void emit_cancel(void *record, __u32 kind)
+static __always_inline void emit_leave(struct scratch *scratch, __u32 kind)
 {
 	struct counters *count = kind_counters(kind);
 
 	if (count)
 		COUNT(count->filtered);
-	scratch_of(record)->busy = 0;
+	scratch->busy = 0;
+}
+
+/* Gives the scratch back without sending; another record tells of it. */
+static __always_inline void emit_counted(struct scratch *scratch, __u32 kind)
+{
+	struct counters *count = kind_counters(kind);
+
+	if (count)
+		COUNT(count->aggregated);
+	scratch->busy = 0;
+}
+
+static __always_inline void emit_cancel(void *record, __u32 kind)
+{
+	emit_leave(scratch_of(record), kind);
 }
 
 /* Where the next append goes, or NULL when the record is full. */

@@ -279,7 +279,8 @@ struct open_event {
 	__u32 created;
 	/* Opens that this record stands for. */
 	__u32 count;
-	__u32 reserved;
+	/* They are repeats that were counted since the last such record; the time is that of now. */
+	__u32 summary;
 	/* Of the file that was opened. */
 	struct path_text path;
 	/* What was passed, when nothing was opened; read from the caller's memory. */

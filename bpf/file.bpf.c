@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Files: open and its siblings, seen when the call returns. */
 #include <vmlinux.h>
+#include "aggregate.h"
 #include "emit.h"
 #include "path.h"
 
+#define O_ACCMODE 03
 #define O_CREAT 0100
 #define O_EXCL 0200
 #define O_NOCTTY 0400
@@ -13,46 +15,157 @@
 #define O_PASSED (O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC)
 #define FMODE_CREATED 0x100000
 
-static __always_inline void fill_opened(struct open_event *open, __u32 asked)
-{
-	struct scratch *scratch = scratch_of(open);
-	struct file *file = file_of(open->event.result);
+/* What is looked at before it is known whether the open is worth a record. */
+struct opened_file {
 	struct vfsmount *mount;
 	struct dentry *dentry;
 	struct inode *inode;
+	__u32 flags;
+	__u32 mode;
+};
 
-	/* Another thread has closed it already. */
-	if (!file) {
-		open->path.leaf_first.error = -ENOENT;
-		open->flags = asked;
-		return;
-	}
+static __always_inline bool look_at(struct scratch *scratch, struct opened_file *to, int fd,
+				    __u32 asked)
+{
+	struct file *file = file_of(fd);
+
+	/* Another thread may have closed it already. */
+	if (!file)
+		return false;
 	peek(scratch, file);
-	open->flags = PEEKED(scratch, file, f_flags) | (asked & O_PASSED);
-	open->created = !!(PEEKED(scratch, file, f_mode) & FMODE_CREATED);
-	mount = PEEKED(scratch, file, f_path.mnt);
-	dentry = PEEKED(scratch, file, f_path.dentry);
-	inode = PEEKED(scratch, file, f_inode);
-	fill_file_id(scratch, &open->file, inode);
-	append_path(open, &open->path, mount, dentry);
+	to->flags = PEEKED(scratch, file, f_flags) | (asked & O_PASSED);
+	to->mode = PEEKED(scratch, file, f_mode);
+	to->mount = PEEKED(scratch, file, f_path.mnt);
+	to->dentry = PEEKED(scratch, file, f_path.dentry);
+	to->inode = PEEKED(scratch, file, f_inode);
+	return true;
 }
 
-static __always_inline int opened(long result, const char *name, __u32 asked)
+/* Whether user space wants to know of this failure. */
+static __always_inline bool is_failure_wanted(struct settings *now, long error)
 {
-	struct open_event *open = emit_reserve(EVENT_OPEN, sizeof(*open));
+	if (now->failed_opens != FAILED_OPENS_DENIED)
+		return now->failed_opens == FAILED_OPENS_ALL;
+	return error == -EPERM || error == -EACCES || error == -EROFS || error == -ETXTBSY ||
+	       error == -ELOOP;
+}
+
+static __always_inline bool only_reads(const struct opened_file *file)
+{
+	return !(file->flags & (O_ACCMODE | O_CREAT | O_TRUNC)) && !(file->mode & FMODE_CREATED);
+}
+
+#define FILL_KEY(READ, key, task)                                             \
+	do {                                                                  \
+		(key)->start_time = READ(task, group_leader, start_boottime); \
+		(key)->pid = READ(task, tgid);                                \
+		(key)->exec_id = READ(task, self_exec_id);                    \
+		(key)->euid = READ(task, cred, euid.val);                     \
+	} while (0)
+
+static __always_inline void fill_key(struct open_key *key, const struct opened_file *file)
+{
+	/* Our own struct must not be followed by BPF_CORE_READ. */
+	struct inode *inode = file->inode;
+
+	if (HAS_TYPED_TASK) {
+		struct task_struct *task = bpf_get_current_task_btf();
+
+		FILL_KEY(LOADED, key, task);
+	} else {
+		struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+		FILL_KEY(BPF_CORE_READ, key, task);
+	}
+	key->dentry = (__u64)file->dentry;
+	key->inode = BPF_CORE_READ(inode, i_ino);
+}
+
+static __always_inline int report_failure(struct scratch *scratch, long error, const char *name,
+					  __u32 asked)
+{
+	struct open_event *open = emit_start(scratch, EVENT_OPEN, sizeof(*open));
 
 	if (!open)
 		return 0;
-	open->event.result = result;
+	open->event.result = error;
 	open->count = 1;
-	if (result >= 0) {
-		fill_opened(open, asked);
-	} else {
-		open->flags = asked;
-		append_string(open, &open->argument, name, PATH_BYTES, true);
-	}
+	open->flags = asked;
+	append_string(open, &open->argument, name, PATH_BYTES, true);
 	emit_submit(open, EVENT_OPEN);
 	return 0;
+}
+
+/* Another thread has closed it before we looked. */
+static __always_inline int report_gone(struct scratch *scratch, int fd, __u32 asked)
+{
+	struct open_event *open = emit_start(scratch, EVENT_OPEN, sizeof(*open));
+
+	if (!open)
+		return 0;
+	open->event.result = fd;
+	open->count = 1;
+	open->flags = asked;
+	open->path.leaf_first.error = -ENOENT;
+	emit_submit(open, EVENT_OPEN);
+	return 0;
+}
+
+static __always_inline int report_success(struct scratch *scratch, struct settings *now, int fd,
+					  const struct opened_file *file, bool seen,
+					  const struct open_key *key)
+{
+	struct open_event *open = emit_start(scratch, EVENT_OPEN, sizeof(*open));
+	__u32 rule = 0;
+
+	if (!open)
+		return 0;
+	open->event.result = fd;
+	open->count = 1;
+	open->flags = file->flags;
+	open->created = !!(file->mode & FMODE_CREATED);
+	fill_file_id(scratch, &open->file, file->inode);
+	append_path(open, &open->path, file->mount, file->dentry);
+	if (now->filters & FILTER_PATHS)
+		rule = path_rule(scratch->index);
+	if (rule == PATH_EXCLUDED) {
+		emit_cancel(open, EVENT_OPEN);
+		return 0;
+	}
+	if (seen && rule != PATH_WATCHED)
+		count_from_now(now, scratch, key);
+	emit_submit(open, EVENT_OPEN);
+	return 0;
+}
+
+/* A function of its own, which the verifier looks at once for each program. */
+__noinline int opened(__s64 result, __u64 name, __u32 asked)
+{
+	struct scratch *scratch = emit_take(EVENT_OPEN);
+	struct settings *now = current_settings();
+	struct opened_file file = {};
+	struct open_key key = {};
+	bool seen = false;
+
+	if (!scratch)
+		return 0;
+	if (!now || (result < 0 && !is_failure_wanted(now, result))) {
+		emit_leave(scratch, EVENT_OPEN);
+		return 0;
+	}
+	if (result < 0)
+		return report_failure(scratch, result, (const char *)name, asked);
+	if (!look_at(scratch, &file, result, asked))
+		return report_gone(scratch, result, asked);
+	if (now->count_repeats && only_reads(&file)) {
+		fill_key(&key, &file);
+		if (is_counted(now, &key)) {
+			emit_counted(scratch, EVENT_OPEN);
+			return 0;
+		}
+		seen = is_known(&key);
+	}
+	return report_success(scratch, now, result, &file, seen, &key);
 }
 
 /* long open(const char *filename, int flags, umode_t mode) */
@@ -62,7 +175,7 @@ int exit_open(struct trace_event_raw_sys_exit *context)
 	struct arguments passed;
 
 	read_arguments(&passed);
-	return opened(context->ret, (const char *)passed.first, passed.second);
+	return opened(context->ret, passed.first, passed.second);
 }
 
 /* long openat(int dfd, const char *filename, int flags, umode_t mode) */
@@ -72,7 +185,7 @@ int exit_openat(struct trace_event_raw_sys_exit *context)
 	struct arguments passed;
 
 	read_arguments(&passed);
-	return opened(context->ret, (const char *)passed.second, passed.third);
+	return opened(context->ret, passed.second, passed.third);
 }
 
 /* long openat2(int dfd, const char *filename, struct open_how *how, size_t usize) */
@@ -85,7 +198,7 @@ int exit_openat2(struct trace_event_raw_sys_exit *context)
 	read_arguments(&passed);
 	/* struct open_how starts with the flags. */
 	bpf_probe_read_user(&flags, sizeof(flags), (void *)passed.third);
-	return opened(context->ret, (const char *)passed.second, flags);
+	return opened(context->ret, passed.second, flags);
 }
 
 /* long creat(const char *pathname, umode_t mode) */
@@ -96,7 +209,7 @@ int exit_creat(struct trace_event_raw_sys_exit *context)
 
 	read_arguments(&passed);
 	/* creat(2): O_CREAT|O_WRONLY|O_TRUNC. */
-	return opened(context->ret, (const char *)passed.first, O_CREAT | 1 | O_TRUNC);
+	return opened(context->ret, passed.first, O_CREAT | 1 | O_TRUNC);
 }
 
 /* long open_by_handle_at(int mountdirfd, struct file_handle *handle, int flags) */
@@ -107,5 +220,5 @@ int exit_open_by_handle_at(struct trace_event_raw_sys_exit *context)
 
 	read_arguments(&passed);
 	/* A handle is no name. */
-	return opened(context->ret, NULL, passed.third);
+	return opened(context->ret, 0, passed.third);
 }

@@ -18,6 +18,32 @@
 /* Fields of an object that lie within its first bytes are read at once. */
 #define PEEK_BYTES 128
 
+/* Names of a path whose places are remembered; a power of two. */
+#define PATH_NAMES 128
+
+/* The largest record of an open whose repeats are counted. */
+#define REPEATED_BYTES 512
+
+/* What makes two opens the same. */
+struct open_key {
+	__u64 start_time;
+	/* The kernel's address of the name, and the inode: an address is used again some day. */
+	__u64 dentry;
+	__u64 inode;
+	__u32 pid;
+	__u32 exec_id;
+	__u32 euid;
+	__u32 reserved;
+};
+
+/* Repeats of one open. */
+struct open_repeats {
+	__u64 count;
+	/* Of the record. */
+	__u64 size;
+	char record[REPEATED_BYTES];
+};
+
 /* Where a record is built; too large for the stack. */
 struct scratch {
 	__u32 busy;
@@ -38,8 +64,14 @@ struct scratch {
 	__u64 cursor;
 	__u64 end;
 	__u64 inside;
-	/* What walk_path() has appended. */
+	/* What walk_path() has appended, and where each of its names is. */
 	struct text walked;
+	__u32 depth;
+	__u32 prefix_bytes;
+	__u16 names[PATH_NAMES];
+	/* The path that was walked last, from the root on; room for one name behind it. */
+	char prefix[128 + 256];
+	struct open_repeats repeats;
 	/* The start of a kernel object, see peek.h. */
 	char peeked[PEEK_BYTES];
 	char record[RECORD_MAX + APPEND_MAX];
@@ -89,6 +121,11 @@ struct wire {
 	enum memory_region memory_region;
 	enum setuid_call setuid_call;
 	enum key_call key_call;
+	struct open_repeats repeats;
+	enum filter filter;
+	enum path_rule path_rule;
+	enum failed_opens failed_opens;
+	__u32 reserved;
 } *wire __weak;
 
 /* When the reader of the high ring was last woken; a race costs a wake-up at most. */

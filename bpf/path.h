@@ -138,6 +138,7 @@ static __always_inline bool step_up(struct scratch *scratch, struct text *text)
 	}
 	to[length] = 0;
 	scratch->used = offset + length + 1;
+	scratch->names[scratch->depth++ & (PATH_NAMES - 1)] = offset;
 	/* A file without a directory: memfd, pipe, socket. */
 	if (step.parent == dentry)
 		return false;
@@ -182,6 +183,7 @@ __weak int walk_path(__u32 index, __u64 mount, __u64 dentry)
 	text = &scratch->walked;
 	__builtin_memset(text, 0, sizeof(*text));
 	text->offset = scratch->used;
+	scratch->depth = 0;
 	scratch->dentry = dentry;
 	step_to_mount(scratch, container_of((struct vfsmount *)mount, struct mount, mnt));
 	walk_up(scratch);

@@ -19,12 +19,41 @@ struct constants {
 	__u32 exit_has_group_dead;
 };
 
+/* Which tables of filter.h hold something. */
+enum filter {
+	FILTER_CGROUPS = 1,
+	FILTER_UIDS = 2,
+	FILTER_PATHS = 4,
+};
+
+/* What a rule says about a path. */
+enum path_rule {
+	PATH_EXCLUDED = 1,
+	/* Each open is reported. */
+	PATH_WATCHED = 2,
+};
+
+/* Which opens that failed are reported. */
+enum failed_opens {
+	FAILED_OPENS_NONE = 0,
+	FAILED_OPENS_DENIED = 1,
+	FAILED_OPENS_ALL = 2,
+};
+
 /* Changed while running. */
 struct settings {
 	/* Bit n set: events of kind n are wanted. */
 	__u64 kinds;
 	/* The agent itself: its operations are counted as filtered. Filled by list_processes(). */
 	__u32 own_pid;
+	/* FILTER_* bits. */
+	__u32 filters;
+	/* enum failed_opens. */
+	__u32 failed_opens;
+	/* Count opens that only read when a program repeats them. */
+	__u32 count_repeats;
+	/* Which table of repeats is in use, by its lowest bit. */
+	__u32 turn;
 	__u32 reserved;
 };
 

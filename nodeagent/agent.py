@@ -23,9 +23,10 @@ from nodeagent.enrich.process import ProcessTable
 from nodeagent.errors import ConfigError
 from nodeagent.event import AgentEvent
 from nodeagent.kernel.btf import Btf
-from nodeagent.kernel.features import HIGH_VALUE
+from nodeagent.kernel.features import PROCESS_KINDS
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject, find_object
+from nodeagent.kernel.policy import Rules
 from nodeagent.kernel.privileges import Privileges
 from nodeagent.kernel.wire import Decoder, task_reader
 from nodeagent.ledger import Ledger
@@ -90,8 +91,6 @@ async def run(
     Privileges.of_this_process().demand()
     libbpf = Libbpf()
     clock = Clock()
-    # Without these the process table would not know who did the rest.
-    loaded_kinds = HIGH_VALUE | set(config.kinds)
     with ExitStack() as stack:
         path = Path(config.kernel.object) if config.kernel.object else find_object()
         opened = stack.enter_context(BpfObject(libbpf, path))
@@ -99,13 +98,13 @@ async def run(
             load_kernel(
                 opened,
                 libbpf,
-                loaded_kinds,
+                _rules(config),
                 high_ring_bytes=config.kernel.high_ring_bytes,
                 bulk_ring_bytes=config.kernel.bulk_ring_bytes,
                 argv_bytes=config.kernel.argv_bytes,
             )
         )
-        source = LiveSource(kernel, clock, ledger)
+        source = LiveSource(kernel, clock, ledger, config.filter.summary_seconds)
         stop = _Stop(source.stop)
         recorder = None
         if record is not None:
@@ -130,6 +129,19 @@ async def run(
             pipeline.feed(_said("stop", {"reason": reason, **ledger.report()}))
     problem = recorder.failure if recorder is not None else None
     return _outcome(stop, ledger, started, problem)
+
+
+def _rules(config: Config) -> Rules:
+    chosen = config.filter
+    return Rules(
+        # Without these the process table would not know who did the rest.
+        kinds=PROCESS_KINDS | set(config.kinds),
+        count_repeats=chosen.repeated_opens == "count",
+        failed_opens=chosen.failed_opens,
+        excluded_uids=chosen.exclude_uids,
+        excluded_paths=chosen.exclude_paths,
+        watched_paths=chosen.watch_paths,
+    )
 
 
 async def replay(config: Config, path: Path) -> Outcome:

@@ -26,6 +26,7 @@ from nodeagent.event import EVENTS
 from nodeagent.kernel.features import LISTING, PROBES, SERVES, Hook, KernelTypes, plan
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject, find_object
+from nodeagent.kernel.policy import Rules
 from nodeagent.kernel.privileges import Privileges
 from nodeagent.kernel.probe import count_runs, enable_statistics, map_memory
 from nodeagent.kernel.tracepoint import SYS_PERF_EVENT_OPEN, Tracepoints, open_tracepoint
@@ -347,7 +348,7 @@ def _load(found: Diagnosis, opened: BpfObject, libbpf: Libbpf, settings: KernelC
         with load_kernel(
             opened,
             libbpf,
-            list(EVENTS),
+            Rules(kinds=list(EVENTS)),
             high_ring_bytes=high,
             bulk_ring_bytes=bulk,
             argv_bytes=settings.argv_bytes,

@@ -342,6 +342,8 @@ class Open(Event):
     mode: Annotated[int, At("file.mode"), Octal()]
     count: int
     """Opens of this file by this program that the event stands for."""
+    summary: Flag
+    """They are repeats since the last such event; the time is when they were counted up."""
 
 
 class Network(Event):

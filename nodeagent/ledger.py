@@ -3,6 +3,7 @@
 
     seen   = sent + filtered + aggregated + throttled + lost    kernel, per kind
     sent   = decoded + bad                                      per kind
+    aggregated = summarised                                     per kind, at the end
     routed = delivered + dropped + queued + spooled             per sink
 
 They hold whenever nothing is under way; `imbalances()` says where they do not.
@@ -71,6 +72,10 @@ class Ledger:
         self.kernel: dict[str, KernelCounts] = {}
         self.decoded: Counter[str] = Counter()
         self.bad: Counter[str] = Counter()
+        self.ended = False
+        """Nothing comes any more, so what the kernel counted must have been told."""
+        self.summarised: Counter[str] = Counter()
+        """Operations that the kernel counted and that an event with their number told of."""
         self.withheld: Counter[str] = Counter()
         """Decoded to keep the process table right, but of a kind that nobody asked for."""
         self.failures: Counter[str] = Counter()
@@ -105,6 +110,9 @@ class Ledger:
             received = self.decoded[kind] + self.bad[kind]
             if kernel.sent != received:
                 wrong.append(f"{kind}: {kernel.sent} sent, {received} received")
+            told = self.summarised[kind]
+            if told > kernel.aggregated or (self.ended and told != kernel.aggregated):
+                wrong.append(f"{kind}: {kernel.aggregated} aggregated, {told} told in summaries")
         for name, sink in self.sinks.items():
             accounted = sink.delivered + sink.dropped.total() + sink.queued + sink.spooled
             if sink.routed != accounted:
@@ -128,10 +136,12 @@ class Ledger:
 
     def table(self) -> str:
         """All counts for a terminal of 80 columns."""
-        rows = [self._row(kind) for kind in self.kinds]
-        totals = [sum(column) for column in zip(*rows, strict=True)]
+        seen = {kind: self._row(kind) for kind in self.kinds}
+        # Most kinds are rare.
+        rows = {kind: row for kind, row in seen.items() if any(row)}
+        totals = [sum(column) for column in zip(*seen.values(), strict=True)]
         lines = [_line("kind", KIND_COLUMNS)]
-        lines += [_line(kind, row) for kind, row in zip(self.kinds, rows, strict=True)]
+        lines += [_line(kind, row) for kind, row in rows.items()]
         lines += [_line("all", totals), *self._sink_lines()]
         wrong = self.imbalances()
         lines += [f"UNBALANCED {sentence}" for sentence in wrong]
@@ -168,4 +178,4 @@ def _line(name: str, cells: Iterable[object]) -> str:
     """One line of the table of kinds."""
     widths = (max(8, len(column) + 1) for column in KIND_COLUMNS)
     columns = (f"{cell!s:>{width}}" for cell, width in zip(cells, widths, strict=False))
-    return f"{name:<8}" + "".join(columns)
+    return f"{name:<11}" + "".join(columns)

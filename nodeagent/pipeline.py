@@ -17,7 +17,7 @@ from nodeagent.finding import Finding
 from nodeagent.kernel.wire import Decoder, Records
 from nodeagent.ledger import Ledger
 from nodeagent.sink import Batch, Router
-from nodeagent.source import Item, Listing, ProcListing
+from nodeagent.source import Item, Listing, ProcListing, Summaries
 from nodeagent.source.recording import Recorder
 
 __all__ = ["Pipeline"]
@@ -60,6 +60,8 @@ class Pipeline:
             self._recorder.write(item)
         if isinstance(item, Records):
             self._take_records(item)
+        elif isinstance(item, Summaries):
+            self._take_summaries(item.records)
         elif isinstance(item, Listing):
             self._take_listing(item)
         elif isinstance(item, ProcListing):
@@ -73,6 +75,15 @@ class Pipeline:
         self._ledger.decoded.update(map(KIND, events))
         # The two rings are read one after the other.
         events.sort(key=TIME)
+        self._take_events(events)
+
+    def _take_summaries(self, records: Records) -> None:
+        events, _ = self._decoder.decode(records)
+        for event in events:
+            self._ledger.summarised[event.kind] += getattr(event, "count", 0)
+        self._take_events(events)
+
+    def _take_events(self, events: list[Event]) -> None:
         self._processes.enrich(events)
         if self._withholds:
             events = self._wanted(events)

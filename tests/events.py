@@ -137,6 +137,7 @@ def an_open(**changes: Any) -> Open:
         flags=os.O_RDONLY | os.O_CLOEXEC,
         created=False,
         count=1,
+        summary=False,
         **A_FILE,
     )
 

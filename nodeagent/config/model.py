@@ -6,7 +6,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeGuard, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeGuard, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -52,6 +52,9 @@ RING_BYTES: Final = Among(
 )
 
 
+Prefix = Annotated[str, Meta(pattern="^/", max_length=128)]
+
+
 class KernelConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """The eBPF side."""
 
@@ -63,6 +66,26 @@ class KernelConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     """Copy at most this much of the arguments of a program."""
     object: str = ""
     """Path of another eBPF object; empty: the one that comes with the agent."""
+
+
+class FilterConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What the kernel leaves out, and what it counts instead of reporting."""
+
+    repeated_opens: Literal["count", "report"] = "count"
+    """Opens of the same file by the same program that only read: report the first two and
+    count the others, since they say nothing new, or report each. Opens that may write
+    are always reported."""
+    summary_seconds: Annotated[float, Meta(ge=1)] = 5.0
+    """Tell how many were counted this often."""
+    failed_opens: Literal["denied", "all", "none"] = "denied"
+    """Which opens that failed to report: those that were refused, since programs look
+    for files that do not exist all the time, or all, or none."""
+    exclude_uids: list[Annotated[int, Meta(ge=0, lt=1 << 32)]] = []
+    """Report nothing that these users do."""
+    exclude_paths: list[Prefix] = []
+    """Report no opens of files whose path starts like this; end it with / for a folder."""
+    watch_paths: list[Prefix] = []
+    """Report each open of files whose path starts like this; the longest prefix decides."""
 
 
 class LedgerConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -92,6 +115,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     """At the end, wait at most this long until the sinks have taken what is queued."""
     kernel: KernelConfig = KernelConfig()
     """The eBPF side."""
+    filter: FilterConfig = FilterConfig()
+    """What the kernel leaves out, and what it counts instead of reporting."""
     ledger: LedgerConfig = LedgerConfig()
     """The counts of everything that was seen, sent and lost."""
     sinks: dict[str, SinkSetting] = {}

@@ -36,8 +36,8 @@ from nodeagent.event import (
 __all__ = ["ProcessTable"]
 
 LINEAGE_LENGTH: Final = 16
-GRACE_NS: Final = 5_000_000_000
-"""How long what has ended is remembered, for events that come late."""
+GRACE_NS: Final = 12_000_000_000
+"""How long what has ended is remembered, for events and summaries that come late."""
 PROGRAMS_LIMIT: Final = 32768
 VIEWS_LIMIT: Final = 64
 """Views of one program: a process can change its name as often as it likes."""

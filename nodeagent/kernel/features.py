@@ -17,7 +17,7 @@ from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject
 from nodeagent.kernel.tracepoint import Tracepoints
 
-__all__ = ["HIGH_VALUE", "LISTING", "PROBES", "SERVES", "Hook", "KernelTypes", "plan"]
+__all__ = ["LISTING", "PROBES", "PROCESS_KINDS", "SERVES", "Hook", "KernelTypes", "plan"]
 
 SERVES: Final = {
     "on_exec": "exec",
@@ -46,7 +46,7 @@ LISTING: Final = "list_processes"
 PROBES: Final = {"probe_trampoline": "fentry", "probe_lsm": "BPF LSM"}
 """Programs that are only tried, by the doctor."""
 
-HIGH_VALUE: Final = frozenset({"exec", "fork", "exit"})
+PROCESS_KINDS: Final = frozenset({"exec", "fork", "exit"})
 """Kinds without which the agent does not start: the process table is made of them."""
 
 BTF_KIND_TYPEDEF: Final = 8
@@ -111,7 +111,7 @@ def plan(
         for program, kind in SERVES.items()
         if kind in kinds
     ]
-    for kind in HIGH_VALUE & set(kinds):
+    for kind in PROCESS_KINDS & set(kinds):
         reasons = [hook.missing for hook in hooks if hook.kind == kind]
         if all(reasons):
             raise BpfError(f"kind {kind} cannot be seen on this kernel: {reasons[0]}")

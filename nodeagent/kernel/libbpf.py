@@ -31,7 +31,8 @@ __all__ = ["Libbpf", "OpenOptions"]
 
 SONAME: Final = "libbpf.so.1"
 LOG_LINES: Final = 200
-LOG_LINE_BYTES: Final = 16384
+LOG_LINE_BYTES: Final = 1 << 20
+"""The verifier's log is one line to libbpf, and what matters stands at its end."""
 DEBUG_LEVEL: Final = 2
 FIRST_OWN_ERROR: Final = 4000
 """From here on an errno is one of libbpf's own."""
@@ -72,6 +73,13 @@ PROTOTYPES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "bpf_map__max_entries": (c_uint32, (c_void_p,)),
     "bpf_map__set_max_entries": (c_int, (c_void_p, c_uint32)),
     "bpf_map__initial_value": (c_void_p, (c_void_p, POINTER(c_size_t))),
+    "bpf_map__key_size": (c_uint32, (c_void_p,)),
+    "bpf_map__value_size": (c_uint32, (c_void_p,)),
+    "bpf_map_delete_elem": (c_int, (c_int, c_void_p)),
+    "bpf_map_lookup_and_delete_batch": (
+        c_int,
+        (c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), c_void_p),
+    ),
     "bpf_map_lookup_elem": (c_int, (c_int, c_void_p, c_void_p)),
     "bpf_map_update_elem": (c_int, (c_int, c_void_p, c_void_p, c_uint64)),
     "bpf_iter_create": (c_int, (c_int,)),

@@ -8,8 +8,9 @@ descriptors of this process, so even SIGKILL leaves nothing behind.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +25,8 @@ __all__ = ["BpfObject", "find_object"]
 
 ELF_MAGIC = b"\x7fELF"
 READ_BYTES = 1 << 20
+DRAIN_ENTRIES = 256
+"""Taken out of a map by one call."""
 
 
 def find_object() -> Path:
@@ -193,6 +196,56 @@ class BpfObject:
             self._calls.bpf_map_update_elem(self.map(name), ctypes.byref(index), value, 0),
             f"eBPF map {name} cannot be written",
         )
+
+    def lookup_bytes(self, name: str, key: int, size: int) -> bytes:
+        """The value of an array map; raises BpfError."""
+        value = ctypes.create_string_buffer(size)
+        self.lookup(self.map(name), key, value)
+        return value.raw
+
+    def fill(self, name: str, before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]) -> None:
+        """Turn a table that holds `before` into one that holds `after`; raises BpfError."""
+        fd = self.map(name)
+        for key, value in after.items():
+            if before.get(key) != value:
+                self._libbpf.check(
+                    self._calls.bpf_map_update_elem(fd, key, value, 0),
+                    f"eBPF map {name} takes no more entries",
+                )
+        for key in before.keys() - after.keys():
+            self._calls.bpf_map_delete_elem(fd, key)
+
+    def drain(self, name: str) -> Iterator[tuple[bytes, bytes]]:
+        """Take every entry out of a hash map; raises BpfError."""
+        handle = self._map_handle(name)
+        key_bytes: int = self._calls.bpf_map__key_size(handle)
+        value_bytes: int = self._calls.bpf_map__value_size(handle)
+        keys = ctypes.create_string_buffer(key_bytes * DRAIN_ENTRIES)
+        values = ctypes.create_string_buffer(value_bytes * DRAIN_ENTRIES)
+        at = ctypes.create_string_buffer(key_bytes)
+        more = True
+        begun = False
+        while more:
+            count = ctypes.c_uint32(DRAIN_ENTRIES)
+            result = self._calls.bpf_map_lookup_and_delete_batch(
+                self._calls.bpf_map__fd(handle),
+                at if begun else None,
+                at,
+                keys,
+                values,
+                ctypes.byref(count),
+                None,
+            )
+            begun = True
+            more = result == 0
+            # No such entry: those that came were the last.
+            if result != -errno.ENOENT:
+                self._libbpf.check(result, f"eBPF map {name} cannot be read")
+            for n in range(count.value):
+                yield (
+                    keys.raw[n * key_bytes : (n + 1) * key_bytes],
+                    values.raw[n * value_bytes : (n + 1) * value_bytes],
+                )
 
     def _map_handle(self, name: str) -> int:
         # libbpf puts the object's name in front of .rodata.

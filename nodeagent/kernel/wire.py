@@ -50,7 +50,7 @@ from nodeagent.kernel.values import (
 )
 from nodeagent.ledger import UNKNOWN_KIND
 
-__all__ = ["Decoder", "Records", "layout_text", "pack", "task_reader"]
+__all__ = ["Decoder", "Records", "layout_text", "pack", "pack_into", "task_reader"]
 
 KNOWN_LIMIT: Final = 16384
 """Distinct paths and addresses that are remembered."""
@@ -489,6 +489,16 @@ def pack(layout: Struct, values: Mapping[str, int]) -> bytes:
         code = INTEGER_CODES[member.type.size, member.type.signed]
         struct.pack_into("<" + code, packed, member.offset, values[member.name])
     return bytes(packed)
+
+
+def pack_into(layout: Struct, into: bytearray, values: Mapping[str, int]) -> None:
+    """Change some members of the struct that starts `into`; raises SchemaError."""
+    for name, value in values.items():
+        offset, found = _walk(layout, name)
+        code = isinstance(found, Integer) and INTEGER_CODES.get((found.size, found.signed))
+        if not code:
+            raise SchemaError(f"{layout.name}.{name} is no integer in the eBPF object")
+        struct.pack_into("<" + code, into, offset, value)
 
 
 def layout_text(btf: Btf) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from nodeagent.event import AgentEvent, OlderProcess
 from nodeagent.kernel.wire import Records
 
-__all__ = ["Item", "Listing", "ProcListing", "Source"]
+__all__ = ["Item", "Listing", "ProcListing", "Source", "Summaries"]
 
 
 class Listing(msgspec.Struct, gc=False):
@@ -28,7 +28,13 @@ class ProcListing(msgspec.Struct, gc=False):
     processes: list[OlderProcess]
 
 
-Item = Records | Listing | ProcListing | AgentEvent
+class Summaries(msgspec.Struct, gc=False):
+    """What the kernel counted instead of sending it, as records."""
+
+    records: Records
+
+
+Item = Records | Summaries | Listing | ProcListing | AgentEvent
 """What a source gives, in the order in which it happened."""
 
 

@@ -9,7 +9,7 @@ import mmap
 import os
 import select
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
@@ -21,11 +21,12 @@ from nodeagent.kernel.counters import KernelCounters
 from nodeagent.kernel.features import LISTING, Hook, KernelTypes, plan
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject
+from nodeagent.kernel.policy import Policy, Rules
 from nodeagent.kernel.ring import Ring
 from nodeagent.kernel.tracepoint import Tracepoints
-from nodeagent.kernel.wire import Decoder, Records, pack
+from nodeagent.kernel.wire import Decoder, Records
 from nodeagent.ledger import Ledger
-from nodeagent.source import Item, Listing, ProcListing
+from nodeagent.source import Item, Listing, ProcListing, Summaries
 from nodeagent.source.proc import proc_processes
 
 __all__ = ["Clock", "Kernel", "LiveSource", "load_kernel"]
@@ -82,28 +83,27 @@ class Kernel(msgspec.Struct, frozen=True):
     counters: KernelCounters
     rings: tuple[Ring, Ring]
     """High value first."""
-    set_own_pid: Callable[[int], None]
-    """Tells the kernel who we are; the iterator does it by itself."""
+    policy: Policy
 
 
 @contextmanager
 def load_kernel(
     opened: BpfObject,
     libbpf: Libbpf,
-    kinds: Collection[str],
+    rules: Rules,
     *,
     high_ring_bytes: int,
     bulk_ring_bytes: int,
     argv_bytes: int,
 ) -> Iterator[Kernel]:
-    """Set up and load the object for `kinds`; raises StartError."""
+    """Set up and load the object for the kinds in `rules`; raises StartError."""
     with ExitStack() as stack:
         tracepoints = stack.enter_context(Tracepoints(libbpf))
         btf = opened.btf()
         decoder = Decoder(btf)
         types = KernelTypes(libbpf)
         try:
-            hooks = plan(opened, types, tracepoints, kinds)
+            hooks = plan(opened, types, tracepoints, rules.kinds)
             exit_arguments = types.tracepoint_arguments("sched_process_exit")
         finally:
             types.close()
@@ -121,13 +121,8 @@ def load_kernel(
         opened.set_max_entries("high", high_ring_bytes)
         opened.set_max_entries("bulk", bulk_ring_bytes)
         opened.load([hook.program for hook in hooks if not hook.missing] + [LISTING])
-        wanted = sum(1 << number for number, kind in decoder.kinds.items() if kind in kinds)
-
-        def set_own_pid(pid: int) -> None:
-            values = {"kinds": wanted, "own_pid": pid}
-            opened.update("settings", 0, pack(btf.struct("settings"), values))
-
-        set_own_pid(0)
+        policy = Policy(opened, btf, decoder.kinds)
+        policy.apply(rules)
         rings = []
         for name, size in (("high", high_ring_bytes), ("bulk", bulk_ring_bytes)):
             ring = Ring(opened.map(name), size)
@@ -135,15 +130,22 @@ def load_kernel(
             rings.append(ring)
         counters = KernelCounters(opened, btf, decoder.kinds)
         high, bulk = rings
-        yield Kernel(opened, tracepoints, hooks, btf, decoder, counters, (high, bulk), set_own_pid)
+        yield Kernel(opened, tracepoints, hooks, btf, decoder, counters, (high, bulk), policy)
 
 
 class LiveSource:
     """Records of the running kernel. `attach()` comes first."""
 
-    def __init__(self, kernel: Kernel, clock: Clock, ledger: Ledger) -> None:
-        """Keep the kernel's side of `ledger` at the end of the stream."""
+    def __init__(
+        self, kernel: Kernel, clock: Clock, ledger: Ledger, summary_seconds: float
+    ) -> None:
+        """Keep the kernel's side of `ledger` at the end of the stream.
+
+        What the kernel counts comes at the latest two `summary_seconds` later.
+        """
         self._kernel = kernel
+        self._summary_seconds = summary_seconds
+        self._next_summary = time.monotonic() + summary_seconds
         self._clock = clock
         self._ledger = ledger
         self._stopping = False
@@ -179,6 +181,8 @@ class LiveSource:
         self._alarm = alarm = _Alarm(self._kernel.rings)
         try:
             while not self._stopping:
+                for summaries in self._due_summaries():
+                    yield summaries
                 records = self._read()
                 if records is None:
                     await alarm.wait(LONGEST_WAIT_SECONDS)
@@ -201,6 +205,9 @@ class LiveSource:
                 break
             else:
                 await asyncio.sleep(0.01)
+        for summaries in self._summarise(tables=2):
+            yield summaries
+        self._ledger.ended = True
 
     def count(self) -> None:
         """Bring the kernel's side of the ledger up to date."""
@@ -218,10 +225,24 @@ class LiveSource:
         except BpfError as error:
             # Outside the initial pid namespace this pid is not ours: then we see ourselves.
             log.warning("no_process_iterator why=%s instead=/proc", error)
-            kernel.set_own_pid(os.getpid())
+            kernel.policy.set_own_pid(os.getpid())
             return set()
         self._first.append(Listing(data, self._clock.boot_ns))
         return {seen.tid for seen in kernel.decoder.decode_listing(data, 0)}
+
+    def _due_summaries(self) -> Iterator[Summaries]:
+        now = time.monotonic()
+        if now >= self._next_summary:
+            self._next_summary = now + self._summary_seconds
+            yield from self._summarise(tables=1)
+
+    def _summarise(self, tables: int) -> Iterator[Summaries]:
+        """What the kernel has counted instead of sending it."""
+        for _ in range(tables):
+            now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            records = self._kernel.policy.take_turn(now_ns, self._clock.refresh())
+            if records is not None:
+                yield Summaries(records)
 
     def _read(self) -> Records | None:
         """What both rings hold, as one batch."""

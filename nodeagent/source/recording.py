@@ -25,7 +25,7 @@ import orjson
 from nodeagent.errors import RecordingError, TornRecording
 from nodeagent.event import AgentEvent
 from nodeagent.kernel.wire import Records
-from nodeagent.source import Item, Listing, ProcListing
+from nodeagent.source import Item, Listing, ProcListing, Summaries
 
 __all__ = ["Facts", "Recorder", "Recording"]
 
@@ -47,6 +47,7 @@ class FrameType(IntEnum):
     LISTING = 4
     SAID = 5
     PROC_LISTING = 6
+    SUMMARIES = 7
 
 
 class Facts(msgspec.Struct):
@@ -186,14 +187,20 @@ class Recording:
 
 def _payload(item: Item) -> tuple[FrameType, bytes]:
     if isinstance(item, Records):
-        spans = array("I", [*item.starts, *item.ends])
-        head = TIMED.pack(item.boot_ns, len(item.starts))
-        return FrameType.RECORDS, head + spans.tobytes() + item.data
+        return FrameType.RECORDS, _packed(item)
+    if isinstance(item, Summaries):
+        return FrameType.SUMMARIES, _packed(item.records)
     if isinstance(item, Listing):
         return FrameType.LISTING, TIMED.pack(item.boot_ns, 0) + item.data
     if isinstance(item, ProcListing):
         return FrameType.PROC_LISTING, msgspec.json.encode(item)
     return FrameType.SAID, orjson.dumps([item.kind, item.time, item.details])
+
+
+def _packed(records: Records) -> bytes:
+    spans = array("I", [*records.starts, *records.ends])
+    head = TIMED.pack(records.boot_ns, len(records.starts))
+    return head + spans.tobytes() + records.data
 
 
 def _item(kind: int, payload: bytes) -> Item | None:
@@ -206,11 +213,13 @@ def _item(kind: int, payload: bytes) -> Item | None:
     body = payload[TIMED.size :]
     if kind == FrameType.LISTING:
         return Listing(body, boot_ns)
-    if kind == FrameType.RECORDS:
+    if kind in (FrameType.RECORDS, FrameType.SUMMARIES):
         spans = array("I")
         spans.frombytes(body[: 8 * count])
         if len(spans) != 2 * count:
             raise ValueError("a batch is cut off")
-        return Records(body[8 * count :], spans[:count].tolist(), spans[count:].tolist(), boot_ns)
+        starts, ends = spans[:count].tolist(), spans[count:].tolist()
+        records = Records(body[8 * count :], starts, ends, boot_ns)
+        return records if kind == FrameType.RECORDS else Summaries(records)
     # A later version of the same format may add types.
     return None

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from nodeagent.errors import TornRecording
 from nodeagent.kernel.wire import Decoder, Records
 from nodeagent.ledger import UNKNOWN_KIND, KernelCounts, Ledger
-from nodeagent.source import Item
+from nodeagent.source import Item, Summaries
 from nodeagent.source.recording import Recording
 
 __all__ = ["ReplaySource"]
@@ -39,6 +39,8 @@ class ReplaySource:
                     return
                 if isinstance(item, Records):
                     self._count(item)
+                elif isinstance(item, Summaries):
+                    self._count_summaries(item.records)
                 yield item
                 # The sinks get their turn.
                 await asyncio.sleep(0)
@@ -51,3 +53,10 @@ class ReplaySource:
             counts = self._ledger.kernel.setdefault(kind, KernelCounts())
             counts.seen += 1
             counts.sent += 1
+
+    def _count_summaries(self, records: Records) -> None:
+        for event in self._decoder.decode(records)[0]:
+            counts = self._ledger.kernel.setdefault(event.kind, KernelCounts())
+            repeats = getattr(event, "count", 0)
+            counts.seen += repeats
+            counts.aggregated += repeats

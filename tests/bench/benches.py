@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from nodeagent.kernel.features import HIGH_VALUE, SERVES
+from nodeagent.kernel.features import PROCESS_KINDS, SERVES
 from nodeagent.kernel.libbpf import Libbpf
 from tests.bench.figure import Figure
 from tests.bench.load import Done, Load, Running
@@ -264,7 +264,7 @@ def exec_cost(bench: Bench) -> list[Figure]:
     costs = agent_costs(bench, "fork+exec+exit", load, 3)
     cpu = [cost.cpu_seconds / cost.done.operations * 1e6 for cost in costs]
     ebpf = [
-        sum(of_kind(cost.runs, kind).nanoseconds for kind in HIGH_VALUE)
+        sum(of_kind(cost.runs, kind).nanoseconds for kind in PROCESS_KINDS)
         / cost.done.operations
         / 1e3
         for cost in costs

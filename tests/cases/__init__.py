@@ -68,7 +68,9 @@ def fault(
     if not wrongs:
         return f"no event of kind {case.kind} came"
     closest = min(wrongs, key=len)
-    return f"expected {({name: wanted[name] for name in closest})}, found {closest}" if closest else ""
+    if not closest:
+        return ""
+    return f"expected {({name: wanted[name] for name in closest})}, found {closest}"
 
 
 def _resolve(value: object, said: Mapping[str, Any]) -> object:

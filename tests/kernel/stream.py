@@ -53,6 +53,11 @@ class Stream:
                 # A busy machine must not make the reader lose what it waits for.
                 "--set",
                 "sinks.stdout.queue_events=1000000",
+                # Each act is to be seen, and so are the markers, which do not exist.
+                "--set",
+                "filter.repeated_opens=report",
+                "--set",
+                "filter.failed_opens=all",
                 *options,
             ],
             stdout=subprocess.PIPE,

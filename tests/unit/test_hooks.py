@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from nodeagent.event import EVENTS
-from nodeagent.kernel.features import HIGH_VALUE, LISTING, PROBES, SERVES
+from nodeagent.kernel.features import LISTING, PROBES, PROCESS_KINDS, SERVES
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject, find_object
 
@@ -16,4 +16,4 @@ def test_every_program_of_the_object_has_its_place_in_the_table() -> None:
 
 def test_every_kind_is_served() -> None:
     assert set(SERVES.values()) == set(EVENTS)
-    assert set(EVENTS) > HIGH_VALUE
+    assert set(EVENTS) > PROCESS_KINDS

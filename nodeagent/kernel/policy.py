@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel leaves out, and what it counts instead of reporting.
+
+All of it lies in maps and can change while programs run.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from nodeagent.kernel.btf import Btf, Struct
+from nodeagent.kernel.object import BpfObject
+from nodeagent.kernel.wire import Records, pack_into
+
+__all__ = ["Policy", "Rules"]
+
+PRESENT: Final = b"\1"
+CGROUP: Final = struct.Struct("<Q")
+UID: Final = struct.Struct("<I")
+RULE: Final = struct.Struct("<I")
+TABLES: Final = ("even_repeats", "odd_repeats")
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel is told."""
+
+    kinds: Collection[str]
+    """Whose records are wanted."""
+    count_repeats: bool = True
+    """Opens that only read, when a program repeats them."""
+    failed_opens: Literal["none", "denied", "all"] = "denied"
+    excluded_cgroups: Collection[int] = ()
+    """By id, which is the inode number of the cgroup's folder."""
+    excluded_uids: Collection[int] = ()
+    excluded_paths: Collection[str] = ()
+    """Prefixes; the longest that fits a path decides."""
+    watched_paths: Collection[str] = ()
+    """Prefixes of paths of which each open is reported."""
+
+
+class Policy:
+    """The kernel's side of the rules."""
+
+    def __init__(self, loaded: BpfObject, btf: Btf, kinds: Mapping[int, str]) -> None:
+        """`kinds` are the names of the numbers in `enum event_kind`."""
+        self._loaded = loaded
+        self._settings = btf.struct("settings")
+        self._numbers = {name: number for number, name in kinds.items()}
+        self._filters = btf.enum("filter").values
+        self._rules = btf.enum("path_rule").values
+        self._failed_opens = btf.enum("failed_opens").values
+        self._prefix = btf.struct("prefix")
+        self._open = btf.struct("open_event")
+        self._event = btf.struct("event")
+        self._repeats = btf.struct("open_repeats")
+        self._turn = 0
+        self._excluded_cgroups: dict[bytes, bytes] = {}
+        self._excluded_uids: dict[bytes, bytes] = {}
+        self._path_rules: dict[bytes, bytes] = {}
+
+    def set_own_pid(self, pid: int) -> None:
+        """Who the agent is; the iterator of processes tells it by itself."""
+        self._change(own_pid=pid)
+
+    def apply(self, rules: Rules) -> None:
+        """Put `rules` in force; raises BpfError when a table is full.
+
+        Tables are filled before they are used, and emptied after.
+        """
+        cgroups = {CGROUP.pack(cgroup): PRESENT for cgroup in rules.excluded_cgroups}
+        uids = {UID.pack(uid): PRESENT for uid in rules.excluded_uids}
+        paths = dict(self._prefixes(rules.excluded_paths, "PATH_EXCLUDED"))
+        paths |= self._prefixes(rules.watched_paths, "PATH_WATCHED")
+        used = {"FILTER_CGROUPS": cgroups, "FILTER_UIDS": uids, "FILTER_PATHS": paths}
+        self._loaded.fill("excluded_cgroups", self._excluded_cgroups, cgroups)
+        self._loaded.fill("excluded_uids", self._excluded_uids, uids)
+        self._loaded.fill("path_rules", self._path_rules, paths)
+        self._excluded_cgroups, self._excluded_uids, self._path_rules = cgroups, uids, paths
+        self._change(
+            kinds=sum(1 << self._numbers[kind] for kind in rules.kinds),
+            filters=sum(self._filters[name] for name, table in used.items() if table),
+            failed_opens=self._failed_opens[f"FAILED_OPENS_{rules.failed_opens.upper()}"],
+            count_repeats=int(rules.count_repeats),
+        )
+
+    def take_turn(self, boot_time_ns: int, boot_ns: int) -> Records | None:
+        """What the table of repeats that rests has counted; the other one rests from now on.
+
+        Call it seldom: no program may still be using the table that rests. The records
+        get `boot_time_ns`, boot-time clock; None when nothing was repeated.
+        """
+        resting = TABLES[(self._turn + 1) % 2]
+        entries = self._loaded.drain(resting)
+        self._turn += 1
+        self._change(turn=self._turn)
+        return self._records(entries, boot_time_ns, boot_ns)
+
+    def _records(
+        self, entries: Iterable[tuple[bytes, bytes]], boot_time_ns: int, boot_ns: int
+    ) -> Records | None:
+        data = bytearray()
+        starts, ends = [], []
+        offsets = {member.name: member.offset for member in self._repeats.members}
+        for _, value in entries:
+            (count,) = CGROUP.unpack_from(value, offsets["count"])
+            (size,) = CGROUP.unpack_from(value, offsets["size"])
+            if not count:
+                continue
+            record = bytearray(value[offsets["record"] : offsets["record"] + size])
+            pack_into(self._open, record, {"count": count, "summary": 1})
+            pack_into(self._event, record, {"time": boot_time_ns, "size": size})
+            starts.append(len(data))
+            data += record
+            ends.append(len(data))
+        return Records(bytes(data), starts, ends, boot_ns) if starts else None
+
+    def _prefixes(self, paths: Iterable[str], rule: str) -> Iterable[tuple[bytes, bytes]]:
+        longest = _member_size(self._prefix, "path")
+        for path in paths:
+            raw = path.encode("utf-8", "surrogateescape")[:longest]
+            key = struct.pack(f"<I{longest}s", len(raw) * 8, raw)
+            yield key, RULE.pack(self._rules[rule])
+
+    def _change(self, **values: int) -> None:
+        """Change some of the settings and leave the others as they are."""
+        packed = bytearray(self._loaded.lookup_bytes("settings", 0, self._settings.size))
+        pack_into(self._settings, packed, values)
+        self._loaded.update("settings", 0, bytes(packed))
+
+
+def _member_size(layout: Struct, name: str) -> int:
+    return next(member.type.size for member in layout.members if member.name == name)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first process of a virtual machine: runs the agent and all acts, and reports.
+
+It is /init of the initramfs that initramfs.py makes. It knows nothing of what is expected:
+the host judges. Nothing but the agent's own packages can be imported here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import platform
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import time
+import traceback
+import tty
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+PLAN: Final = Path("/plan.json")
+"""The acts, by name of the case."""
+ACTS: Final = Path("/acts")
+
+MOUNTS: Final = (
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("devtmpfs", "/dev"),
+    ("devpts", "/dev/pts"),
+    ("tmpfs", "/dev/shm"),
+    ("tmpfs", "/run"),
+    ("tmpfs", "/tmp"),
+    ("cgroup2", "/sys/fs/cgroup"),
+    ("securityfs", "/sys/kernel/security"),
+)
+"""No tracefs: the agent gets it by itself."""
+
+OPTIONS: Final[Mapping[str, Sequence[str]]] = {"tracepoint": ()}
+"""What makes the agent use a family of hooks."""
+
+MS_BIND: Final = 4096
+MS_MOVE: Final = 8192
+MS_REC: Final = 16384
+RB_AUTOBOOT: Final = 0x01234567
+SIOCSIFFLAGS: Final = 0x8914
+IFF_UP: Final = 1
+
+READY_SECONDS: Final = 120.0
+END_SECONDS: Final = 60.0
+ACT_SECONDS: Final = 30.0
+
+LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def mount(source: str, target: str, kind: str | None, flags: int = 0) -> None:
+    """mount(2); raises OSError."""
+    arguments = [None if text is None else text.encode() for text in (source, target, kind)]
+    if LIBC.mount(*arguments, ctypes.c_ulong(flags), None):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), target)
+
+
+def leave_rootfs() -> None:
+    """Make / a mount like any other: the first one of all cannot be left by pivot_root(2)."""
+    Path("/root-mount").mkdir()
+    mount("/", "/root-mount", None, MS_BIND | MS_REC)
+    os.chdir("/root-mount")
+    mount(".", "/", None, MS_MOVE)
+    os.chroot(".")
+    os.chdir("/")
+
+
+def prepare() -> None:
+    """Everything that an ordinary system has by the time that an agent starts."""
+    leave_rootfs()
+    for kind, target in MOUNTS:
+        Path(target).mkdir(parents=True, exist_ok=True)
+        mount(kind, target, kind)
+    Path("/tmp").chmod(0o1777)
+    socket.sethostname("guest")
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
+
+
+class Agent:
+    """`nodeagent run` with its events in a file."""
+
+    def __init__(self, family: str) -> None:
+        self.events = Path(f"/run/{family}.ndjson")
+        self.errors = Path(f"/run/{family}.stderr")
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                nodeagent(
+                    "run",
+                    "--debug",
+                    "--sink",
+                    "file",
+                    *settings(
+                        ("path", str(self.events)), ("rotate_bytes", 0), ("queue_events", 1000000)
+                    ),
+                    *OPTIONS[family],
+                ),
+                stderr=errors,
+            )
+
+    def is_ready(self) -> bool:
+        """Waits until it says so; False when it ends or takes too long."""
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if self.events.exists() and b'"agent.start"' in self.events.read_bytes():
+                return True
+            time.sleep(0.1)
+        return False
+
+    def end(self) -> int | None:
+        """Its exit code; None when it did not end."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return None
+
+
+def nodeagent(*arguments: str) -> list[str]:
+    """A command line of the agent."""
+    return [sys.executable, "-m", "nodeagent", *arguments]
+
+
+def settings(*values: tuple[str, object]) -> list[str]:
+    """Options for the file sink."""
+    return [word for key, value in values for word in ("--set", f"sinks.file.{key}={value}")]
+
+
+def act(number: int, command: Sequence[str]) -> dict[str, Any]:
+    """Run one act in a folder of its own."""
+    folder = Path(f"/tmp/{number}")
+    folder.mkdir()
+    program, *arguments = command
+    try:
+        done = subprocess.run(
+            [ACTS / program, *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=ACT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        return {"output": "", "code": None, "errors": str(error)}
+    return {"output": done.stdout, "code": done.returncode, "errors": done.stderr}
+
+
+def watch(family: str, acts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """All acts under the eyes of an agent that uses this family of hooks."""
+    agent = Agent(family)
+    ready = agent.is_ready()
+    done = {}
+    if ready:
+        for number, (name, command) in enumerate(acts.items()):
+            done[name] = act(number, command)
+    code = agent.end()
+    return {
+        "ready": ready,
+        "code": code,
+        "acts": done,
+        "errors": agent.errors.read_text(errors="replace"),
+        "events": agent.events.read_text() if agent.events.exists() else "",
+    }
+
+
+def doctor() -> dict[str, Any]:
+    """What the agent says about this machine."""
+    done = subprocess.run(nodeagent("doctor"), capture_output=True, text=True, check=False)
+    return {"output": done.stdout, "code": done.returncode, "errors": done.stderr}
+
+
+def report(found: Mapping[str, Any]) -> None:
+    """Send it to the host."""
+    port = os.open(os.environ["PORT"], os.O_WRONLY | os.O_NOCTTY)
+    tty.setraw(port)
+    data = memoryview(zlib.compress(json.dumps(found).encode()))
+    while data:
+        data = data[os.write(port, data) :]
+    termios.tcdrain(port)
+
+
+def main() -> None:
+    """Never returns."""
+    os.environ["PYTHONPATH"] = "/nodeagent"
+    try:
+        prepare()
+        acts = json.loads(PLAN.read_bytes())
+        report(
+            {
+                "release": platform.release(),
+                "doctor": doctor(),
+                "families": {
+                    family: watch(family, acts) for family in os.environ["FAMILIES"].split(",")
+                },
+            }
+        )
+    except BaseException:  # noqa: BLE001 whatever it is, the console is the only place to say it
+        traceback.print_exc()
+    os.sync()
+    LIBC.reboot(RB_AUTOBOOT)
+
+
+if __name__ == "__main__":
+    main()
