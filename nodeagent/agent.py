@@ -116,7 +116,13 @@ async def run(
         processes = ProcessTable(task_reader(kernel.btf), clock.boot_ns)
         async with _outlets(config, ledger, stop) as router:
             pipeline = Pipeline(
-                kernel.decoder, processes, router, ledger, config.kinds, recorder=recorder
+                kernel.decoder,
+                processes,
+                router,
+                ledger,
+                config.kinds,
+                excluded_uids=config.filter.exclude_uids,
+                recorder=recorder,
             )
             source.attach()
             pipeline.feed(_said("start", _start_facts(config, kernel)))

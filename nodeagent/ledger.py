@@ -77,7 +77,7 @@ class Ledger:
         self.summarised: Counter[str] = Counter()
         """Operations that the kernel counted and that an event with their number told of."""
         self.withheld: Counter[str] = Counter()
-        """Decoded to keep the process table right, but of a kind that nobody asked for."""
+        """Decoded to keep the process table right, but of a kind or user that nobody asked for."""
         self.failures: Counter[str] = Counter()
         """Enrichers and detectors that raised, by name."""
         self.sinks: dict[str, SinkCounts] = {}

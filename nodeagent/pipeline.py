@@ -39,17 +39,24 @@ class Pipeline:
         ledger: Ledger,
         kinds: Collection[str],
         *,
+        excluded_uids: Collection[int] = (),
         enrichers: Sequence[Enricher] = (),
         detectors: Sequence[Detector] = (),
         recorder: Recorder | None = None,
     ) -> None:
-        """Only events of `kinds` reach detectors and sinks; all keep the process table right."""
+        """Only events of `kinds` and of users that are not excluded reach detectors and sinks.
+
+        All keep the process table right.
+        """
         self._decoder = decoder
         self._processes = processes
         self._router = router
         self._ledger = ledger
         self._kinds = frozenset(kinds)
-        self._withholds = not self._kinds.issuperset(decoder.kinds.values())
+        self._excluded_uids = frozenset(excluded_uids)
+        self._withholds = bool(self._excluded_uids) or not self._kinds.issuperset(
+            decoder.kinds.values()
+        )
         self._enrichers = enrichers
         self._detectors = detectors
         self._recorder = recorder
@@ -100,9 +107,14 @@ class Pipeline:
             log.warning("process_list_damaged why=%s", error)
 
     def _wanted(self, events: list[Event]) -> list[Event]:
-        wanted = [event for event in events if event.kind in self._kinds]
-        withheld = (event.kind for event in events if event.kind not in self._kinds)
-        self._ledger.withheld.update(withheld)
+        wanted = []
+        for event in events:
+            process = event.process
+            excluded = process is not None and process.task.uid in self._excluded_uids
+            if excluded or event.kind not in self._kinds:
+                self._ledger.withheld[event.kind] += 1
+            else:
+                wanted.append(event)
         return wanted
 
     def _guarded_enrich(self, enricher: Enricher, events: Sequence[Event]) -> None:
