@@ -22,10 +22,12 @@
 #define HAS_TYPED_TASK bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)
 
 /*
- * Since commit e6f2dd0f8067 (v5.17) the verifier follows the body of a long loop once and
- * not each time. Loops with a short body are for() loops with a fixed end.
+ * The verifier follows the body of a loop each time, but a global function only once. So a
+ * long loop is a loop over a global function with a short loop. bpf_loop() is no help: even
+ * where it would never be called, kernels before commit 69c087ba6225 (v5.13) refuse a
+ * program that takes the address of a function.
  */
-#define HAS_LOOP bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop)
+#define TURNS_AT_ONCE 8
 
 /* Arguments of the current system call, still there when it returns. */
 #if defined(__TARGET_ARCH_x86)

@@ -369,7 +369,8 @@ static __always_inline void append_bytes(void *record, struct text *text, const 
 					 __u64 size, __u32 limit, bool user)
 {
 	struct scratch *scratch = scratch_of(record);
-	__u32 length = size > limit ? limit : size;
+	/* 64 bits: v6.1 does not carry a bound over to a register that was cut to 32. */
+	__u64 length = size > limit ? limit : size;
 	__u32 offset;
 	char *to = append_at(scratch, &offset);
 	long error;

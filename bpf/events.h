@@ -341,8 +341,11 @@ struct dns_event {
 	__u16 protocol;
 	/* 1 when it came from the remote end. */
 	__u16 incoming;
-	/* Of the message, of which @payload may be the start. */
-	__u32 payload_bytes;
+	/* Of the whole message, of which @payload may be a part. */
+	__u32 message_bytes;
+	/* Where in the message @payload starts: TCP may carry it in pieces. */
+	__u32 message_offset;
+	__u32 reserved;
 	struct text payload;
 };
 

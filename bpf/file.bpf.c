@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Files: open and its siblings, seen when the call returns. */
 #include <vmlinux.h>
+#include <bpf/bpf_tracing.h>
 #include "aggregate.h"
 #include "emit.h"
 #include "path.h"
@@ -24,21 +25,15 @@ struct opened_file {
 	__u32 mode;
 };
 
-static __always_inline bool look_at(struct scratch *scratch, struct opened_file *to, int fd,
-				    __u32 asked)
+static __always_inline void look_at(struct scratch *scratch, struct opened_file *to,
+				    struct file *file, __u32 asked)
 {
-	struct file *file = file_of(fd);
-
-	/* Another thread may have closed it already. */
-	if (!file)
-		return false;
 	peek(scratch, file);
 	to->flags = PEEKED(scratch, file, f_flags) | (asked & O_PASSED);
 	to->mode = PEEKED(scratch, file, f_mode);
 	to->mount = PEEKED(scratch, file, f_path.mnt);
 	to->dentry = PEEKED(scratch, file, f_path.dentry);
 	to->inode = PEEKED(scratch, file, f_inode);
-	return true;
 }
 
 /* Whether user space wants to know of this failure. */
@@ -81,17 +76,26 @@ static __always_inline void fill_key(struct open_key *key, const struct opened_f
 	key->inode = BPF_CORE_READ(inode, i_ino);
 }
 
-static __always_inline int report_failure(struct scratch *scratch, long error, const char *name,
-					  __u32 asked)
+/* What a hook knows of an open. */
+struct attempt {
+	long result;
+	struct file *file;
+	/* In the caller's memory, or in the kernel's. */
+	const char *name;
+	__u32 kernel_name;
+	__u32 asked;
+};
+
+static __always_inline int report_failure(struct scratch *scratch, const struct attempt *attempt)
 {
 	struct open_event *open = emit_start(scratch, EVENT_OPEN, sizeof(*open));
 
 	if (!open)
 		return 0;
-	open->event.result = error;
+	open->event.result = attempt->result;
 	open->count = 1;
-	open->flags = asked;
-	append_string(open, &open->argument, name, PATH_BYTES, true);
+	open->flags = attempt->asked;
+	append_string(open, &open->argument, attempt->name, PATH_BYTES, !attempt->kernel_name);
 	emit_submit(open, EVENT_OPEN);
 	return 0;
 }
@@ -138,8 +142,7 @@ static __always_inline int report_success(struct scratch *scratch, struct settin
 	return 0;
 }
 
-/* A function of its own, which the verifier looks at once for each program. */
-__noinline int opened(__s64 result, __u64 name, __u32 asked)
+static __always_inline int report(const struct attempt *attempt)
 {
 	struct scratch *scratch = emit_take(EVENT_OPEN);
 	struct settings *now = current_settings();
@@ -149,14 +152,15 @@ __noinline int opened(__s64 result, __u64 name, __u32 asked)
 
 	if (!scratch)
 		return 0;
-	if (!now || (result < 0 && !is_failure_wanted(now, result))) {
+	if (!now || (attempt->result < 0 && !is_failure_wanted(now, attempt->result))) {
 		emit_leave(scratch, EVENT_OPEN);
 		return 0;
 	}
-	if (result < 0)
-		return report_failure(scratch, result, (const char *)name, asked);
-	if (!look_at(scratch, &file, result, asked))
-		return report_gone(scratch, result, asked);
+	if (attempt->result < 0)
+		return report_failure(scratch, attempt);
+	if (!attempt->file)
+		return report_gone(scratch, attempt->result, attempt->asked);
+	look_at(scratch, &file, attempt->file, attempt->asked);
 	if (now->count_repeats && only_reads(&file)) {
 		fill_key(&key, &file);
 		if (is_counted(now, &key)) {
@@ -165,7 +169,17 @@ __noinline int opened(__s64 result, __u64 name, __u32 asked)
 		}
 		seen = is_known(&key);
 	}
-	return report_success(scratch, now, result, &file, seen, &key);
+	return report_success(scratch, now, attempt->result, &file, seen, &key);
+}
+
+/* A function of its own, which the verifier looks at once for each program. */
+__noinline int opened(__s64 result, __u64 name, __u32 asked)
+{
+	struct attempt attempt = {
+		.result = result, .file = file_of(result), .name = (void *)name, .asked = asked
+	};
+
+	return report(&attempt);
 }
 
 /* long open(const char *filename, int flags, umode_t mode) */
@@ -221,4 +235,29 @@ int exit_open_by_handle_at(struct trace_event_raw_sys_exit *context)
 	read_arguments(&passed);
 	/* A handle is no name. */
 	return opened(context->ret, 0, passed.third);
+}
+
+/* What execve(2) opens: told by the exec. */
+#define FMODE_EXEC 0x20
+#define LARGEST_ERROR 4095
+
+/*
+ * struct file *do_filp_open(int dfd, struct filename *pathname, const struct open_flags *op)
+ *
+ * Every open by name goes through it, io_uring and 32-bit calls, too.
+ */
+SEC("fexit/do_filp_open")
+int BPF_PROG(end_filp_open, int directory, struct filename *name, const struct open_flags *op,
+	     struct file *file)
+{
+	struct attempt attempt = { .kernel_name = true, .asked = op->open_flag };
+
+	if (attempt.asked & FMODE_EXEC)
+		return 0;
+	if ((__u64)file >= (__u64)-LARGEST_ERROR)
+		attempt.result = (long)file;
+	else
+		attempt.file = file;
+	attempt.name = name->name;
+	return report(&attempt);
 }

@@ -66,6 +66,8 @@ struct scratch {
 	__u64 inside;
 	/* What walk_path() has appended, and where each of its names is. */
 	struct text walked;
+	/* What append_variables() has appended. */
+	struct text variables;
 	__u32 depth;
 	__u32 prefix_bytes;
 	__u16 names[PATH_NAMES];

@@ -52,7 +52,6 @@ static __always_inline void fill_passed(struct network_event *event, struct endp
 					const void *address, __u32 length)
 {
 	__u16 family = 0;
-	__u16 port = 0;
 
 	event->unverified = 1;
 	if (bpf_probe_read_user(&family, sizeof(family), address))
@@ -61,16 +60,7 @@ static __always_inline void fill_passed(struct network_event *event, struct endp
 		append_passed_name(event, address, length);
 		return;
 	}
-	if (family != AF_INET && family != AF_INET6)
-		return;
-	/* struct sockaddr_in: family, port, address; sockaddr_in6: flow label in between. */
-	bpf_probe_read_user(&port, sizeof(port), address + 2);
-	to->port = bpf_ntohs(port);
-	to->family = family;
-	if (family == AF_INET)
-		bpf_probe_read_user(to->address, 4, address + 4);
-	else
-		bpf_probe_read_user(to->address, 16, address + 8);
+	fill_passed_endpoint(to, address);
 }
 
 static __always_inline struct sock *fill_socket(struct network_event *event, int fd)

@@ -146,30 +146,25 @@ static __always_inline bool step_up(struct scratch *scratch, struct text *text)
 	return true;
 }
 
-struct walk {
-	struct scratch *scratch;
-	__u64 arrived;
-};
-
-/* What bpf_loop() calls; returns 1 to end the loop. */
-static long walk_step(__u32 index, struct walk *walk)
+/* Some steps, see TURNS_AT_ONCE; 1 at the end of the path. */
+__weak int walk_some(__u32 index)
 {
-	walk->arrived = !step_up(walk->scratch, &walk->scratch->walked);
-	return walk->arrived;
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &index);
+
+	if (!scratch)
+		return 1;
+	for (int step = 0; step < TURNS_AT_ONCE; step++)
+		if (!step_up(scratch, &scratch->walked))
+			return 1;
+	return 0;
 }
 
-static __always_inline void walk_up(struct scratch *scratch)
+static __always_inline void walk_up(struct scratch *scratch, __u32 index)
 {
-	struct walk walk = { .scratch = scratch };
-
-	if (HAS_LOOP) {
-		bpf_loop(PATH_STEPS, walk_step, &walk, 0);
-	} else {
-		for (int step = 0; step < PATH_STEPS && !walk.arrived; step++)
-			walk.arrived = !step_up(scratch, &scratch->walked);
-	}
-	if (!walk.arrived)
-		scratch->walked.truncated = 1;
+	for (int step = 0; step < PATH_STEPS; step += TURNS_AT_ONCE)
+		if (walk_some(index))
+			return;
+	scratch->walked.truncated = 1;
 }
 
 /* A function of its own, so that the verifier looks at it once for each program. */
@@ -186,7 +181,7 @@ __weak int walk_path(__u32 index, __u64 mount, __u64 dentry)
 	scratch->depth = 0;
 	scratch->dentry = dentry;
 	step_to_mount(scratch, container_of((struct vfsmount *)mount, struct mount, mnt));
-	walk_up(scratch);
+	walk_up(scratch, index);
 	/* Without the NUL at its end a path has no root. */
 	if (text->truncated && scratch->used > text->offset)
 		scratch->used--;

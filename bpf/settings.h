@@ -15,6 +15,8 @@ struct constants {
 	__u32 high_ring_bytes;
 	__u32 bulk_ring_bytes;
 	__u32 page_bytes;
+	/* How many arguments io_uring_submit_sqe passes; 0: it does not exist (since v6.4). */
+	__u32 submit_sqe_arguments;
 	/* sched_process_exit passes whether the whole group died (since v6.16). */
 	__u32 exit_has_group_dead;
 };
@@ -44,6 +46,8 @@ enum failed_opens {
 struct settings {
 	/* Bit n set: events of kind n are wanted. */
 	__u64 kinds;
+	/* Packets from or to these hold DNS messages: four ports of 16 bits each, 0: none. */
+	__u64 dns_ports;
 	/* The agent itself: its operations are counted as filtered. Filled by list_processes(). */
 	__u32 own_pid;
 	/* FILTER_* bits. */

@@ -47,4 +47,23 @@ static __always_inline void fill_remote(struct endpoint *to, struct sock *sk, __
 	to->family = family;
 }
 
+/* A struct sockaddr in the caller's memory; what is no Internet address stays empty. */
+static __always_inline void fill_passed_endpoint(struct endpoint *to, const void *address)
+{
+	__u16 family = 0;
+	__u16 port = 0;
+
+	bpf_probe_read_user(&family, sizeof(family), address);
+	if (family != AF_INET && family != AF_INET6)
+		return;
+	/* struct sockaddr_in: family, port, address; sockaddr_in6: flow label in between. */
+	bpf_probe_read_user(&port, sizeof(port), address + 2);
+	to->port = bpf_ntohs(port);
+	to->family = family;
+	if (family == AF_INET)
+		bpf_probe_read_user(to->address, 4, address + 4);
+	else
+		bpf_probe_read_user(to->address, 16, address + 8);
+}
+
 #endif

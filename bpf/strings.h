@@ -87,35 +87,33 @@ static __always_inline bool append_variable(struct scratch *scratch, struct text
 	return true;
 }
 
-struct variables {
-	struct scratch *scratch;
-	struct text *text;
-};
-
-/* What bpf_loop() calls; returns 1 to end the loop. */
-static long variables_step(__u32 index, struct variables *variables)
+/* Some pieces, see TURNS_AT_ONCE; 1 at the end of the environment. */
+__weak int append_variables(__u32 index)
 {
-	return !append_variable(variables->scratch, variables->text);
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &index);
+
+	if (!scratch)
+		return 1;
+	for (int turn = 0; turn < TURNS_AT_ONCE; turn++)
+		if (!append_variable(scratch, &scratch->variables))
+			return 1;
+	return 0;
 }
 
 static __always_inline void append_environment(void *record, struct strings *strings, __u64 start,
 					       __u64 end)
 {
 	struct scratch *scratch = scratch_of(record);
-	struct text *text = &strings->joined;
-	struct variables variables = { .scratch = scratch, .text = text };
+	struct text *text = &scratch->variables;
 
+	__builtin_memset(text, 0, sizeof(*text));
 	text->offset = scratch->used;
 	scratch->cursor = start;
 	scratch->end = end;
 	scratch->inside = 0;
-	if (HAS_LOOP) {
-		bpf_loop(VARIABLES_MAX, variables_step, &variables, 0);
-	} else {
-		for (int index = 0; index < VARIABLES_MAX; index++)
-			if (!append_variable(scratch, text))
-				break;
-	}
+	for (int turn = 0; turn < VARIABLES_MAX; turn += TURNS_AT_ONCE)
+		if (append_variables(scratch->index))
+			break;
 	if (!text->error && scratch->used < RECORD_MAX && scratch->cursor < end)
 		text->truncated = 1;
 	if (scratch->used > RECORD_MAX) {
@@ -123,6 +121,7 @@ static __always_inline void append_environment(void *record, struct strings *str
 		text->truncated = 1;
 	}
 	text_end(scratch, text);
+	strings->joined = *text;
 }
 
 #endif

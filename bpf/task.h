@@ -57,6 +57,14 @@ static __always_inline void fill_current_task(struct task *to)
 	bpf_get_current_comm(to->comm, sizeof(to->comm));
 }
 
+/* For programs on packets, to which older kernels give no helper but the one for the task. */
+static __always_inline void fill_sending_task(struct task *to, struct task_struct *task)
+{
+	FILL_TASK(BPF_CORE_READ, to, task);
+	to->cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+	BPF_CORE_READ_INTO(&to->comm, task, comm);
+}
+
 static __always_inline void fill_namespaces(struct namespaces *to, struct task_struct *task,
 					    struct pid_namespace *pid_ns)
 {

@@ -102,6 +102,7 @@ async def run(
                 high_ring_bytes=config.kernel.high_ring_bytes,
                 bulk_ring_bytes=config.kernel.bulk_ring_bytes,
                 argv_bytes=config.kernel.argv_bytes,
+                family=config.kernel.hooks,
             )
         )
         source = LiveSource(kernel, clock, ledger, config.filter.summary_seconds)
@@ -147,6 +148,7 @@ def _rules(config: Config) -> Rules:
         excluded_uids=chosen.exclude_uids,
         excluded_paths=chosen.exclude_paths,
         watched_paths=chosen.watch_paths,
+        dns_ports=config.kernel.dns_ports,
     )
 
 

@@ -39,7 +39,7 @@ ENOTSUPP: Final = 524
 """Of the kernel alone, without a name in user space."""
 
 TRACEPOINT: Final = "tracepoint"
-"""The family of hooks that all programs of this version belong to."""
+TRAMPOLINE: Final = "trampoline"
 
 NOT_REACHED: Final = (
     "io_uring: open, connect, bind, listen and accept that go through it",
@@ -47,7 +47,7 @@ NOT_REACHED: Final = (
     "sendto(2) and sendmsg(2) with MSG_FASTOPEN, which connect while they send",
     "UDP that is sent without connect(2)",
 )
-"""What passes by the hooks of this family."""
+"""What passes by tracepoints."""
 
 LIMITS: Final = {
     "exec": "failed attempts of 32-bit processes are not seen",
@@ -118,7 +118,7 @@ class Diagnosis(msgspec.Struct):
     checks: list[Check] = []
     kinds: list[Coverage] = []
     why_no_trampolines: str = ""
-    """They are the better family of hooks; empty when it is not known."""
+    """They are the better family of hooks; empty when they are used or it is not known."""
     not_reached: tuple[str, ...] = NOT_REACHED
     memory_bytes: dict[str, int] = {}
     """Kernel memory of each map."""
@@ -157,14 +157,14 @@ def examine(settings: KernelConfig) -> Diagnosis:
         if opened is None:
             return _not_served(found)
         stack.callback(opened.close)
-        if privileged.enough:
-            _probes(found, libbpf, path)
-        else:
+        trampolines = privileged.enough and _probes(found, libbpf, path)
+        if not privileged.enough:
             untried = ("programs", "rings", "process list", *PROBES.values())
             found.checks += [Check(name, State.UNKNOWN, ONLY_ROOT) for name in untried]
         if types is None or tracepoints is None:
             return _not_served(found)
-        hooks = _hooks(found, opened, types, tracepoints)
+        wanted = settings.hooks != "tracepoint"
+        hooks = _hooks(found, opened, types, tracepoints, trampolines=trampolines and wanted)
         if privileged.enough:
             _load(found, opened, libbpf, settings)
         found.kinds = [_coverage(kind, hooks, found.can_run) for kind in EVENTS]
@@ -319,17 +319,22 @@ def _object(found: Diagnosis, libbpf: Libbpf, path: Path) -> BpfObject | None:
 
 
 def _hooks(
-    found: Diagnosis, opened: BpfObject, types: KernelTypes, tracepoints: Tracepoints
+    found: Diagnosis,
+    opened: BpfObject,
+    types: KernelTypes,
+    tracepoints: Tracepoints,
+    *,
+    trampolines: bool,
 ) -> list[Hook]:
     try:
-        hooks = plan(opened, types, tracepoints, EVENTS)
+        hooks = plan(opened, types, tracepoints, EVENTS, trampolines=trampolines)
     except (StartError, OSError, KeyError) as error:
-        found.checks.append(Check("tracepoints", State.MISSING, *_said(error)))
+        found.checks.append(Check("hooks", State.MISSING, *_said(error)))
         return []
     missing = [hook for hook in hooks if hook.missing]
     state = State.DEGRADED if any(_is_bare(kind, hooks) for kind in EVENTS) else State.OK
     there = f"{len(hooks) - len(missing)} of {len(hooks)}"
-    found.checks.append(Check("tracepoints", state, there))
+    found.checks.append(Check("hooks", state, there))
     for hook in missing:
         place = hook.section.rpartition("/")[2]
         advice = "" if _is_bare(hook.kind, hooks) else "no loss where the call does not exist"
@@ -385,13 +390,14 @@ def _process_list(kernel: Kernel) -> Check:
     return Check("process list", State.OK, f"{count} processes, by a task iterator")
 
 
-def _probes(found: Diagnosis, libbpf: Libbpf, path: Path) -> None:
-    """Whether the better family of hooks could be used."""
+def _probes(found: Diagnosis, libbpf: Libbpf, path: Path) -> bool:
+    """Whether the better family of hooks can be used."""
     checks = [_probe(libbpf, path, program, name) for program, name in PROBES.items()]
     found.checks += checks
-    found.why_no_trampolines = checks[0].found
     if checks[0].state is State.OK:
-        found.why_no_trampolines = "this kernel takes them, this version has none yet"
+        return True
+    found.why_no_trampolines = checks[0].found
+    return False
 
 
 def _probe(libbpf: Libbpf, path: Path, program: str, name: str) -> Check:
@@ -414,10 +420,13 @@ def _coverage(kind: str, hooks: Iterable[Hook], can_run: bool) -> Coverage:
     if not there:
         reason = next((hook.missing for hook in own if hook.missing), None)
         return Coverage(kind, State.MISSING, "", [], reason or "no hook can be used")
-    notes = [LIMITS[kind]] if kind in LIMITS else []
+    families = {hook.family for hook in own if not hook.missing}
+    # The better one decides; what else is loaded beside it sees what is left.
+    family = TRAMPOLINE if TRAMPOLINE in families else min(families)
+    notes = [LIMITS[kind]] if kind in LIMITS and family == TRACEPOINT else []
     notes += [hook.missing for hook in own if hook.missing]
     state = State.OK if can_run else State.UNKNOWN
-    return Coverage(kind, state, TRACEPOINT, there, "; ".join(notes))
+    return Coverage(kind, state, family, there, "; ".join(notes))
 
 
 def _not_served(found: Diagnosis) -> Diagnosis:

@@ -431,8 +431,10 @@ class Dns(Event):
     """It came from the remote end."""
     local: Annotated[Endpoint | None, Address()]
     remote: Annotated[Endpoint | None, Address()]
-    payload_bytes: int
+    message_bytes: int
     """Of the whole message."""
+    message_offset: int
+    """Where in the message the payload starts; a message over TCP may come in pieces."""
     payload: Annotated[bytes, Raw()]
 
 

@@ -64,6 +64,13 @@ class KernelConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     """Size of the ring buffer for all other events; a power of two."""
     argv_bytes: Annotated[int, Meta(ge=64, le=8192)] = 4096
     """Copy at most this much of the arguments of a program."""
+    dns_ports: Annotated[list[Annotated[int, Meta(ge=1, le=65535)]], Meta(max_length=4)] = (
+        msgspec.field(default_factory=lambda: [53])
+    )
+    """Look for DNS messages in the packets from and to these ports."""
+    hooks: Literal["auto", "trampoline", "tracepoint"] = "auto"
+    """Which family of hooks to use: trampolines see more and cost less, but not every
+    kernel takes them; auto tries."""
     object: str = ""
     """Path of another eBPF object; empty: the one that comes with the agent."""
 

@@ -32,6 +32,10 @@ SERVES: Final = {
     "exit_openat2": "open",
     "exit_creat": "open",
     "exit_open_by_handle_at": "open",
+    "end_filp_open": "open",
+    "on_submit_request": "io_uring",
+    "on_submit_sqe": "io_uring",
+    "exit_io_uring_setup": "io_uring",
     "exit_connect": "connect",
     "exit_bind": "bind",
     "exit_listen": "listen",
@@ -39,6 +43,14 @@ SERVES: Final = {
     "exit_accept4": "accept",
 }
 """The kind that each program serves."""
+
+REPLACES: Final[dict[str, frozenset[str]]] = {
+    "end_filp_open": frozenset({"exit_open", "exit_openat", "exit_openat2", "exit_creat"}),
+}
+"""The tracepoint programs that a trampoline makes needless: it sees what they see and more."""
+
+TRAMPOLINES: Final = frozenset({"fentry", "fexit", "lsm"})
+"""Sections of programs that need trampolines."""
 
 LISTING: Final = "list_processes"
 """The iterator that lists all processes."""
@@ -50,6 +62,7 @@ PROCESS_KINDS: Final = frozenset({"exec", "fork", "exit"})
 """Kinds without which the agent does not start: the process table is made of them."""
 
 BTF_KIND_TYPEDEF: Final = 8
+BTF_KIND_FUNC: Final = 12
 
 
 class Hook(msgspec.Struct, frozen=True):
@@ -60,6 +73,14 @@ class Hook(msgspec.Struct, frozen=True):
     section: str
     missing: str | None
     """Why it cannot be used, None when it can."""
+
+    @property
+    def family(self) -> str:
+        """trampoline, tracepoint or cgroup."""
+        attach = self.section.partition("/")[0]
+        if attach in TRAMPOLINES:
+            return "trampoline"
+        return "cgroup" if attach == "cgroup_skb" else "tracepoint"
 
 
 class KernelTypes:
@@ -90,14 +111,27 @@ class KernelTypes:
         # The first parameter is the tracepoint's own data.
         return int(prototype.info & 0xFFFF) - 1
 
+    def has_function(self, name: str) -> bool:
+        """Whether the kernel has a function of this name that can be traced."""
+        return bool(
+            self._calls.btf__find_by_name_kind(self._btf, name.encode(), BTF_KIND_FUNC) > 0
+        )
+
     def _type(self, number: int) -> ctypes.Structure:
         return self._calls.btf__type_by_id(self._btf, number).contents  # type: ignore[no-any-return]
 
 
 def plan(
-    opened: BpfObject, types: KernelTypes, tracepoints: Tracepoints, kinds: Collection[str]
+    opened: BpfObject,
+    types: KernelTypes,
+    tracepoints: Tracepoints,
+    kinds: Collection[str],
+    *,
+    trampolines: bool,
 ) -> list[Hook]:
-    """Each program that serves one of `kinds`, and whether this kernel has its place.
+    """Each program that is to serve one of `kinds`, and whether this kernel has its place.
+
+    With `trampolines`, what they see is left to them where this kernel has their place.
 
     Raises BpfError when a high-value kind has no place at all.
     """
@@ -111,6 +145,10 @@ def plan(
         for program, kind in SERVES.items()
         if kind in kinds
     ]
+    hooks = [hook for hook in hooks if trampolines or hook.family != "trampoline"]
+    usable = {hook.program for hook in hooks if not hook.missing}
+    needless = {name for program in usable for name in REPLACES.get(program, ())}
+    hooks = [hook for hook in hooks if hook.program not in needless]
     for kind in PROCESS_KINDS & set(kinds):
         reasons = [hook.missing for hook in hooks if hook.kind == kind]
         if all(reasons):
@@ -122,6 +160,8 @@ def _missing(section: str, types: KernelTypes, tracepoints: Tracepoints) -> str 
     family, _, place = section.partition("/")
     if family == "tp_btf" and types.tracepoint_arguments(place) is None:
         return f"no tracepoint {place}"
+    if family in TRAMPOLINES and not types.has_function(place):
+        return f"no function {place}"
     if family == "tp" and not tracepoints.has(place):
         return f"no tracepoint {place}"
     return None

@@ -45,6 +45,7 @@ class BpfObject:
         """Open the object file; raises BpfError when it cannot be used."""
         self._libbpf = libbpf
         self._calls = libbpf.calls
+        self.path = path
         self._links: list[int] = []
         self._handle: int | None = None
         try:

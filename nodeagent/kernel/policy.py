@@ -22,6 +22,7 @@ PRESENT: Final = b"\1"
 CGROUP: Final = struct.Struct("<Q")
 UID: Final = struct.Struct("<I")
 RULE: Final = struct.Struct("<I")
+PORT: Final = struct.Struct("<H")
 TABLES: Final = ("even_repeats", "odd_repeats")
 
 
@@ -40,6 +41,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """Prefixes; the longest that fits a path decides."""
     watched_paths: Collection[str] = ()
     """Prefixes of paths of which each open is reported."""
+    dns_ports: Collection[int] = (53,)
+    """At most four; packets from or to them are looked at."""
 
 
 class Policy:
@@ -85,6 +88,7 @@ class Policy:
             filters=sum(self._filters[name] for name, table in used.items() if table),
             failed_opens=self._failed_opens[f"FAILED_OPENS_{rules.failed_opens.upper()}"],
             count_repeats=int(rules.count_repeats),
+            dns_ports=int.from_bytes(b"".join(map(PORT.pack, rules.dns_ports)), "little"),
         )
 
     def take_turn(self, boot_time_ns: int, boot_ns: int) -> Records | None:

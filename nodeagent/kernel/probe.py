@@ -14,9 +14,10 @@ from nodeagent.errors import BpfError
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject
 
-__all__ = ["count_runs", "enable_statistics", "map_memory"]
+__all__ = ["count_runs", "enable_statistics", "map_memory", "refuses_trampolines"]
 
 STATS_RUN_TIME: Final = 0
+TRAMPOLINE: Final = "probe_trampoline"
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 MAP_LINK: Final = "anon_inode:bpf-map"
 
@@ -63,6 +64,25 @@ def count_runs(libbpf: Libbpf, path: Path, program: str) -> int | None:
         os.close(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
         runs = _fd_facts(opened.program(program)).get("run_cnt")
         return None if runs is None else int(runs)
+
+
+def refuses_trampolines(libbpf: Libbpf, path: Path) -> str | None:
+    """Why this kernel takes no fentry programs, None when it does.
+
+    One of the object at `path` is loaded and attached, and gone when this returns.
+    """
+    try:
+        with BpfObject(libbpf, path) as opened:
+            for ring in ("high", "bulk"):
+                opened.set_max_entries(ring, PAGE_BYTES)
+            opened.load([TRAMPOLINE])
+            link = libbpf.check(
+                libbpf.calls.bpf_program__attach(opened.programs[TRAMPOLINE]), "not attached"
+            )
+            libbpf.calls.bpf_link__destroy(link)
+    except BpfError as error:
+        return os.strerror(error.errno)
+    return None
 
 
 def map_memory(libbpf: Libbpf) -> dict[str, int]:

@@ -22,6 +22,7 @@ from nodeagent.kernel.features import LISTING, Hook, KernelTypes, plan
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject
 from nodeagent.kernel.policy import Policy, Rules
+from nodeagent.kernel.probe import refuses_trampolines
 from nodeagent.kernel.ring import Ring
 from nodeagent.kernel.tracepoint import Tracepoints
 from nodeagent.kernel.wire import Decoder, Records
@@ -84,6 +85,8 @@ class Kernel(msgspec.Struct, frozen=True):
     rings: tuple[Ring, Ring]
     """High value first."""
     policy: Policy
+    why_no_trampolines: str | None
+    """None when they are used."""
 
 
 @contextmanager
@@ -95,16 +98,22 @@ def load_kernel(
     high_ring_bytes: int,
     bulk_ring_bytes: int,
     argv_bytes: int,
+    family: str = "auto",
 ) -> Iterator[Kernel]:
-    """Set up and load the object for the kinds in `rules`; raises StartError."""
+    """Set up and load the object for the kinds in `rules`; raises StartError.
+
+    `family` of hooks: trampoline, tracepoint or auto, which takes the first that works.
+    """
+    refused = _refused(opened, libbpf, family)
     with ExitStack() as stack:
         tracepoints = stack.enter_context(Tracepoints(libbpf))
         btf = opened.btf()
         decoder = Decoder(btf)
         types = KernelTypes(libbpf)
         try:
-            hooks = plan(opened, types, tracepoints, rules.kinds)
+            hooks = plan(opened, types, tracepoints, rules.kinds, trampolines=refused is None)
             exit_arguments = types.tracepoint_arguments("sched_process_exit")
+            submit_arguments = types.tracepoint_arguments("io_uring_submit_sqe")
         finally:
             types.close()
         opened.set_constants(
@@ -115,6 +124,7 @@ def load_kernel(
                 "high_ring_bytes": high_ring_bytes,
                 "bulk_ring_bytes": bulk_ring_bytes,
                 "page_bytes": mmap.PAGESIZE,
+                "submit_sqe_arguments": submit_arguments or 0,
                 "exit_has_group_dead": int(exit_arguments == EXIT_ARGUMENTS),
             },
         )
@@ -130,7 +140,22 @@ def load_kernel(
             rings.append(ring)
         counters = KernelCounters(opened, btf, decoder.kinds)
         high, bulk = rings
-        yield Kernel(opened, tracepoints, hooks, btf, decoder, counters, (high, bulk), policy)
+        yield Kernel(
+            opened, tracepoints, hooks, btf, decoder, counters, (high, bulk), policy, refused
+        )
+
+
+def _refused(opened: BpfObject, libbpf: Libbpf, family: str) -> str | None:
+    """Why there are no trampolines; raises BpfError when the family must have them."""
+    if family == "tracepoint":
+        return "kernel.hooks = tracepoint"
+    refused = refuses_trampolines(libbpf, opened.path)
+    if refused and family == "trampoline":
+        raise BpfError(
+            f"this kernel takes no fentry programs ({refused}), which kernel.hooks asks for:"
+            ' set it to "auto"'
+        )
+    return refused
 
 
 class LiveSource:

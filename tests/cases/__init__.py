@@ -88,7 +88,15 @@ def _resolve(value: object, said: Mapping[str, Any]) -> object:
 
 def all_cases() -> list[Case]:
     """Every case there is."""
-    from tests.cases import credentials, file, memory, mount, network, system  # noqa: PLC0415
+    from tests.cases import (  # noqa: PLC0415
+        credentials,
+        file,
+        io_uring,
+        memory,
+        mount,
+        network,
+        system,
+    )
 
-    topics = (credentials, file, memory, mount, network, system)
+    topics = (credentials, file, io_uring, memory, mount, network, system)
     return [case for topic in topics for case in topic.CASES]

@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* DNS messages, seen where the packets of a socket leave and arrive. */
+#include <vmlinux.h>
+#include "emit.h"
+#include "socket.h"
+
+#define ETH_P_IP 0x0800
+
+/* Where the addresses are in their header: the source, and behind it the destination. */
+#define IPV4_ADDRESSES 12
+#define IPV6_ADDRESSES 8
+
+/* What a program on packets or sockets returns: let it pass. */
+#define PASS 1
+
+/* The most that is kept of a message. */
+#define PAYLOAD_BYTES 4096
+/* Messages of one packet that are told apart. */
+#define MESSAGES 8
+
+/* Who sends on a socket. */
+struct sender {
+	struct task task;
+	__u32 tid;
+	__u32 reserved;
+};
+
+/* What is known of one direction of a TCP stream. */
+enum flow_state {
+	/* It is older than the agent, or a packet was missed. */
+	FLOW_LOST = 0,
+	/* The next byte is the first one. */
+	FLOW_NEW = 1,
+	FLOW_KNOWN = 2,
+};
+
+struct flow {
+	/* enum flow_state. */
+	__u32 state;
+	/* The sequence number of the first byte that was not seen yet. */
+	__u32 next;
+	/* Of the message that is under way, and what is still to come of it. */
+	__u32 message_bytes;
+	__u32 rest;
+};
+
+/* What is remembered of a socket that speaks DNS. */
+struct speaker {
+	/* Who sent last, or bound it. No task of its own comes with a packet that arrives. */
+	struct sender sender;
+	struct flow incoming;
+	struct flow outgoing;
+};
+
+/* It ends with the socket. One that is accepted inherits it from the one that listens. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct speaker);
+} speakers SEC(".maps");
+
+/* Offsets count from the network header, which is where programs on packets start. */
+struct packet {
+	struct __sk_buff *skb;
+	/* What is not looked at yet. */
+	__u32 at;
+	__u32 end;
+	/* Of the first byte behind the TCP header. */
+	__u32 sequence;
+	__u16 protocol;
+	bool incoming;
+	/* SYN is set: a TCP stream starts. */
+	bool is_first;
+	/* It answers a SYN, for a socket that listens. */
+	bool accepts;
+	__u8 reserved[7];
+	struct endpoint local;
+	struct endpoint remote;
+};
+
+/* A message, or a part of it. */
+struct piece {
+	__u32 bytes;
+	__u32 message_bytes;
+	__u32 message_offset;
+};
+
+/* The ports are in the same place for UDP and TCP. */
+struct ports {
+	__be16 source;
+	__be16 destination;
+};
+
+static __always_inline bool is_dns_port(__u32 port)
+{
+	struct settings *now = current_settings();
+	__u64 ports = now ? now->dns_ports : 0;
+
+	for (int i = 0; i < 4; i++, ports >>= 16)
+		if (port && port == (ports & 0xffff))
+			return true;
+	return false;
+}
+
+/* Whether it is worth looking at the packet: most sockets have a peer, with another port. */
+static __always_inline bool may_speak_dns(struct bpf_sock *sk)
+{
+	__u32 remote = bpf_ntohs(sk->dst_port);
+
+	return !remote || is_dns_port(remote) || is_dns_port(sk->src_port);
+}
+
+/* The kernel has found it already, whatever headers are in between. */
+static __always_inline __u32 transport_offset(struct __sk_buff *skb)
+{
+	struct sk_buff *whole = (struct sk_buff *)skb;
+
+	return BPF_CORE_READ(whole, transport_header) - BPF_CORE_READ(whole, network_header);
+}
+
+/* False when the packet has neither payload nor a meaning for the stream. */
+static __always_inline bool read_tcp(struct packet *packet, __u32 at)
+{
+	struct tcphdr tcp;
+
+	if (bpf_skb_load_bytes(packet->skb, at, &tcp, sizeof(tcp)))
+		return false;
+	packet->is_first = tcp.syn;
+	packet->accepts = tcp.syn && tcp.ack;
+	/* SYN has a number of its own. */
+	packet->sequence = bpf_ntohl(tcp.seq) + tcp.syn;
+	packet->at = at + tcp.doff * 4;
+	return tcp.syn || packet->at < packet->end;
+}
+
+/* False when the packet has nothing to do with DNS. */
+static __always_inline bool read_transport(struct packet *packet, struct bpf_sock *sk)
+{
+	__u32 at = transport_offset(packet->skb);
+	struct ports ports;
+
+	packet->protocol = sk->protocol;
+	packet->end = packet->skb->len;
+	if (packet->protocol != IPPROTO_UDP && packet->protocol != IPPROTO_TCP)
+		return false;
+	if (bpf_skb_load_bytes(packet->skb, at, &ports, sizeof(ports)))
+		return false;
+	packet->remote.port = bpf_ntohs(packet->incoming ? ports.source : ports.destination);
+	packet->local.port = bpf_ntohs(packet->incoming ? ports.destination : ports.source);
+	if (!is_dns_port(packet->remote.port) && !is_dns_port(packet->local.port))
+		return false;
+	if (packet->protocol == IPPROTO_TCP)
+		return read_tcp(packet, at);
+	packet->at = at + sizeof(struct udphdr);
+	return packet->at < packet->end;
+}
+
+static __always_inline void read_addresses(struct packet *packet)
+{
+	struct endpoint *source = packet->incoming ? &packet->remote : &packet->local;
+	struct endpoint *destination = packet->incoming ? &packet->local : &packet->remote;
+
+	if (packet->skb->protocol == bpf_htons(ETH_P_IP)) {
+		source->family = destination->family = AF_INET;
+		bpf_skb_load_bytes(packet->skb, IPV4_ADDRESSES, source->address, 4);
+		bpf_skb_load_bytes(packet->skb, IPV4_ADDRESSES + 4, destination->address, 4);
+	} else {
+		source->family = destination->family = AF_INET6;
+		bpf_skb_load_bytes(packet->skb, IPV6_ADDRESSES, source->address, 16);
+		bpf_skb_load_bytes(packet->skb, IPV6_ADDRESSES + 16, destination->address, 16);
+	}
+}
+
+/*
+ * Whether it is the current task that sends. TCP sends in softirqs too, whatever task
+ * they interrupt, but not while a task holds the lock of the socket; that of a socket
+ * which listens says nothing.
+ */
+static __always_inline bool is_sent_by_current(struct packet *packet)
+{
+	struct sk_buff *skb = (struct sk_buff *)packet->skb;
+
+	if (packet->incoming || packet->accepts)
+		return false;
+	return packet->protocol == IPPROTO_UDP || BPF_CORE_READ(skb, sk, sk_lock.owned);
+}
+
+static __always_inline void fill_sender(struct sender *sender)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	fill_sending_task(&sender->task, task);
+	sender->tid = BPF_CORE_READ(task, pid);
+}
+
+static __always_inline void append_payload(struct dns_event *dns, struct packet *packet,
+					   __u32 length)
+{
+	struct text *text = &dns->payload;
+	struct scratch *scratch = scratch_of(dns);
+	__u32 offset;
+	char *to = append_at(scratch, &offset);
+	long error;
+
+	barrier_var(length);
+	if (length > PAYLOAD_BYTES)
+		length = PAYLOAD_BYTES;
+	if (!to || !length)
+		return;
+	text->offset = offset;
+	error = bpf_skb_load_bytes(packet->skb, packet->at, to, length);
+	if (error) {
+		text->error = error;
+		return;
+	}
+	scratch->used = offset + length;
+	text->length = length;
+	text->truncated = dns->message_offset + length < dns->message_bytes;
+}
+
+/* What packet->at points to; a function of its own, because it is called in several places. */
+static __noinline int report(struct packet *packet, struct sender *sender, struct piece *piece)
+{
+	struct dns_event *dns =
+		emit_reserve_of(EVENT_DNS, sizeof(*dns), &sender->task, sender->tid);
+
+	if (!dns)
+		return 0;
+	dns->local = packet->local;
+	dns->remote = packet->remote;
+	dns->protocol = packet->protocol;
+	dns->incoming = packet->incoming;
+	dns->message_bytes = piece->message_bytes;
+	dns->message_offset = piece->message_offset;
+	append_payload(dns, packet, piece->bytes);
+	emit_submit(dns, EVENT_DNS);
+	return 0;
+}
+
+/* Everything that is left of the packet, as it is. */
+static __always_inline void report_rest(struct packet *packet, struct sender *sender)
+{
+	struct piece piece = { .bytes = packet->end - packet->at };
+
+	piece.message_bytes = piece.bytes;
+	report(packet, sender, &piece);
+}
+
+/* The length in front of each message of a TCP stream (RFC 1035, 4.2.2); false when it is cut. */
+static __always_inline bool read_length(struct packet *packet, __u32 *length)
+{
+	__be16 prefix;
+
+	if (bpf_skb_load_bytes(packet->skb, packet->at, &prefix, sizeof(prefix)))
+		return false;
+	*length = bpf_ntohs(prefix);
+	return true;
+}
+
+/* Finds the first byte that was not seen yet; false when it is not known where a message starts. */
+static __always_inline bool synchronise(struct packet *packet, struct flow *flow)
+{
+	__u32 length;
+	__s32 seen;
+
+	if (flow->state == FLOW_LOST && read_length(packet, &length) &&
+	    packet->at + sizeof(__be16) + length == packet->end)
+		flow->state = FLOW_NEW;
+	if (flow->state == FLOW_NEW) {
+		flow->state = FLOW_KNOWN;
+		flow->next = packet->sequence;
+		flow->rest = 0;
+	}
+	seen = flow->next - packet->sequence;
+	if (seen < 0)
+		flow->state = FLOW_LOST;
+	if (flow->state == FLOW_LOST)
+		return false;
+	/* What is sent again may end before that. */
+	packet->at += seen;
+	return true;
+}
+
+/* The next message of a TCP stream, or what of it is in this packet; false when it is cut. */
+static __always_inline bool take_piece(struct packet *packet, struct flow *flow,
+				       struct piece *piece)
+{
+	if (!flow->rest) {
+		if (!read_length(packet, &flow->rest))
+			return false;
+		flow->message_bytes = flow->rest;
+		flow->next += sizeof(__be16);
+		packet->at += sizeof(__be16);
+	}
+	piece->bytes = packet->end - packet->at;
+	if (piece->bytes > flow->rest)
+		piece->bytes = flow->rest;
+	piece->message_bytes = flow->message_bytes;
+	piece->message_offset = flow->message_bytes - flow->rest;
+	flow->next += piece->bytes;
+	flow->rest -= piece->bytes;
+	return true;
+}
+
+static __always_inline void report_stream(struct packet *packet, struct sender *sender,
+					  struct flow *flow)
+{
+	struct piece piece;
+
+	if (synchronise(packet, flow)) {
+		for (int i = 0; i < MESSAGES && packet->at < packet->end; i++) {
+			if (!take_piece(packet, flow, &piece))
+				break;
+			if (piece.bytes)
+				report(packet, sender, &piece);
+			packet->at += piece.bytes;
+		}
+		if (packet->at >= packet->end)
+			return;
+		flow->state = FLOW_LOST;
+	}
+	report_rest(packet, sender);
+}
+
+static __always_inline void report_packet(struct packet *packet, struct speaker *speaker)
+{
+	struct sender sender = {};
+	struct flow flow = {};
+
+	if (is_sent_by_current(packet)) {
+		fill_sender(&sender);
+		if (speaker)
+			speaker->sender = sender;
+	} else if (speaker) {
+		sender = speaker->sender;
+	}
+	if (speaker && packet->is_first)
+		speaker->incoming.state = speaker->outgoing.state = FLOW_NEW;
+	if (packet->at >= packet->end)
+		return;
+	if (packet->protocol == IPPROTO_UDP) {
+		report_rest(packet, &sender);
+		return;
+	}
+	if (speaker)
+		flow = packet->incoming ? speaker->incoming : speaker->outgoing;
+	report_stream(packet, &sender, &flow);
+	if (speaker && packet->incoming)
+		speaker->incoming = flow;
+	else if (speaker)
+		speaker->outgoing = flow;
+}
+
+static __always_inline int look_at(struct __sk_buff *skb, bool incoming)
+{
+	struct packet packet = { .skb = skb, .incoming = incoming };
+	struct bpf_sock *sk = skb->sk;
+
+	if (sk)
+		sk = bpf_sk_fullsock(sk);
+	if (!sk || !may_speak_dns(sk) || !read_transport(&packet, sk))
+		return PASS;
+	read_addresses(&packet);
+	/* NULL when the socket may not have more memory: then only what it sends has a sender. */
+	report_packet(&packet,
+		      bpf_sk_storage_get(&speakers, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE));
+	return PASS;
+}
+
+/* int ip_finish_output(struct net *net, struct sock *sk, struct sk_buff *skb), and that of IPv6 */
+SEC("cgroup_skb/egress")
+int on_packet_out(struct __sk_buff *skb)
+{
+	return look_at(skb, false);
+}
+
+/* int sk_filter_trim_cap(struct sock *sk, struct sk_buff *skb, unsigned int cap) */
+SEC("cgroup_skb/ingress")
+int on_packet_in(struct __sk_buff *skb)
+{
+	return look_at(skb, true);
+}
+
+/* A server gets its first message before it sends one. */
+static __always_inline int bound(struct bpf_sock *sk)
+{
+	struct speaker *speaker;
+
+	if (!is_dns_port(sk->src_port))
+		return PASS;
+	speaker = bpf_sk_storage_get(&speakers, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (speaker)
+		fill_sender(&speaker->sender);
+	return PASS;
+}
+
+/* int __inet_bind(struct sock *sk, struct sockaddr *uaddr, int addr_len, u32 flags) */
+SEC("cgroup/post_bind4")
+int on_bind4(struct bpf_sock *sk)
+{
+	return bound(sk);
+}
+
+/* int __inet6_bind(struct sock *sk, struct sockaddr *uaddr, int addr_len, u32 flags) */
+SEC("cgroup/post_bind6")
+int on_bind6(struct bpf_sock *sk)
+{
+	return bound(sk);
+}

@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Executable memory, files that live in memory, and the memory of other processes. */
+#include <vmlinux.h>
+#include "emit.h"
+#include "path.h"
+
+#define EBADF 9
+
+#define PROT_READ 0x1
+#define PROT_WRITE 0x2
+#define PROT_EXEC 0x4
+#define MAP_ANONYMOUS 0x20
+
+/* What the kernel puts in front of the name that memfd_create(2) is given. */
+#define MEMFD_PREFIX (sizeof("memfd:") - 1)
+/* The longest name of a file, with its NUL. */
+#define MEMFD_NAME_BYTES 256
+
+/* The usual limit of the size of a stack. */
+#define STACK_BYTES (8 << 20)
+
+/* Tracees of one thread that are looked at; of others only the number is known. */
+#define TRACEES 8
+
+#define PTRACE_TRACEME 0
+#define PTRACE_POKETEXT 4
+#define PTRACE_POKEDATA 5
+#define PTRACE_POKEUSR 6
+#define PTRACE_SETREGS 13
+#define PTRACE_SETFPREGS 15
+#define PTRACE_ATTACH 16
+#define PTRACE_SETFPXREGS 19
+#define PTRACE_SETREGSET 0x4205
+#define PTRACE_SEIZE 0x4206
+#define PTRACE_SET_SYSCALL_INFO 0x4212
+
+/* What a range of memory was before mprotect(2). */
+struct protected_area {
+	/* The struct file that is mapped there, or 0. */
+	__u64 file;
+	__u32 protection;
+	__u32 region;
+};
+
+/* Calls that make memory executable and have not come back yet, by thread. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct protected_area);
+} mprotects_under_way SEC(".maps");
+
+static __always_inline bool maps_code(const struct arguments *passed)
+{
+	if (passed->third & PROT_WRITE)
+		return true;
+	return !(passed->fourth & MAP_ANONYMOUS) && (int)passed->fifth >= 0;
+}
+
+static __always_inline void fill_mapped_file(struct mmap_event *mmap, int fd)
+{
+	struct file *file = file_of(fd);
+
+	if (!file) {
+		/* Never open, or closed by another thread before we looked. */
+		mmap->path.leaf_first.error = -EBADF;
+		return;
+	}
+	fill_file_id(scratch_of(mmap), &mmap->file, BPF_CORE_READ(file, f_inode));
+	append_file_path(mmap, &mmap->path, file);
+}
+
+static __always_inline int mapped(long result)
+{
+	struct arguments passed;
+	struct mmap_event *mmap;
+
+	read_arguments(&passed);
+	if (!maps_code(&passed))
+		return 0;
+	mmap = emit_reserve(EVENT_MMAP, sizeof(*mmap));
+	if (!mmap)
+		return 0;
+	mmap->event.result = result < 0 ? result : 0;
+	mmap->address = result < 0 ? passed.first : (__u64)result;
+	mmap->length = passed.second;
+	mmap->protection = passed.third;
+	mmap->flags = passed.fourth;
+	if (!(passed.fourth & MAP_ANONYMOUS))
+		fill_mapped_file(mmap, passed.fifth);
+	emit_submit(mmap, EVENT_MMAP);
+	return 0;
+}
+
+/* long mmap(unsigned long addr, unsigned long len, unsigned long prot, unsigned long flags, unsigned long fd, unsigned long off) */
+SEC("tp/syscalls/sys_exit_mmap")
+int exit_mmap(struct trace_event_raw_sys_exit *context)
+{
+	/* Nearly all calls map data and end here. */
+	if (!(ARGUMENT(REGISTER_ARG3) & PROT_EXEC))
+		return 0;
+	return mapped(context->ret);
+}
+
+/*
+ * What bpf_find_vma() calls. Heap and stack as in /proc/PID/maps. The path is walked at
+ * the exit of the call: it may split the area, but the file stays.
+ */
+static long look_at_area(struct task_struct *task, struct vm_area_struct *area,
+			 struct protected_area *to)
+{
+	__u64 start = area->vm_start;
+	__u64 end = area->vm_end;
+
+	/* VM_READ, VM_WRITE and VM_EXEC are the same bits. */
+	to->protection = area->vm_flags & (PROT_READ | PROT_WRITE | PROT_EXEC);
+	to->file = (__u64)area->vm_file;
+	if (to->file)
+		to->region = REGION_FILE;
+	else if (start < area->vm_mm->brk && end > area->vm_mm->start_brk)
+		to->region = REGION_HEAP;
+	else if (start <= area->vm_mm->start_stack && end >= area->vm_mm->start_stack)
+		to->region = REGION_STACK;
+	else
+		to->region = REGION_ANONYMOUS;
+	return 0;
+}
+
+/*
+ * Where the areas cannot be seen, only heap and stack are known by their addresses. Of
+ * the stack, arguments and environment lie above its start, and below it the kernel
+ * places nothing that is nearer than the usual limit.
+ */
+static __always_inline __u32 region_of(__u64 address)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct mm_struct *mm = BPF_CORE_READ(task, mm);
+
+	if (address >= BPF_CORE_READ(mm, start_brk) && address < BPF_CORE_READ(mm, brk))
+		return REGION_HEAP;
+	if (address > BPF_CORE_READ(mm, start_stack) - STACK_BYTES &&
+	    address < BPF_CORE_READ(mm, env_end))
+		return REGION_STACK;
+	return REGION_UNKNOWN;
+}
+
+static __always_inline int remember_area(__u64 address, __u32 protection)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct protected_area before = { .protection = ~0U };
+	long error = -ENOENT;
+
+	if (!(protection & PROT_EXEC))
+		return 0;
+	/* Since commit 7c7e3d31e785 (v5.17). It fails where the memory map is being changed. */
+	if (HAS_TYPED_TASK && bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_find_vma))
+		error = bpf_find_vma(bpf_get_current_task_btf(), address, look_at_area, &before, 0);
+	if (error)
+		before.region = region_of(address);
+	bpf_map_update_elem(&mprotects_under_way, &thread, &before, BPF_ANY);
+	return 0;
+}
+
+/* Takes what remember_area() left. */
+static __always_inline void fill_area(struct mprotect_event *mprotect)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct protected_area *before = bpf_map_lookup_elem(&mprotects_under_way, &thread);
+
+	mprotect->old_protection = ~0U;
+	if (!before)
+		return;
+	mprotect->old_protection = before->protection;
+	mprotect->region = before->region;
+	if (before->file)
+		append_file_path(mprotect, &mprotect->path, (struct file *)before->file);
+	bpf_map_delete_elem(&mprotects_under_way, &thread);
+}
+
+static __always_inline int protected(long result)
+{
+	struct arguments passed;
+	struct mprotect_event *mprotect;
+
+	/* Nearly all calls end here. */
+	if (!(ARGUMENT(REGISTER_ARG3) & PROT_EXEC))
+		return 0;
+	mprotect = emit_reserve(EVENT_MPROTECT, sizeof(*mprotect));
+	if (!mprotect)
+		return 0;
+	read_arguments(&passed);
+	mprotect->event.result = result;
+	mprotect->address = passed.first;
+	mprotect->length = passed.second;
+	mprotect->protection = passed.third;
+	fill_area(mprotect);
+	emit_submit(mprotect, EVENT_MPROTECT);
+	return 0;
+}
+
+/* long mprotect(unsigned long start, size_t len, unsigned long prot) */
+SEC("tp/syscalls/sys_enter_mprotect")
+int enter_mprotect(struct trace_event_raw_sys_enter *context)
+{
+	return remember_area(context->args[0], context->args[2]);
+}
+
+SEC("tp/syscalls/sys_exit_mprotect")
+int exit_mprotect(struct trace_event_raw_sys_exit *context)
+{
+	return protected(context->ret);
+}
+
+/* long pkey_mprotect(unsigned long start, size_t len, unsigned long prot, int pkey) */
+SEC("tp/syscalls/sys_enter_pkey_mprotect")
+int enter_pkey_mprotect(struct trace_event_raw_sys_enter *context)
+{
+	return remember_area(context->args[0], context->args[2]);
+}
+
+SEC("tp/syscalls/sys_exit_pkey_mprotect")
+int exit_pkey_mprotect(struct trace_event_raw_sys_exit *context)
+{
+	return protected(context->ret);
+}
+
+static __always_inline struct memfd_event *reserve_memfd(long result, __u32 flags)
+{
+	struct memfd_event *memfd = emit_reserve(EVENT_MEMFD, sizeof(*memfd));
+
+	if (!memfd)
+		return NULL;
+	memfd->event.result = result;
+	memfd->flags = flags;
+	memfd->fd = result < 0 ? -1 : result;
+	return memfd;
+}
+
+/* long memfd_create(const char *uname, unsigned int flags) */
+SEC("tp/syscalls/sys_exit_memfd_create")
+int exit_memfd_create(struct trace_event_raw_sys_exit *context)
+{
+	struct memfd_event *memfd;
+	struct arguments passed;
+	struct file *file;
+
+	read_arguments(&passed);
+	memfd = reserve_memfd(context->ret, passed.second);
+	if (!memfd)
+		return 0;
+	file = file_of(context->ret);
+	if (file)
+		append_string(memfd, &memfd->name,
+			      BPF_CORE_READ(file, f_path.dentry, d_name.name) + MEMFD_PREFIX,
+			      MEMFD_NAME_BYTES, false);
+	else
+		append_string(memfd, &memfd->name, (void *)passed.first, MEMFD_NAME_BYTES, true);
+	emit_submit(memfd, EVENT_MEMFD);
+	return 0;
+}
+
+/* long memfd_secret(unsigned int flags) */
+SEC("tp/syscalls/sys_exit_memfd_secret")
+int exit_memfd_secret(struct trace_event_raw_sys_exit *context)
+{
+	struct memfd_event *memfd = reserve_memfd(context->ret, ARGUMENT(REGISTER_ARG1));
+
+	if (!memfd)
+		return 0;
+	memfd->secret = 1;
+	emit_submit(memfd, EVENT_MEMFD);
+	return 0;
+}
+
+/*
+ * Requests that give power over a process, or change what it does. The others look at it
+ * or let it run on: a debugger makes thousands of them, and each needs one of these first.
+ */
+static __always_inline bool takes_control(__u64 request)
+{
+	const __u64 small = 1ULL << PTRACE_TRACEME | 1ULL << PTRACE_POKETEXT |
+			    1ULL << PTRACE_POKEDATA | 1ULL << PTRACE_POKEUSR |
+			    1ULL << PTRACE_SETREGS | 1ULL << PTRACE_SETFPREGS |
+			    1ULL << PTRACE_ATTACH | 1ULL << PTRACE_SETFPXREGS;
+
+	if (request < 64)
+		return (small >> request) & 1;
+	return request == PTRACE_SETREGSET || request == PTRACE_SEIZE ||
+	       request == PTRACE_SET_SYSCALL_INFO;
+}
+
+/* The number of a task in the pid namespace of this level. */
+static __always_inline __u32 number_at(struct task_struct *task, __u32 level)
+{
+	struct pid *pid = BPF_CORE_READ(task, thread_pid);
+	__u32 number = 0;
+
+	bpf_core_read(&number, sizeof(number), &pid->numbers[level].nr);
+	return number;
+}
+
+/* The task that the current thread traces under this number, the newest first. */
+static __always_inline struct task_struct *tracee(__u32 number)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct list_head *head = __builtin_preserve_access_index(&task->ptraced);
+	struct list_head *entry = BPF_CORE_READ(head, next);
+	__u32 level = BPF_CORE_READ(task, thread_pid, level);
+
+	for (int seen = 0; seen < TRACEES && entry && entry != head; seen++) {
+		struct task_struct *found = container_of(entry, struct task_struct, ptrace_entry);
+
+		if (number_at(found, level) == number)
+			return found;
+		entry = BPF_CORE_READ(entry, next);
+	}
+	return NULL;
+}
+
+static __always_inline void fill_other(struct other *to, struct task_struct *task)
+{
+	to->pid = BPF_CORE_READ(task, tgid);
+	to->start_time = BPF_CORE_READ(task, group_leader, start_boottime);
+}
+
+static __always_inline void fill_traced(struct ptrace_event *ptrace)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *found;
+
+	/* Its parent becomes the tracer. */
+	if (ptrace->request == PTRACE_TRACEME)
+		found = BPF_CORE_READ(task, real_parent);
+	else
+		found = tracee(ptrace->target.passed_pid);
+	if (found)
+		fill_other(&ptrace->target, found);
+}
+
+/* long ptrace(long request, long pid, unsigned long addr, unsigned long data) */
+SEC("tp/syscalls/sys_exit_ptrace")
+int exit_ptrace(struct trace_event_raw_sys_exit *context)
+{
+	struct ptrace_event *ptrace;
+	struct arguments passed;
+
+	read_arguments(&passed);
+	if (context->ret >= 0 && !takes_control(passed.first))
+		return 0;
+	ptrace = emit_reserve(EVENT_PTRACE, sizeof(*ptrace));
+	if (!ptrace)
+		return 0;
+	ptrace->event.result = context->ret;
+	ptrace->request = passed.first;
+	ptrace->target.passed_pid = passed.second;
+	ptrace->address = passed.third;
+	ptrace->data = passed.fourth;
+	fill_traced(ptrace);
+	emit_submit(ptrace, EVENT_PTRACE);
+	return 0;
+}
+
+/* The call keeps no kernel object of the other process. */
+static __always_inline int accessed(long result, __u32 kind)
+{
+	struct vm_event *vm = emit_reserve(kind, sizeof(*vm));
+	struct arguments passed;
+
+	if (!vm)
+		return 0;
+	read_arguments(&passed);
+	vm->event.result = result;
+	vm->target.passed_pid = passed.first;
+	vm->flags = ARGUMENT(REGISTER_ARG6);
+	/* struct iovec starts with the address. */
+	if (passed.fifth)
+		bpf_probe_read_user(&vm->address, sizeof(vm->address), (void *)passed.fourth);
+	emit_submit(vm, kind);
+	return 0;
+}
+
+/* long process_vm_readv(pid_t pid, const struct iovec *lvec, unsigned long liovcnt, const struct iovec *rvec, unsigned long riovcnt, unsigned long flags) */
+SEC("tp/syscalls/sys_exit_process_vm_readv")
+int exit_process_vm_readv(struct trace_event_raw_sys_exit *context)
+{
+	return accessed(context->ret, EVENT_VM_READ);
+}
+
+/* long process_vm_writev(pid_t pid, const struct iovec *lvec, unsigned long liovcnt, const struct iovec *rvec, unsigned long riovcnt, unsigned long flags) */
+SEC("tp/syscalls/sys_exit_process_vm_writev")
+int exit_process_vm_writev(struct trace_event_raw_sys_exit *context)
+{
+	return accessed(context->ret, EVENT_VM_WRITE);
+}
+
+/* long userfaultfd(int flags) */
+SEC("tp/syscalls/sys_exit_userfaultfd")
+int exit_userfaultfd(struct trace_event_raw_sys_exit *context)
+{
+	struct userfaultfd_event *event = emit_reserve(EVENT_USERFAULTFD, sizeof(*event));
+
+	if (!event)
+		return 0;
+	event->event.result = context->ret;
+	event->flags = ARGUMENT(REGISTER_ARG1);
+	emit_submit(event, EVENT_USERFAULTFD);
+	return 0;
+}
