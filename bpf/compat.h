@@ -36,6 +36,7 @@
 #define REGISTER_ARG3 dx
 #define REGISTER_ARG4 r10
 #define REGISTER_ARG5 r8
+#define REGISTER_ARG6 r9
 #define REGISTER_NUMBER orig_ax
 #define NR_CLONE 56
 #define NR_FORK 57
@@ -46,6 +47,7 @@
 #define REGISTER_ARG3 regs[2]
 #define REGISTER_ARG4 regs[3]
 #define REGISTER_ARG5 regs[4]
+#define REGISTER_ARG6 regs[5]
 #define REGISTER_NUMBER syscallno
 #define NR_CLONE 220
 #define NR_FORK (~0ULL)
@@ -65,18 +67,34 @@ struct arguments {
 	__u64 number;
 };
 
-/*
- * The registers that the current task entered the kernel with. bpf_task_pt_regs()
- * came with commit dd6e10fbd9fb (v5.15); before it the registers are the last
- * thing on the kernel stack.
- */
+/* Since commit dd6e10fbd9fb (v5.15). */
+#define HAS_REGISTERS bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs)
+
+/* The registers that the current task entered the kernel with. */
+static __always_inline struct pt_regs *typed_registers(void)
+{
+	return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+}
+
+/* The same where HAS_REGISTERS is not: the last thing on the kernel stack. */
+static __always_inline struct pt_regs *registers_on_stack(void)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	return (struct pt_regs *)((__u64)BPF_CORE_READ(task, stack) + KERNEL_STACK_BYTES) - 1;
+}
+
+/* One argument alone: frequent calls that are no event end at a look at it. */
+#define ARGUMENT(REGISTER)                             \
+	(HAS_REGISTERS ? typed_registers()->REGISTER : \
+			 BPF_CORE_READ(registers_on_stack(), REGISTER))
+
 static __always_inline void read_arguments(struct arguments *to)
 {
-	struct task_struct *task;
 	struct pt_regs *registers;
 
-	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs)) {
-		registers = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	if (HAS_REGISTERS) {
+		registers = typed_registers();
 		to->first = registers->REGISTER_ARG1;
 		to->second = registers->REGISTER_ARG2;
 		to->third = registers->REGISTER_ARG3;
@@ -85,8 +103,7 @@ static __always_inline void read_arguments(struct arguments *to)
 		to->number = registers->REGISTER_NUMBER;
 		return;
 	}
-	task = (struct task_struct *)bpf_get_current_task();
-	registers = (struct pt_regs *)((__u64)BPF_CORE_READ(task, stack) + KERNEL_STACK_BYTES) - 1;
+	registers = registers_on_stack();
 	to->first = BPF_CORE_READ(registers, REGISTER_ARG1);
 	to->second = BPF_CORE_READ(registers, REGISTER_ARG2);
 	to->third = BPF_CORE_READ(registers, REGISTER_ARG3);
@@ -96,13 +113,13 @@ static __always_inline void read_arguments(struct arguments *to)
 }
 
 /* kernel_cap_t became a single u64 with commit f122a08b197d (v6.3); same bytes. */
-static __always_inline __u64 effective_capabilities(const struct cred *cred)
-{
-	__u64 capabilities = 0;
-
-	bpf_probe_read_kernel(&capabilities, sizeof(capabilities),
-			      __builtin_preserve_access_index(&cred->cap_effective));
-	return capabilities;
-}
+#define CAPABILITIES(cred, field)                                                       \
+	({                                                                              \
+		__u64 _capabilities = 0;                                                \
+                                                                                        \
+		bpf_probe_read_kernel(&_capabilities, sizeof(_capabilities),            \
+				      __builtin_preserve_access_index(&(cred)->field)); \
+		_capabilities;                                                          \
+	})
 
 #endif

@@ -13,10 +13,10 @@
 /* What a program on packets or sockets returns: let it pass. */
 #define PASS 1
 
-/* The most that is kept of a message. */
+/* The most that is kept of a message; a power of two. */
 #define PAYLOAD_BYTES 4096
 /* Messages of one packet that are told apart. */
-#define MESSAGES 8
+#define MESSAGES 4
 
 /* Who sends on a socket. */
 struct sender {
@@ -194,20 +194,25 @@ static __always_inline void fill_sender(struct sender *sender)
 	sender->tid = BPF_CORE_READ(task, pid);
 }
 
-static __always_inline void append_payload(struct dns_event *dns, struct packet *packet,
-					   __u32 length)
+static __always_inline void append_payload(struct dns_event *dns, struct packet *packet, __u32 size)
 {
 	struct text *text = &dns->payload;
 	struct scratch *scratch = scratch_of(dns);
-	__u32 offset;
+	__u32 offset = 0;
+	__u64 length;
 	char *to = append_at(scratch, &offset);
 	long error;
 
-	barrier_var(length);
+	/* By way of memory, so that the verifier does not compare what led to it. */
+	*(volatile __u64 *)&scratch->cursor = size;
+	length = *(volatile __u64 *)&scratch->cursor;
 	if (length > PAYLOAD_BYTES)
 		length = PAYLOAD_BYTES;
 	if (!to || !length)
 		return;
+	/* Changes nothing, but shows the verifier that it is not 0. */
+	barrier_var(length);
+	length = ((length - 1) & (PAYLOAD_BYTES - 1)) + 1;
 	text->offset = offset;
 	error = bpf_skb_load_bytes(packet->skb, packet->at, to, length);
 	if (error) {
@@ -219,14 +224,15 @@ static __always_inline void append_payload(struct dns_event *dns, struct packet 
 	text->truncated = dns->message_offset + length < dns->message_bytes;
 }
 
-/* What packet->at points to; a function of its own, because it is called in several places. */
-static __noinline int report(struct packet *packet, struct sender *sender, struct piece *piece)
+/* Where packet->at points to. */
+static __always_inline void report(struct packet *packet, struct sender *sender,
+				   const struct piece *piece)
 {
-	struct dns_event *dns =
-		emit_reserve_of(EVENT_DNS, sizeof(*dns), &sender->task, sender->tid);
+	struct dns_event *dns = emit_reserve_of(EVENT_DNS, sizeof(*dns), &sender->task,
+						sender->tid);
 
 	if (!dns)
-		return 0;
+		return;
 	dns->local = packet->local;
 	dns->remote = packet->remote;
 	dns->protocol = packet->protocol;
@@ -235,16 +241,6 @@ static __noinline int report(struct packet *packet, struct sender *sender, struc
 	dns->message_offset = piece->message_offset;
 	append_payload(dns, packet, piece->bytes);
 	emit_submit(dns, EVENT_DNS);
-	return 0;
-}
-
-/* Everything that is left of the packet, as it is. */
-static __always_inline void report_rest(struct packet *packet, struct sender *sender)
-{
-	struct piece piece = { .bytes = packet->end - packet->at };
-
-	piece.message_bytes = piece.bytes;
-	report(packet, sender, &piece);
 }
 
 /* The length in front of each message of a TCP stream (RFC 1035, 4.2.2); false when it is cut. */
@@ -258,12 +254,13 @@ static __always_inline bool read_length(struct packet *packet, __u32 *length)
 	return true;
 }
 
-/* Finds the first byte that was not seen yet; false when it is not known where a message starts. */
-static __always_inline bool synchronise(struct packet *packet, struct flow *flow)
+/* Goes to the first byte of the stream that was not seen yet, or loses the way. */
+static __always_inline void synchronise(struct packet *packet, struct flow *flow)
 {
 	__u32 length;
 	__s32 seen;
 
+	/* A packet that is exactly one message tells where messages start. */
 	if (flow->state == FLOW_LOST && read_length(packet, &length) &&
 	    packet->at + sizeof(__be16) + length == packet->end)
 		flow->state = FLOW_NEW;
@@ -275,52 +272,55 @@ static __always_inline bool synchronise(struct packet *packet, struct flow *flow
 	seen = flow->next - packet->sequence;
 	if (seen < 0)
 		flow->state = FLOW_LOST;
-	if (flow->state == FLOW_LOST)
-		return false;
 	/* What is sent again may end before that. */
-	packet->at += seen;
-	return true;
+	if (flow->state == FLOW_KNOWN)
+		packet->at += seen;
 }
 
-/* The next message of a TCP stream, or what of it is in this packet; false when it is cut. */
-static __always_inline bool take_piece(struct packet *packet, struct flow *flow,
+/* The next message, or what of it is in this packet. All that is left, where that is unknown. */
+static __always_inline void take_piece(struct packet *packet, struct flow *flow,
 				       struct piece *piece)
 {
-	if (!flow->rest) {
-		if (!read_length(packet, &flow->rest))
-			return false;
-		flow->message_bytes = flow->rest;
-		flow->next += sizeof(__be16);
-		packet->at += sizeof(__be16);
+	__u32 left = packet->end - packet->at;
+
+	if (flow->state == FLOW_KNOWN && !flow->rest) {
+		if (read_length(packet, &flow->rest)) {
+			flow->message_bytes = flow->rest;
+			flow->next += sizeof(__be16);
+			packet->at += sizeof(__be16);
+			left -= sizeof(__be16);
+		} else {
+			flow->state = FLOW_LOST;
+		}
 	}
-	piece->bytes = packet->end - packet->at;
-	if (piece->bytes > flow->rest)
-		piece->bytes = flow->rest;
+	if (flow->state != FLOW_KNOWN) {
+		piece->bytes = piece->message_bytes = left;
+		piece->message_offset = 0;
+		return;
+	}
+	piece->bytes = left < flow->rest ? left : flow->rest;
 	piece->message_bytes = flow->message_bytes;
 	piece->message_offset = flow->message_bytes - flow->rest;
 	flow->next += piece->bytes;
 	flow->rest -= piece->bytes;
-	return true;
 }
 
-static __always_inline void report_stream(struct packet *packet, struct sender *sender,
-					  struct flow *flow)
+static __always_inline void report_all(struct packet *packet, struct sender *sender,
+				       struct flow *flow)
 {
 	struct piece piece;
 
-	if (synchronise(packet, flow)) {
-		for (int i = 0; i < MESSAGES && packet->at < packet->end; i++) {
-			if (!take_piece(packet, flow, &piece))
-				break;
-			if (piece.bytes)
-				report(packet, sender, &piece);
-			packet->at += piece.bytes;
-		}
-		if (packet->at >= packet->end)
-			return;
-		flow->state = FLOW_LOST;
+	if (packet->protocol == IPPROTO_TCP)
+		synchronise(packet, flow);
+	for (int i = 0; i < MESSAGES && packet->at < packet->end; i++) {
+		/* The last one gets all the others that there may be. */
+		if (i == MESSAGES - 1)
+			flow->state = FLOW_LOST;
+		take_piece(packet, flow, &piece);
+		if (piece.bytes)
+			report(packet, sender, &piece);
+		packet->at += piece.bytes;
 	}
-	report_rest(packet, sender);
 }
 
 static __always_inline void report_packet(struct packet *packet, struct speaker *speaker)
@@ -337,15 +337,9 @@ static __always_inline void report_packet(struct packet *packet, struct speaker 
 	}
 	if (speaker && packet->is_first)
 		speaker->incoming.state = speaker->outgoing.state = FLOW_NEW;
-	if (packet->at >= packet->end)
-		return;
-	if (packet->protocol == IPPROTO_UDP) {
-		report_rest(packet, &sender);
-		return;
-	}
 	if (speaker)
 		flow = packet->incoming ? speaker->incoming : speaker->outgoing;
-	report_stream(packet, &sender, &flow);
+	report_all(packet, &sender, &flow);
 	if (speaker && packet->incoming)
 		speaker->incoming = flow;
 	else if (speaker)

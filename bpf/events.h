@@ -473,21 +473,26 @@ struct mprotect_event {
 
 struct memfd_event {
 	struct event event;
-	/* MFD_* bits. */
+	/* MFD_* bits; O_* bits of memfd_secret(2). */
 	__u32 flags;
+	/* All ones when the call failed. */
 	__u32 fd;
+	/* It is one of memfd_secret(2), which only its owner can read. */
+	__u32 secret;
+	__u32 reserved;
 	struct text name;
 };
 
 /*
  * Another process that a call is about. Where a hook sees the kernel's own object,
- * @pid is the kernel's pid and @start_time is set; elsewhere @pid is the number that
- * was passed, which counts in the pid namespace of the caller.
+ * @pid is the kernel's pid and @start_time is set. Elsewhere there is only the number
+ * that was passed: it counts in the pid namespace of the caller, and a negative one is
+ * a group of processes.
  */
 struct other {
 	__u64 start_time;
 	__u32 pid;
-	__u32 passed_pid;
+	__s32 passed_pid;
 };
 
 struct ptrace_event {
@@ -537,12 +542,14 @@ struct setuid_event {
 	/* Before the call; all ones when its start was not seen. */
 	struct ids old;
 	struct ids new;
-	/* What was asked for; all ones: not changed, or not asked for. */
+	/* As passed, in the user namespace of the caller; all ones: not asked for. */
 	__u32 asked_real;
 	__u32 asked_effective;
 	__u32 asked_saved;
+	__u32 asked_fs;
 	/* enum setuid_call. */
 	__u32 call;
+	__u32 reserved;
 };
 
 /* Bit n is capability n. */
@@ -561,7 +568,7 @@ struct capset_event {
 
 struct module_event {
 	struct event event;
-	/* As the kernel knows it; of a failed load, empty. */
+	/* As the kernel knows it; empty when it refused the file before it knew. */
 	struct text name;
 	/* Where it was loaded from a file. */
 	struct path_text path;
@@ -582,12 +589,16 @@ struct bpf_event {
 	__u32 attach_type;
 	__u32 program_id;
 	__u32 map_id;
+	__u32 link_id;
 	/* It is about a map or program of the agent. */
 	__u32 own;
+	__u32 reserved;
 	/* Of the program or map. */
 	struct text name;
 	/* The function or tracepoint that it is attached to, where the kernel knows. */
 	struct text attach_point;
+	/* Of the pin, as passed. */
+	struct text pathname;
 };
 
 struct userfaultfd_event {
@@ -642,8 +653,8 @@ struct keyctl_event {
 	__u32 operation;
 	/* enum key_call. */
 	__u32 call;
-	/* Serial of the key that is acted on, or the keyring that gets a new one. */
-	__u32 key;
+	/* Serial of the key that is acted on, or the keyring that gets a new one; 0: none. */
+	__s32 key;
 	__u32 reserved;
 	struct text type;
 	struct text description;

@@ -6,10 +6,8 @@
 #include "maps.h"
 #include "compat.h"
 
-/* Bytes and names of a path that rules can tell apart. */
-#define PREFIX_BYTES 128
+/* Names of a path that rules can tell apart. */
 #define PREFIX_NAMES 24
-#define NAME_BYTES 256
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -24,11 +22,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u8);
 } excluded_uids __weak_map;
-
-struct prefix {
-	__u32 bits;
-	char path[PREFIX_BYTES];
-};
 
 /* The longest prefix of a path decides. */
 struct {
@@ -66,28 +59,25 @@ static __always_inline void read_prefix(struct scratch *scratch)
 		offset &= RECORD_MAX - 1;
 		barrier_var(length);
 		length &= PREFIX_BYTES - 1;
-		scratch->prefix[length] = '/';
-		copied = bpf_probe_read_kernel_str(&scratch->prefix[length + 1], NAME_BYTES,
+		scratch->prefix.path[length] = '/';
+		copied = bpf_probe_read_kernel_str(&scratch->prefix.path[length + 1], NAME_BYTES,
 						   &scratch->record[offset]);
 		if (copied > 0)
 			length += copied;
 	}
-	scratch->prefix_bytes = length < PREFIX_BYTES ? length : PREFIX_BYTES;
+	scratch->prefix.bits = (length < PREFIX_BYTES ? length : PREFIX_BYTES) * 8;
 }
 
 /* What the rules say about the path that was walked last; a function of its own for the verifier. */
 __weak int path_rule(__u32 index)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &index);
-	struct prefix prefix;
 	__u32 *rule;
 
 	if (!scratch)
 		return 0;
 	read_prefix(scratch);
-	prefix.bits = scratch->prefix_bytes * 8;
-	__builtin_memcpy(prefix.path, scratch->prefix, PREFIX_BYTES);
-	rule = bpf_map_lookup_elem(&path_rules, &prefix);
+	rule = bpf_map_lookup_elem(&path_rules, &scratch->prefix);
 	return rule ? *rule : 0;
 }
 

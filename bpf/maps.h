@@ -44,6 +44,16 @@ struct open_repeats {
 	char record[REPEATED_BYTES];
 };
 
+#define NAME_BYTES 256
+
+/* The start of a path, as far as rules can tell paths apart. */
+#define PREFIX_BYTES 128
+
+struct prefix {
+	__u32 bits;
+	char path[PREFIX_BYTES];
+};
+
 /* Where a record is built; too large for the stack. */
 struct scratch {
 	__u32 busy;
@@ -69,10 +79,10 @@ struct scratch {
 	/* What append_variables() has appended. */
 	struct text variables;
 	__u32 depth;
-	__u32 prefix_bytes;
 	__u16 names[PATH_NAMES];
 	/* The path that was walked last, from the root on; room for one name behind it. */
-	char prefix[128 + 256];
+	struct prefix prefix;
+	char beyond_prefix[NAME_BYTES];
 	struct open_repeats repeats;
 	/* The start of a kernel object, see peek.h. */
 	char peeked[PEEK_BYTES];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Executable memory, files that live in memory, and the memory of other processes. */
 #include <vmlinux.h>
+#include "area.h"
 #include "emit.h"
 #include "path.h"
 
@@ -9,15 +10,13 @@
 #define PROT_READ 0x1
 #define PROT_WRITE 0x2
 #define PROT_EXEC 0x4
+#define PROT_ALL (PROT_READ | PROT_WRITE | PROT_EXEC)
 #define MAP_ANONYMOUS 0x20
 
 /* What the kernel puts in front of the name that memfd_create(2) is given. */
 #define MEMFD_PREFIX (sizeof("memfd:") - 1)
 /* The longest name of a file, with its NUL. */
 #define MEMFD_NAME_BYTES 256
-
-/* The usual limit of the size of a stack. */
-#define STACK_BYTES (8 << 20)
 
 /* Tracees of one thread that are looked at; of others only the number is known. */
 #define TRACEES 8
@@ -102,61 +101,40 @@ int exit_mmap(struct trace_event_raw_sys_exit *context)
 	return mapped(context->ret);
 }
 
-/*
- * What bpf_find_vma() calls. Heap and stack as in /proc/PID/maps. The path is walked at
- * the exit of the call: it may split the area, but the file stays.
- */
-static long look_at_area(struct task_struct *task, struct vm_area_struct *area,
-			 struct protected_area *to)
+/* Heap and stack as in /proc/PID/maps. */
+static __always_inline __u32 region_of(struct vm_area_struct *area, struct mm_struct *mm)
 {
-	__u64 start = area->vm_start;
-	__u64 end = area->vm_end;
+	__u64 start = BPF_CORE_READ(area, vm_start);
+	__u64 end = BPF_CORE_READ(area, vm_end);
+	__u64 stack = BPF_CORE_READ(mm, start_stack);
 
-	/* VM_READ, VM_WRITE and VM_EXEC are the same bits. */
-	to->protection = area->vm_flags & (PROT_READ | PROT_WRITE | PROT_EXEC);
-	to->file = (__u64)area->vm_file;
-	if (to->file)
-		to->region = REGION_FILE;
-	else if (start < area->vm_mm->brk && end > area->vm_mm->start_brk)
-		to->region = REGION_HEAP;
-	else if (start <= area->vm_mm->start_stack && end >= area->vm_mm->start_stack)
-		to->region = REGION_STACK;
-	else
-		to->region = REGION_ANONYMOUS;
-	return 0;
-}
-
-/*
- * Where the areas cannot be seen, only heap and stack are known by their addresses. Of
- * the stack, arguments and environment lie above its start, and below it the kernel
- * places nothing that is nearer than the usual limit.
- */
-static __always_inline __u32 region_of(__u64 address)
-{
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct mm_struct *mm = BPF_CORE_READ(task, mm);
-
-	if (address >= BPF_CORE_READ(mm, start_brk) && address < BPF_CORE_READ(mm, brk))
+	if (BPF_CORE_READ(area, vm_file))
+		return REGION_FILE;
+	if (start < BPF_CORE_READ(mm, brk) && end > BPF_CORE_READ(mm, start_brk))
 		return REGION_HEAP;
-	if (address > BPF_CORE_READ(mm, start_stack) - STACK_BYTES &&
-	    address < BPF_CORE_READ(mm, env_end))
-		return REGION_STACK;
-	return REGION_UNKNOWN;
+	return start <= stack && end >= stack ? REGION_STACK : REGION_ANONYMOUS;
 }
 
+/* The path is walked when the call returns: it may split the area, but the file stays. */
 static __always_inline int remember_area(__u64 address, __u32 protection)
 {
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct protected_area before = { .protection = ~0U };
-	long error = -ENOENT;
+	struct vm_area_struct *area;
+	struct mm_struct *mm;
 
+	/* Nearly all calls end here. */
 	if (!(protection & PROT_EXEC))
 		return 0;
-	/* Since commit 7c7e3d31e785 (v5.17). It fails where the memory map is being changed. */
-	if (HAS_TYPED_TASK && bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_find_vma))
-		error = bpf_find_vma(bpf_get_current_task_btf(), address, look_at_area, &before, 0);
-	if (error)
-		before.region = region_of(address);
+	mm = BPF_CORE_READ(task, mm);
+	area = area_at(mm, address);
+	if (area) {
+		before.file = (__u64)BPF_CORE_READ(area, vm_file);
+		/* VM_READ, VM_WRITE and VM_EXEC are the same bits. */
+		before.protection = BPF_CORE_READ(area, vm_flags) & PROT_ALL;
+		before.region = region_of(area, mm);
+	}
 	bpf_map_update_elem(&mprotects_under_way, &thread, &before, BPF_ANY);
 	return 0;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Sockets: connect, bind, listen, accept, seen when the call returns. */
+/* Sockets: socket, connect, bind, listen, accept, seen when the call returns. */
 #include <vmlinux.h>
 #include "emit.h"
 #include "path.h"
@@ -8,6 +8,9 @@
 /* The longest AF_UNIX name: sizeof(struct sockaddr_un) - offsetof(sun_path). */
 #define UNIX_NAME_BYTES 108
 #define UNIX_NAME_OFFSET 2
+
+/* SOCK_NONBLOCK and SOCK_CLOEXEC lie above. */
+#define SOCK_TYPE_MASK 0xf
 
 /* The name of a bound AF_UNIX socket: its file where there is one, else the abstract name. */
 static __always_inline void append_unix_name(struct network_event *event, struct sock *sk)
@@ -86,6 +89,35 @@ static __always_inline struct network_event *reserve(__u32 kind, long result)
 	if (event)
 		event->event.result = result;
 	return event;
+}
+
+/* Whether whole packets go through it. Netlink sockets are of type SOCK_RAW, too. */
+static __always_inline bool is_raw(__u16 family, __u16 type)
+{
+	return family == AF_PACKET || (type == SOCK_RAW && family != AF_NETLINK);
+}
+
+/* long socket(int family, int type, int protocol) */
+SEC("tp/syscalls/sys_exit_socket")
+int exit_socket(struct trace_event_raw_sys_exit *context)
+{
+	struct socket_event *made;
+	struct arguments passed;
+	__u16 type;
+	bool raw;
+
+	read_arguments(&passed);
+	type = passed.second & SOCK_TYPE_MASK;
+	raw = is_raw(passed.first, type);
+	made = emit_reserve_to(EVENT_SOCKET, sizeof(*made), raw);
+	if (!made)
+		return 0;
+	made->event.result = context->ret;
+	made->family = passed.first;
+	made->type = type;
+	made->protocol = passed.third;
+	emit_submit_to(made, EVENT_SOCKET, raw);
+	return 0;
 }
 
 /* long connect(int fd, struct sockaddr *uservaddr, int addrlen) */

@@ -9,6 +9,8 @@
 #define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
+#define AF_NETLINK 16
+#define AF_PACKET 17
 
 /* The socket behind an open file, or NULL when it is none. */
 static __always_inline struct socket *socket_of(struct file *file)

@@ -91,7 +91,7 @@ static __always_inline void fill_facts(struct process_facts *to, struct task_str
 
 	bpf_core_read(&number, sizeof(number), &pid->numbers[level]);
 	to->parent_start_time = BPF_CORE_READ(task, real_parent, group_leader, start_boottime);
-	to->capabilities = effective_capabilities(BPF_CORE_READ(task, cred));
+	to->capabilities = CAPABILITIES(BPF_CORE_READ(task, cred), cap_effective);
 	to->namespace_pid = number.nr;
 	to->kernel_thread = !!(BPF_CORE_READ(task, flags) & PF_KTHREAD);
 	fill_namespaces(&to->namespaces, task, number.ns);

@@ -9,7 +9,7 @@ import logging
 import platform
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -23,7 +23,7 @@ from nodeagent.enrich.process import ProcessTable
 from nodeagent.errors import ConfigError
 from nodeagent.event import AgentEvent
 from nodeagent.kernel.btf import Btf
-from nodeagent.kernel.features import PROCESS_KINDS
+from nodeagent.kernel.features import PROCESS_KINDS, family_of
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject, find_object
 from nodeagent.kernel.policy import Rules
@@ -126,7 +126,8 @@ async def run(
                 recorder=recorder,
             )
             source.attach()
-            pipeline.feed(_said("start", _start_facts(config, kernel)))
+            pipeline.feed(_said("start", _start_facts(config)))
+            pipeline.feed(_said("coverage", _coverage(config.kinds, kernel)))
             log.info("ready seconds=%.2f", time.monotonic() - started)
             # What is loaded by now stays: the collector need not look at it again and again.
             gc.freeze()
@@ -266,17 +267,26 @@ def _said(what: str, details: dict[str, object]) -> AgentEvent:
     return AgentEvent(f"agent.{what}", time.time_ns(), details)
 
 
-def _start_facts(config: Config, kernel: Kernel) -> dict[str, object]:
+def _start_facts(config: Config) -> dict[str, object]:
     return {
         "version": __version__,
         "kernel": platform.release(),
         "machine": platform.machine(),
         "kinds": config.kinds,
-        "hooks": {
-            hook.program: {"kind": hook.kind, "place": hook.section, "missing": hook.missing}
-            for hook in kernel.hooks
-        },
     }
+
+
+def _coverage(kinds: Iterable[str], kernel: Kernel) -> dict[str, object]:
+    """How each kind is seen on this kernel."""
+    shown = {}
+    for kind in kinds:
+        own = [hook for hook in kernel.hooks if hook.kind == kind]
+        shown[kind] = {
+            "family": family_of(own),
+            "programs": [hook.program for hook in own if not hook.missing],
+            "missing": {hook.program: hook.missing for hook in own if hook.missing},
+        }
+    return {"kinds": shown, "why_no_trampolines": kernel.why_no_trampolines}
 
 
 def _outcome(stop: _Stop, ledger: Ledger, started: float, problem: str | None) -> Outcome:

@@ -23,7 +23,7 @@ import msgspec
 from nodeagent.config import KernelConfig
 from nodeagent.errors import BadRecord, BpfError, StartError
 from nodeagent.event import EVENTS
-from nodeagent.kernel.features import LISTING, PROBES, SERVES, Hook, KernelTypes, plan
+from nodeagent.kernel.features import LISTING, PROBES, SERVES, Hook, KernelTypes, family_of, plan
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject, find_object
 from nodeagent.kernel.policy import Rules
@@ -39,7 +39,6 @@ ENOTSUPP: Final = 524
 """Of the kernel alone, without a name in user space."""
 
 TRACEPOINT: Final = "tracepoint"
-TRAMPOLINE: Final = "trampoline"
 
 NOT_REACHED: Final = (
     "io_uring: open, connect, bind, listen and accept that go through it",
@@ -420,9 +419,7 @@ def _coverage(kind: str, hooks: Iterable[Hook], can_run: bool) -> Coverage:
     if not there:
         reason = next((hook.missing for hook in own if hook.missing), None)
         return Coverage(kind, State.MISSING, "", [], reason or "no hook can be used")
-    families = {hook.family for hook in own if not hook.missing}
-    # The better one decides; what else is loaded beside it sees what is left.
-    family = TRAMPOLINE if TRAMPOLINE in families else min(families)
+    family = family_of(own) or ""
     notes = [LIMITS[kind]] if kind in LIMITS and family == TRACEPOINT else []
     notes += [hook.missing for hook in own if hook.missing]
     state = State.OK if can_run else State.UNKNOWN

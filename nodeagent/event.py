@@ -551,6 +551,7 @@ class Mmap(Event):
     path: PathName
     """Of the file; empty for anonymous memory."""
     address: int
+    """Where it was mapped, or was to be when the call failed."""
     length: int
     protection: Annotated[int, PROTECTIONS]
     flags: Annotated[int, MAP_FLAGS]
@@ -581,10 +582,12 @@ class Memfd(Event):
     kind = "memfd"
 
     name: Annotated[str, Text()]
-    """Any word, which the caller chose."""
+    """Any word, which the caller chose; secret ones have none."""
     flags: Annotated[int, MEMFD_FLAGS]
     fd: Annotated[int, Id()]
     """None when the call failed."""
+    secret: Flag
+    """Made by memfd_secret(2): not even the kernel reads what it holds."""
 
 
 class Other(msgspec.Struct, frozen=True, gc=False):
@@ -607,7 +610,12 @@ class Targeted(Event):
 
 
 class Ptrace(Targeted):
-    """A process controls another one, or lets itself be controlled."""
+    """A process took control of another one, changed it, or failed to do so.
+
+    The target is the process that is traced. With PTRACE_TRACEME a process asks to be
+    traced itself, and the target is its parent, which becomes the tracer; the number that
+    was passed means nothing then.
+    """
 
     kind = "ptrace"
 
@@ -658,9 +666,11 @@ class Setuid(Event):
     old: Annotated[Ids, Shared()]
     new: Annotated[Ids, Shared()]
     asked_real: UserId
-    """What was asked for; None: left as it was."""
+    """What was passed, in the user namespace of the caller; None: left as it was."""
     asked_effective: UserId
     asked_saved: UserId
+    asked_fs: UserId
+    """setfsuid(2) and setfsgid(2) never fail: `new` says whether they did it."""
 
 
 class CapabilitySets(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
@@ -707,9 +717,14 @@ class Bpf(Event):
     attach_type: Annotated[int, BPF_ATTACH_TYPES]
     program_id: int
     map_id: int
+    link_id: int
+    """These are 0 where there is none."""
     name: Annotated[str, Text()]
     """Of the program or map; at most 15 bytes."""
     attach_point: Annotated[str, Text()]
+    """The function or tracepoint, where the kernel knows."""
+    pathname: Annotated[str, Text()]
+    """Of the pin; from the caller's memory."""
     own: Flag
     """It is about a program or map of this agent."""
 
@@ -774,7 +789,10 @@ class Keyctl(Event):
     call: Annotated[int, KEY_CALLS]
     operation: Annotated[int, KEYCTL_OPERATIONS]
     key: int
-    """Serial of the key that is acted on, or of the keyring that gets a new one."""
+    """Serial of the key that is acted on, or of the keyring that gets a new one; 0: none.
+
+    Negative ones are KEY_SPEC_*, such as the session keyring of the caller, -3.
+    """
     type: Annotated[str, Text()]
     description: Annotated[str, Text()]
 
@@ -837,7 +855,7 @@ class AgentEvent(msgspec.Struct, gc=False):
     """What the agent says about itself."""
 
     kind: str
-    """`agent.start`, `agent.ledger` or `agent.stop`."""
+    """`agent.start`, `agent.coverage`, `agent.ledger` or `agent.stop`."""
     time: int
     """Wall clock, ns since 1970."""
     details: dict[str, object]

@@ -235,9 +235,10 @@ MEMFD_FLAGS: Final = Bits(
         0x4: "MFD_HUGETLB",
         0x8: "MFD_NOEXEC_SEAL",
         0x10: "MFD_EXEC",
+        0x80000: "O_CLOEXEC",
     },
 )
-"""Flags of memfd_create(2)."""
+"""Flags of memfd_create(2), and the one of memfd_secret(2)."""
 
 PTRACE_REQUESTS: Final = Choice(
     {

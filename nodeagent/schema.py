@@ -311,9 +311,23 @@ def _agent_start() -> Schema:
         "kernel": STRING,
         "machine": STRING,
         "kinds": STRINGS,
-        "hooks": {"type": "object", "description": "By eBPF program: its kind, and where it sits."},
     }
     return _agent("start", "The agent sees events from now on.", properties)
+
+
+def _agent_coverage() -> Schema:
+    coverage = _object(
+        {
+            "family": {"enum": ["trampoline", "tracepoint", "cgroup", None]},
+            "programs": {**STRINGS, "description": "The eBPF programs that serve it."},
+            "missing": {**MAPPING, "description": "Programs without a place here, and why."},
+        }
+    )
+    properties: dict[str, Schema] = {
+        "kinds": {"type": "object", "additionalProperties": coverage},
+        "why_no_trampolines": {"type": ["string", "null"]},
+    }
+    return _agent("coverage", "How each kind is seen on this kernel.", properties)
 
 
 def _agent_ledger() -> Schema:
@@ -329,6 +343,7 @@ _DEFINITIONS: Final[dict[str, Callable[[], Schema]]] = {
     **{kind: partial(_event, event) for kind, event in EVENTS.items()},
     "finding": _finding,
     "agent.start": _agent_start,
+    "agent.coverage": _agent_coverage,
     "agent.ledger": _agent_ledger,
     "agent.stop": _agent_stop,
 }

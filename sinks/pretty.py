@@ -143,17 +143,25 @@ def _unknown(event: Event) -> Said:
 
 def _agent(event: AgentEvent) -> Said:
     name = event.kind.removeprefix("agent.")
-    say = {"start": _started, "ledger": _counted, "stop": _counted}.get(name)
+    say = {"start": _started, "coverage": _covered, "ledger": _counted, "stop": _counted}.get(name)
     return say(name, event.details) if say else Said(name, _pairs(event.details), quiet=True)
 
 
 def _started(name: str, details: Mapping[str, Any]) -> Said:
-    hooks = details.get("hooks", {})
-    missing = sorted(program for program, hook in hooks.items() if hook.get("missing"))
     version, kernel = details.get("version", "?"), details.get("kernel", "?")
+    return Said(name, harmless(f"{version} on Linux {kernel}"), quiet=True)
+
+
+def _covered(name: str, details: Mapping[str, Any]) -> Said:
+    kinds = details.get("kinds", {})
+    programs = sum(len(each.get("programs", ())) for each in kinds.values())
+    missing = sorted(kind for kind, each in kinds.items() if not each.get("family"))
     outcome = f"without {', '.join(missing)}" if missing else ""
-    subject = f"{version} on Linux {kernel}, {len(hooks)} hooks"
-    return Said(name, harmless(subject), "", harmless(outcome), bad=bool(missing), quiet=True)
+    subject = f"{programs} hooks for {len(kinds)} kinds"
+    why = details.get("why_no_trampolines")
+    detail = f"no trampolines ({why})" if why else ""
+    said = (harmless(subject), harmless(detail), harmless(outcome))
+    return Said(name, *said, bad=bool(missing), quiet=True)
 
 
 def _counted(name: str, details: Mapping[str, Any]) -> Said:

@@ -7,7 +7,7 @@ Features are asked for by trying, never by reading a version.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 import msgspec
@@ -17,7 +17,16 @@ from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject
 from nodeagent.kernel.tracepoint import Tracepoints
 
-__all__ = ["LISTING", "PROBES", "PROCESS_KINDS", "SERVES", "Hook", "KernelTypes", "plan"]
+__all__ = [
+    "LISTING",
+    "PROBES",
+    "PROCESS_KINDS",
+    "SERVES",
+    "Hook",
+    "KernelTypes",
+    "family_of",
+    "plan",
+]
 
 SERVES: Final = {
     "on_exec": "exec",
@@ -41,6 +50,17 @@ SERVES: Final = {
     "exit_listen": "listen",
     "exit_accept": "accept",
     "exit_accept4": "accept",
+    "exit_mmap": "mmap",
+    "enter_mprotect": "mprotect",
+    "exit_mprotect": "mprotect",
+    "enter_pkey_mprotect": "mprotect",
+    "exit_pkey_mprotect": "mprotect",
+    "exit_memfd_create": "memfd",
+    "exit_memfd_secret": "memfd",
+    "exit_ptrace": "ptrace",
+    "exit_process_vm_readv": "vm_read",
+    "exit_process_vm_writev": "vm_write",
+    "exit_userfaultfd": "userfaultfd",
 }
 """The kind that each program serves."""
 
@@ -83,6 +103,13 @@ class Hook(msgspec.Struct, frozen=True):
         return "cgroup" if attach == "cgroup_skb" else "tracepoint"
 
 
+def family_of(hooks: Iterable[Hook]) -> str | None:
+    """The family that serves a kind; None when none of its hooks can be used."""
+    families = {hook.family for hook in hooks if not hook.missing}
+    # The better one decides; what else is loaded beside it sees what is left.
+    return "trampoline" if "trampoline" in families else min(families, default=None)
+
+
 class KernelTypes:
     """What we ask of the kernel's own BTF; libbpf reads it, which takes milliseconds."""
 
@@ -113,9 +140,7 @@ class KernelTypes:
 
     def has_function(self, name: str) -> bool:
         """Whether the kernel has a function of this name that can be traced."""
-        return bool(
-            self._calls.btf__find_by_name_kind(self._btf, name.encode(), BTF_KIND_FUNC) > 0
-        )
+        return bool(self._calls.btf__find_by_name_kind(self._btf, name.encode(), BTF_KIND_FUNC) > 0)
 
     def _type(self, number: int) -> ctypes.Structure:
         return self._calls.btf__type_by_id(self._btf, number).contents  # type: ignore[no-any-return]

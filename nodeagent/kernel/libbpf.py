@@ -61,6 +61,8 @@ PROTOTYPES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "bpf_object__btf": (c_void_p, (c_void_p,)),
     "bpf_program__name": (c_char_p, (c_void_p,)),
     "bpf_program__section_name": (c_char_p, (c_void_p,)),
+    "bpf_program__set_log_buf": (c_int, (c_void_p, c_char_p, c_size_t)),
+    "bpf_program__set_log_level": (c_int, (c_void_p, c_uint32)),
     "bpf_program__set_autoload": (c_int, (c_void_p, ctypes.c_bool)),
     "bpf_program__attach": (c_void_p, (c_void_p,)),
     "bpf_program__attach_perf_event": (c_void_p, (c_void_p, c_int)),

@@ -335,7 +335,7 @@ class _Reader:
         """The name of the table of all values of a struct, or of a tuple of structs."""
         _, found = _walk(self.layout, path)
         names = self.compiler.names
-        name = f"shared_{path.replace('.', '_')}"
+        name = f"shared_{self.layout.name}_{path.replace('.', '_')}"
         if name in names:
             return name
         if isinstance(found, Struct):

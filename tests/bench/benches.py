@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,6 +48,7 @@ FOREIGN_SHARE: Final = 0.1
 """Events that the load did not cause, of those that it did, in a quiet run."""
 FOREIGN_CPU: Final = 0.2
 """Cores that others keep busy in a quiet run; the bench itself reads the output meanwhile."""
+COMPILER_STEPS: Final = 20_000
 QUIET_PER_SECOND: Final = 20
 """Events a second on a machine that is idle."""
 PROGRAM_NAME_BYTES: Final = 15
@@ -224,7 +225,9 @@ def scratch_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def agent_costs(bench: Bench, what: str, load: Generator, lines_each: int) -> list[Cost]:
+def agent_costs(
+    bench: Bench, what: str, load: Generator, lines_each: int, options: Sequence[str] = ()
+) -> list[Cost]:
     """The cost of a load to the agent in each run.
 
     What others do on the machine is seen too, and costs too, so that the runs are taken
@@ -232,7 +235,7 @@ def agent_costs(bench: Bench, what: str, load: Generator, lines_each: int) -> li
     """
     costs: list[Cost] = []
     for _ in bench.rounds(what, lambda: sum(cost.is_quiet for cost in costs)):
-        with Agent(bench.folder) as agent, Statistics(bench.libbpf):
+        with Agent(bench.folder, *options) as agent, Statistics(bench.libbpf):
             agent.wait_until_ready()
             cost = cost_of(agent, load, bench.plan.load_seconds, lines_each)
             report = agent.finish()
@@ -247,7 +250,7 @@ def agent_costs(bench: Bench, what: str, load: Generator, lines_each: int) -> li
 def open_cost(bench: Bench) -> list[Figure]:
     """CPU of the agent and run time of its programs for each open, at a steady rate."""
     load = partial(bench.load.opens, rate=OPENS_PER_SECOND)
-    costs = agent_costs(bench, "open", load, 1)
+    costs = agent_costs(bench, "open", load, 1, EACH)
     cpu = [cost.cpu_seconds / cost.lines * 1e6 for cost in costs]
     ebpf = [of_kind(cost.runs, "open").each_us for cost in costs]
     facts = {"runs": [cost.facts() for cost in costs]}
@@ -287,7 +290,7 @@ def slowdown(bench: Bench) -> list[Figure]:
     alone, watched = [], []
     for _ in bench.rounds("flat out, in turn"):
         alone.append(1e9 / finish(bench.load.opens(seconds)).rate)
-        with Agent(bench.folder, *ROTATED) as agent:
+        with Agent(bench.folder, *ROTATED, *EACH) as agent:
             agent.wait_until_ready()
             watched.append(1e9 / finish(bench.load.opens(seconds)).rate)
             agent.finish()
@@ -304,7 +307,7 @@ def overload(bench: Bench) -> list[Figure]:
     seconds = bench.plan.overload_seconds
     bench.say(f"overload: two generators for {seconds:g} s")
     memory: list[float] = []
-    with Agent(bench.folder, *ROTATED) as agent:
+    with Agent(bench.folder, *ROTATED, *EACH) as agent:
         agent.wait_until_ready()
         with bench.load.opens(seconds) as first, bench.load.opens(seconds) as second:
             end = time.monotonic() + seconds
@@ -346,7 +349,7 @@ def readiness(bench: Bench) -> list[Figure]:
 def seconds_to_first_event(folder: Path) -> float:
     """Opens a new name every 10 ms; the first that is in the output tells."""
     opened: dict[str, float] = {}
-    with Agent(folder) as agent:
+    with Agent(folder, *EACH) as agent:
         deadline = agent.started + MARKERS_SECONDS
         while time.monotonic() < deadline:
             name = str(folder / f"marker-{len(opened)}")
@@ -428,11 +431,49 @@ def of_kind(runs: Mapping[str, Runs], kind: str) -> Runs:
     return sum(own, start=Runs())
 
 
+def counted(bench: Bench) -> list[Figure]:
+    """Opens that repeat, with the default policy: the kernel counts them.
+
+    The price of one at a steady rate, all told; and how much longer two compilers take,
+    which compute for some microseconds after each open.
+    """
+    seconds = bench.plan.load_seconds / 3
+    price, alone, watched = [], [], []
+    for _ in bench.rounds("counted, in turn"):
+        with Agent(bench.folder) as agent, Statistics(bench.libbpf):
+            agent.wait_until_ready()
+            cost = cost_of(agent, partial(bench.load.opens, rate=OPENS_PER_SECOND), seconds, 0)
+            agent.finish()
+        spent_ns = cost.cpu_seconds * 1e9 + of_kind(cost.runs, "open").nanoseconds
+        price.append(spent_ns / cost.done.operations / 1e3)
+        alone.append(compile_ns(bench, seconds))
+        with Agent(bench.folder) as agent:
+            agent.wait_until_ready()
+            watched.append(compile_ns(bench, seconds))
+            agent.finish()
+    ratios = [(slow / fast - 1) * 100 for slow, fast in zip(watched, alone, strict=True)]
+    return [
+        Figure("counted open: agent CPU and eBPF together", "µs", price, bar=0.6),
+        Figure("two compilers: slowdown", "%", ratios, bar=3.0),
+    ]
+
+
+def compile_ns(bench: Bench, seconds: float) -> float:
+    """Time for one open and what is computed after it, by two processes at once."""
+    load = partial(bench.load.opens, seconds, steps=COMPILER_STEPS)
+    with load() as first, load() as second:
+        return 2e9 / (first.wait().rate + second.wait().rate)
+
+
+EACH: Final = ("--set", "filter.repeated_opens=report", "--set", "filter.failed_opens=all")
+"""Report every open, as the peers do."""
+
 ROTATED: Final = ("--set", f"sinks.file.rotate_bytes={64 * MEBIBYTE}")
 """Flat out, a file would fill the disk: keep no more than this of it."""
 
 BENCHES: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     "open": open_cost,
+    "counted": counted,
     "exec": exec_cost,
     "slowdown": slowdown,
     "overload": overload,

@@ -73,9 +73,12 @@ class Load:
             (self._files / str(number)).touch()
 
     @contextmanager
-    def opens(self, seconds: float, rate: float = 0) -> Iterator[Running]:
-        """open+close for so long, `rate` times a second; 0: flat out."""
-        numbers = (str(FILES), str(rate), str(seconds), "0")
+    def opens(self, seconds: float, rate: float = 0, steps: int = 0) -> Iterator[Running]:
+        """open+close for so long, `rate` times a second; 0: flat out.
+
+        After each it computes for so many `steps`, of some two nanoseconds each.
+        """
+        numbers = (str(FILES), str(rate), str(seconds), "0", str(steps))
         with self._running("opens", seconds, str(self._files), *numbers) as running:
             yield running
 

@@ -15,6 +15,12 @@ from typing import Any, Final
 TRACEPOINT: Final = "tracepoint"
 TRAMPOLINE: Final = "trampoline"
 
+EVERYTHING: Final = (
+    *("--set", "filter.repeated_opens=report"),
+    *("--set", "filter.failed_opens=all"),
+)
+"""Options of an agent that leaves nothing out, not even opens of what does not exist."""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -38,6 +44,8 @@ class Case:
     """What else is expected of the tracepoint family."""
     trampoline: Mapping[str, object] = field(default_factory=dict)
     """What else is expected of the trampoline family."""
+    code: int = 0
+    """How the act ends: its exit code, or minus the signal."""
 
 
 def expected(case: Case, said: Mapping[str, Any], family: str) -> dict[str, object]:

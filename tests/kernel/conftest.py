@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from nodeagent.kernel.object import find_object
-from tests.kernel.stream import Acted, Stream, act, build
+from tests.kernel.stream import ACTS, Acted, Stream, act, build
 from tests.requirement import need
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,7 +26,7 @@ def kernel() -> None:
 @pytest.fixture(scope="session")
 def act_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled act.c."""
-    return build(HERE / "act.c", tmp_path_factory.mktemp("act") / "act")
+    return build(ACTS / "act.c", tmp_path_factory.mktemp("act") / "act")
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from tests.cases import EVERYTHING
 from tests.requirement import need
 
 Event = dict[str, Any]
+ACTS = Path(__file__).parents[1] / "cases" / "acts"
 PATIENCE_SECONDS = 20.0
 EVENTS_LIMIT = 500_000
 """A test keeps all events; more of them means that something else floods the machine."""
@@ -29,8 +31,7 @@ class Acted:
     """What `act` did and said."""
 
     def __init__(self, output: str, code: int, usage: resource.struct_rusage) -> None:
-        words = [line.split(" ", 1) for line in output.splitlines()]
-        self.said: dict[str, Any] = {name: _value(text) for name, text in words}
+        self.said = spoken(output)
         self.pid = self.said["pid"]
         self.code = code
         self.usage = usage
@@ -53,11 +54,7 @@ class Stream:
                 # A busy machine must not make the reader lose what it waits for.
                 "--set",
                 "sinks.stdout.queue_events=1000000",
-                # Each act is to be seen, and so are the markers, which do not exist.
-                "--set",
-                "filter.repeated_opens=report",
-                "--set",
-                "filter.failed_opens=all",
+                *EVERYTHING,
                 *options,
             ],
             stdout=subprocess.PIPE,
@@ -173,6 +170,12 @@ def act(program: Path, *arguments: str | bytes, **options: Any) -> Acted:
     return Acted(output, running.returncode, usage)
 
 
+def spoken(output: str) -> dict[str, Any]:
+    """What an act said, by name."""
+    words = [line.split(" ", 1) for line in output.splitlines()]
+    return {name: _value(text) for name, text in words}
+
+
 def _value(text: str) -> int | str:
     try:
         return int(text)
@@ -204,6 +207,11 @@ def held_by(pid: int) -> Iterator[tuple[str, int]]:
             what, is_id, _ = name.partition("_id")
             if is_id and what in {"prog", "map", "link"}:
                 yield what, int(value)
+
+
+def build_acts(folder: Path) -> dict[str, Path]:
+    """Compile all programs of acts; returns them by name."""
+    return {source.stem: build(source, folder / source.stem) for source in ACTS.glob("*.c")}
 
 
 def build(source: Path, target: Path) -> Path:

@@ -3,27 +3,30 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import pytest
 
-from tests.cases import TRACEPOINT, Case, all_cases, fault
-from tests.kernel.stream import Stream, act, build
-
-ACTS = Path(__file__).parents[1] / "cases" / "acts"
+from tests.cases import TRACEPOINT, Case, all_cases
+from tests.kernel.stream import Stream, act, build_acts
+from tests.matrix import Note, judge, note_cell
 
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The compiled act programs, by name."""
-    folder = tmp_path_factory.mktemp("acts")
-    return {source.stem: build(source, folder / source.stem) for source in ACTS.glob("*.c")}
+    return build_acts(tmp_path_factory.mktemp("acts"))
 
 
 @pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.name)
-def test_case(stream: Stream, programs: dict[str, Path], case: Case, tmp_path: Path) -> None:
+def test_case(
+    stream: Stream, programs: dict[str, Path], case: Case, tmp_path: Path, record_property: Note
+) -> None:
+    release = platform.release()
+    note_cell(record_property, case, release, TRACEPOINT)
     program, *arguments = case.act
     acted = act(programs[program], *arguments, cwd=tmp_path)
-    assert acted.code == 0, acted.said
+    assert acted.code == case.code, acted.said
     stream.catch_up()
-    assert not fault(case, stream.events, acted.said, TRACEPOINT)
+    judge(case, stream.events, acted.said, release, TRACEPOINT)

@@ -125,10 +125,15 @@ def test_only_shows_what_was_asked_for_and_keeps_the_lineage(do: Do) -> None:
         assert event["process"]["path"].endswith("/act")
         assert event["process"]["lineage"][0]["pid"] == os.getpid()
         stream.stop()
-    assert {event["kind"] for event in stream.events} == {"agent.start", "listen", "agent.stop"}
+    assert {event["kind"] for event in stream.events} == {
+        "agent.start",
+        "agent.coverage",
+        "listen",
+        "agent.stop",
+    }
     report = stream.events[-1]
     check_balance(report)
-    assert "open" not in stream.events[0]["hooks"]
+    assert set(stream.events[1]["kinds"]) == {"listen"}
     assert report["kinds"]["exec"]["withheld"] == report["kinds"]["exec"]["decoded"] > 0
 
 

@@ -102,7 +102,7 @@ def test_a_line_begins_with_local_time_kind_and_process() -> None:
         (a_bind(), "tcp 127.0.0.1:4242"),
         (a_listen(), "tcp 127.0.0.1:4242 backlog 128"),
         (an_accept(), "tcp 127.0.0.1:4242 ← 127.0.0.1:5050 = 5"),
-        (an_agent_event(version="1.0", kernel="6.12"), "1.0 on Linux 6.12, 0 hooks"),
+        (an_agent_event(version="1.0", kernel="6.12"), "1.0 on Linux 6.12"),
         (an_agent_event("agent.level", level=2, why="CPU"), "level=2 why=CPU"),
         (
             a_finding(count=3),
@@ -151,10 +151,13 @@ def test_errors_are_red_and_calls_under_way_are_not() -> None:
     assert red not in pretty(a_finding(severity=Severity.LOW), COLOURED, None)
 
 
-def test_start_names_the_hooks_that_are_missing() -> None:
-    hooks = {"exit_creat": {"missing": "no tracepoint"}, "on_exec": {"missing": None}}
-    event = an_agent_event(version="1.0", kernel="6.12", hooks=hooks)
-    assert said(event) == "1.0 on Linux 6.12, 2 hooks without exit_creat"
+def test_coverage_names_the_kinds_that_are_missing() -> None:
+    kinds = {
+        "exec": {"family": "tracepoint", "programs": ["on_exec", "exit_execve"], "missing": {}},
+        "dns": {"family": None, "programs": [], "missing": {"on_packet": "no cgroup2"}},
+    }
+    event = an_agent_event("agent.coverage", kinds=kinds, why_no_trampolines="lockdown")
+    assert said(event) == "2 hooks for 2 kinds no trampolines (lockdown) without dns"
 
 
 def test_agent_events_are_dim() -> None:

@@ -122,7 +122,15 @@ def test_unset_ids_fit() -> None:
         ("agent.stop", AgentEvent("agent.stop", TIME, {"reason": "SIGINT", **a_ledger().report()})),
         (
             "agent.start",
-            an_agent_event(version="0.1.0", kernel="6.1", machine="x86_64", kinds=[], hooks={}),
+            an_agent_event(version="0.1.0", kernel="6.1", machine="x86_64", kinds=[]),
+        ),
+        (
+            "agent.coverage",
+            an_agent_event(
+                "agent.coverage",
+                kinds={"open": {"family": "tracepoint", "programs": ["a"], "missing": {"b": "c"}}},
+                why_no_trampolines=None,
+            ),
         ),
     ],
 )

@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import Any, Final
 
 PLAN: Final = Path("/plan.json")
-"""The acts, by name of the case."""
+"""What initramfs.make() was told."""
 ACTS: Final = Path("/acts")
+HOME: Final = Path("/nodeagent")
+"""The agent, as in a checkout, and what it depends on."""
 
 MOUNTS: Final = (
     ("proc", "/proc"),
@@ -42,9 +44,6 @@ MOUNTS: Final = (
     ("securityfs", "/sys/kernel/security"),
 )
 """No tracefs: the agent gets it by itself."""
-
-OPTIONS: Final[Mapping[str, Sequence[str]]] = {"tracepoint": ()}
-"""What makes the agent use a family of hooks."""
 
 MS_BIND: Final = 4096
 MS_MOVE: Final = 8192
@@ -93,7 +92,7 @@ def prepare() -> None:
 class Agent:
     """`nodeagent run` with its events in a file."""
 
-    def __init__(self, family: str) -> None:
+    def __init__(self, family: str, options: Sequence[str]) -> None:
         self.events = Path(f"/run/{family}.ndjson")
         self.errors = Path(f"/run/{family}.stderr")
         with self.errors.open("wb") as errors:
@@ -106,7 +105,7 @@ class Agent:
                     *settings(
                         ("path", str(self.events)), ("rotate_bytes", 0), ("queue_events", 1000000)
                     ),
-                    *OPTIONS[family],
+                    *options,
                 ),
                 stderr=errors,
             )
@@ -119,6 +118,13 @@ class Agent:
                 return True
             time.sleep(0.1)
         return False
+
+    def seen(self) -> list[dict[str, Any]]:
+        """All events; not the last one when it was cut off."""
+        if not self.events.exists():
+            return []
+        lines = self.events.read_bytes().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
     def end(self) -> int | None:
         """Its exit code; None when it did not end."""
@@ -160,13 +166,13 @@ def act(number: int, command: Sequence[str]) -> dict[str, Any]:
     return {"output": done.stdout, "code": done.returncode, "errors": done.stderr}
 
 
-def watch(family: str, acts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def watch(family: str, plan: Mapping[str, Any]) -> dict[str, Any]:
     """All acts under the eyes of an agent that uses this family of hooks."""
-    agent = Agent(family)
+    agent = Agent(family, plan["options"][family])
     ready = agent.is_ready()
     done = {}
     if ready:
-        for number, (name, command) in enumerate(acts.items()):
+        for number, (name, command) in enumerate(plan["acts"].items()):
             done[name] = act(number, command)
     code = agent.end()
     return {
@@ -174,7 +180,7 @@ def watch(family: str, acts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         "code": code,
         "acts": done,
         "errors": agent.errors.read_text(errors="replace"),
-        "events": agent.events.read_text() if agent.events.exists() else "",
+        "events": agent.seen(),
     }
 
 
@@ -196,16 +202,16 @@ def report(found: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Never returns."""
-    os.environ["PYTHONPATH"] = "/nodeagent"
+    os.environ["PYTHONPATH"] = str(HOME)
     try:
         prepare()
-        acts = json.loads(PLAN.read_bytes())
+        plan = json.loads(PLAN.read_bytes())
         report(
             {
                 "release": platform.release(),
                 "doctor": doctor(),
                 "families": {
-                    family: watch(family, acts) for family in os.environ["FAMILIES"].split(",")
+                    family: watch(family, plan) for family in os.environ["FAMILIES"].split(",")
                 },
             }
         )

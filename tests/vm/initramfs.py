@@ -15,7 +15,7 @@ import stat
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,11 +23,9 @@ from packaging.requirements import Requirement
 
 from nodeagent.kernel.libbpf import SONAME
 from nodeagent.kernel.object import find_object
+from tests.vm.guest import ACTS, HOME, PLAN
 
 ROOT: Final = Path(__file__).parents[2]
-HOME: Final = Path("/nodeagent")
-"""Where the agent lies in the guest, as in a checkout."""
-
 SPARE: Final = frozenset(
     {
         "curses",
@@ -51,8 +49,9 @@ SPARE_FILES: Final = re.compile(
     r".*\.opt-\d\.pyc|.*\.[ao]|config-.*|readline\..*|_(tkinter|test\w*|curses\w*|sqlite3)\..*"
 )
 
-DEVICES: Final = {"/dev/console": (5, 1), "/dev/null": (1, 3)}
+DEVICES: Final = {Path("/dev/console"): (5, 1)}
 """The kernel opens the console before anything is mounted."""
+LIBRARY_CACHE: Final = Path("/etc/ld.so.cache")
 
 
 class Archive:
@@ -60,39 +59,45 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self._file = gzip.open(path, "wb", compresslevel=1)  # noqa: SIM115 closed in close()
-        self._names: set[str] = {"/"}
+        self._names = {Path("/")}
 
-    def folder(self, name: str) -> None:
+    def folder(self, name: Path) -> None:
         """A folder and those above it."""
-        if name in self._names:
-            return
-        self.folder(os.path.dirname(name))
-        self._write(name, stat.S_IFDIR | 0o755)
+        if name not in self._names:
+            self._write(name, stat.S_IFDIR | 0o755)
 
-    def file(self, name: str, source: Path) -> None:
+    def file(self, name: Path, source: Path) -> None:
         """A copy of a file, with its mode and time."""
-        if name in self._names:
-            return
-        facts = source.stat()
-        self.folder(os.path.dirname(name))
-        self._write(name, facts.st_mode, source.read_bytes(), int(facts.st_mtime))
+        if name not in self._names:
+            facts = source.stat()
+            self._write(name, facts.st_mode, source.read_bytes(), int(facts.st_mtime))
 
-    def text(self, name: str, content: str, mode: int = 0o644) -> None:
+    def text(self, name: Path, content: str, mode: int = 0o644) -> None:
         """A file with this content."""
-        self.folder(os.path.dirname(name))
         self._write(name, stat.S_IFREG | mode, content.encode())
 
-    def device(self, name: str, number: tuple[int, int]) -> None:
+    def device(self, name: Path, number: tuple[int, int]) -> None:
         """A character device."""
-        self.folder(os.path.dirname(name))
         self._write(name, stat.S_IFCHR | 0o600, device=number)
 
     def close(self) -> None:
         """Write the end."""
-        self._write("/TRAILER!!!", 0)
+        self._entry("TRAILER!!!", 0)
         self._file.close()
 
     def _write(
+        self,
+        name: Path,
+        mode: int,
+        content: bytes = b"",
+        time: int = 0,
+        device: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.folder(name.parent)
+        self._names.add(name)
+        self._entry(str(name.relative_to("/")), mode, content, time, device)
+
+    def _entry(
         self,
         name: str,
         mode: int,
@@ -100,38 +105,42 @@ class Archive:
         time: int = 0,
         device: tuple[int, int] = (0, 0),
     ) -> None:
-        self._names.add(name)
-        path = name.removeprefix("/").encode() + b"\0"
-        fields = (len(self._names), mode, 0, 0, 1, time, len(content), 0, 0, *device, len(path), 0)
-        self._file.write(b"070701" + b"".join(b"%08x" % field for field in fields))
-        self._pad(path, 110)
-        self._pad(content)
-
-    def _pad(self, data: bytes, before: int = 0) -> None:
-        self._file.write(data + bytes(-(before + len(data)) % 4))
+        path = name.encode() + b"\0"
+        number = len(self._names)
+        fields = (number, mode, 0, 0, 1, time, len(content), 0, 0, *device, len(path), 0)
+        header = b"070701" + b"".join(b"%08x" % field for field in fields)
+        for part in (header + path, content):
+            self._file.write(part + bytes(-len(part) % 4))
 
 
-def make(path: Path, programs: Iterable[Path], acts: Mapping[str, Sequence[str]]) -> None:
-    """Write the archive. `acts` are what to run, by name of the case."""
+def make(
+    path: Path,
+    programs: Collection[Path],
+    acts: Mapping[str, Sequence[str]],
+    options: Mapping[str, Sequence[str]],
+) -> None:
+    """Write the archive.
+
+    `acts` are what to run, by name of the case; `options` are for an agent, by family of hooks.
+    """
     archive = Archive(path)
-    for name, number in DEVICES.items():
-        archive.device(name, number)
+    for device, number in DEVICES.items():
+        archive.device(device, number)
     python = Path(sys.executable).resolve()
-    binaries = [python]
-    archive.file(str(python), python)
+    archive.file(python, python)
+    binaries = [python, *programs]
     for target, source in (*_library(), *_packages(), *_agent()):
-        archive.file(str(target), source)
+        archive.file(target, source)
         if ".so" in target.suffixes:
             binaries.append(source)
     for program in programs:
-        archive.file(f"/acts/{program.name}", program)
-        binaries.append(program)
+        archive.file(ACTS / program.name, program)
     for library in _needed(binaries):
-        archive.file(str(library), library)
-    archive.file("/etc/ld.so.cache", Path("/etc/ld.so.cache"))
-    guest = Path(__file__).with_name("guest.py").read_text()
-    archive.text("/init", f"#!{python} -u\n{guest}", 0o755)
-    archive.text("/plan.json", json.dumps(acts))
+        archive.file(library, library)
+    archive.file(LIBRARY_CACHE, LIBRARY_CACHE)
+    guest = Path(__file__).with_name("guest.py").read_text(encoding="utf-8")
+    archive.text(Path("/init"), f"#!{python} -u\n{guest}", 0o755)
+    archive.text(PLAN, json.dumps({"acts": acts, "options": options}))
     archive.close()
 
 

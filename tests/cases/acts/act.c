@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Acts on processes, opens and sockets. */
-#include "../cases/acts/act.h"
+#include "act.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

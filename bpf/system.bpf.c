@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The system itself: kernel modules, eBPF, signals to other processes. */
+#include <vmlinux.h>
+#include <bpf/bpf_tracing.h>
+#include "anonymous.h"
+#include "emit.h"
+#include "path.h"
+#include "pidfd.h"
+
+/* MODULE_NAME_LEN: 64 - sizeof(unsigned long). */
+#define MODULE_NAME_BYTES 56
+/* BPF_OBJ_NAME_LEN. */
+#define OBJECT_NAME_BYTES 16
+/* KSYM_NAME_LEN of older kernels is 128. */
+#define FUNCTION_NAME_BYTES 512
+
+struct module_name {
+	char text[MODULE_NAME_BYTES];
+};
+
+/* Modules that threads are loading or unloading, as the kernel knows them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct module_name);
+} modules_under_way SEC(".maps");
+
+static __always_inline int remember_module(struct module *module)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct module_name name;
+
+	bpf_core_read(&name, sizeof(name), &module->name);
+	bpf_map_update_elem(&modules_under_way, &thread, &name, BPF_ANY);
+	return 0;
+}
+
+/* void module_load(struct module *mod) */
+SEC("tp_btf/module_load")
+int BPF_PROG(on_module_load, struct module *module)
+{
+	return remember_module(module);
+}
+
+/* void module_free(struct module *mod) */
+SEC("tp_btf/module_free")
+int BPF_PROG(on_module_free, struct module *module)
+{
+	return remember_module(module);
+}
+
+/* Takes what remember_module() left; false when the kernel did not get that far. */
+static __always_inline bool append_module_name(struct module_event *event)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct module_name *name = bpf_map_lookup_elem(&modules_under_way, &thread);
+
+	if (!name)
+		return false;
+	append_string(event, &event->name, name->text, MODULE_NAME_BYTES, false);
+	bpf_map_delete_elem(&modules_under_way, &thread);
+	return true;
+}
+
+static __always_inline void append_parameters(struct module_event *event, __u64 parameters)
+{
+	append_string(event, &event->parameters, (void *)parameters, PATH_BYTES, true);
+	event->parameters.truncated = event->parameters.length == PATH_BYTES - 1;
+}
+
+/* long init_module(void *umod, unsigned long len, const char *uargs) */
+SEC("tp/syscalls/sys_exit_init_module")
+int exit_init_module(struct trace_event_raw_sys_exit *context)
+{
+	struct module_event *event = emit_reserve(EVENT_MODULE, sizeof(*event));
+
+	if (!event)
+		return 0;
+	event->event.result = context->ret;
+	append_module_name(event);
+	append_parameters(event, ARGUMENT(REGISTER_ARG3));
+	emit_submit(event, EVENT_MODULE);
+	return 0;
+}
+
+/* long finit_module(int fd, const char *uargs, int flags) */
+SEC("tp/syscalls/sys_exit_finit_module")
+int exit_finit_module(struct trace_event_raw_sys_exit *context)
+{
+	struct module_event *event = emit_reserve(EVENT_MODULE, sizeof(*event));
+	struct arguments passed;
+	struct file *file;
+
+	if (!event)
+		return 0;
+	read_arguments(&passed);
+	event->event.result = context->ret;
+	event->flags = passed.third;
+	append_module_name(event);
+	append_parameters(event, passed.second);
+	file = file_of(passed.first);
+	if (file) {
+		fill_file_id(scratch_of(event), &event->file, BPF_CORE_READ(file, f_inode));
+		append_file_path(event, &event->path, file);
+	}
+	emit_submit(event, EVENT_MODULE);
+	return 0;
+}
+
+/* long delete_module(const char *name_user, unsigned int flags) */
+SEC("tp/syscalls/sys_exit_delete_module")
+int exit_delete_module(struct trace_event_raw_sys_exit *context)
+{
+	struct module_event *event = emit_reserve(EVENT_MODULE, sizeof(*event));
+	struct arguments passed;
+
+	if (!event)
+		return 0;
+	read_arguments(&passed);
+	event->event.result = context->ret;
+	event->flags = passed.second;
+	event->unloaded = 1;
+	if (!append_module_name(event))
+		append_string(event, &event->name, (void *)passed.first, MODULE_NAME_BYTES, true);
+	emit_submit(event, EVENT_MODULE);
+	return 0;
+}
+
+/* The maps and programs of the agent by their ids, which stay while it holds them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, __u8);
+} own_maps SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u8);
+} own_programs SEC(".maps");
+
+/* What was passed to bpf(2), in the caller's memory. */
+struct passed_attr {
+	__u64 start;
+	__u64 size;
+};
+
+/* Like the kernel, takes what lies behind the end for zero. */
+static __always_inline __u64 attr_field(const struct passed_attr *attr, __u32 offset, __u32 size)
+{
+	__u64 value = 0;
+
+	if (offset + size <= attr->size)
+		bpf_probe_read_user(&value, size, (void *)attr->start + offset);
+	return value;
+}
+
+/* The layout is part of the interface with user space, so it is the same on every kernel. */
+#define ATTR(attr, field)                                            \
+	attr_field(attr, __builtin_offsetof(union bpf_attr, field), \
+		   sizeof(((union bpf_attr *)0)->field))
+
+#define COMMAND(name) (1ULL << BPF_##name)
+
+/*
+ * What is told of everybody. The rest is no event: questions (ids, information, statistics),
+ * BTF and maps, which serve programs that are told of, and test runs of such programs.
+ */
+#define TOLD                                                                      \
+	(COMMAND(PROG_LOAD) | COMMAND(PROG_ATTACH) | COMMAND(PROG_DETACH) |       \
+	 COMMAND(RAW_TRACEPOINT_OPEN) | COMMAND(LINK_CREATE) |                    \
+	 COMMAND(LINK_UPDATE) | COMMAND(LINK_DETACH) | COMMAND(OBJ_PIN) |         \
+	 COMMAND(OBJ_GET) | COMMAND(PROG_GET_FD_BY_ID) |                          \
+	 COMMAND(MAP_GET_FD_BY_ID) | COMMAND(LINK_GET_FD_BY_ID))
+
+/* Changes of maps: of other people's maps they are bulk, of the agent's an attack. */
+#define TOLD_OF_OWN                                                               \
+	(COMMAND(MAP_UPDATE_ELEM) | COMMAND(MAP_DELETE_ELEM) |                    \
+	 COMMAND(MAP_LOOKUP_AND_DELETE_ELEM) | COMMAND(MAP_FREEZE) | CHANGES_BATCH)
+#define CHANGES_BATCH                                                             \
+	(COMMAND(MAP_LOOKUP_AND_DELETE_BATCH) | COMMAND(MAP_UPDATE_BATCH) |       \
+	 COMMAND(MAP_DELETE_BATCH))
+
+static __always_inline bool is_one_of(__u32 command, __u64 commands)
+{
+	return command < 64 && ((commands >> command) & 1);
+}
+
+/* The descriptor of the program, map or link that a command is about. */
+static __always_inline int subject_of(__u32 command, const struct passed_attr *attr, long result)
+{
+	switch (command) {
+	case BPF_PROG_ATTACH:
+	case BPF_PROG_DETACH:
+		return ATTR(attr, attach_bpf_fd);
+	case BPF_OBJ_PIN:
+		return ATTR(attr, bpf_fd);
+	case BPF_LINK_UPDATE:
+		return ATTR(attr, link_update.link_fd);
+	case BPF_LINK_DETACH:
+		return ATTR(attr, link_detach.link_fd);
+	case BPF_LINK_CREATE:
+		return result < 0 ? ATTR(attr, link_create.prog_fd) : result;
+	case BPF_RAW_TRACEPOINT_OPEN:
+		return result < 0 ? ATTR(attr, raw_tracepoint.prog_fd) : result;
+	}
+	if (is_one_of(command, CHANGES_BATCH))
+		return ATTR(attr, batch.map_fd);
+	return is_one_of(command, TOLD_OF_OWN) ? ATTR(attr, map_fd) : result;
+}
+
+static __always_inline bool is_own_map(struct file *file)
+{
+	struct bpf_map *map;
+	__u32 id;
+
+	if (anonymous_name(file) != NAME_OF("bpf-map"))
+		return false;
+	map = BPF_CORE_READ(file, private_data);
+	id = BPF_CORE_READ(map, id);
+	return bpf_map_lookup_elem(&own_maps, &id);
+}
+
+/* Zero is the first type of all, and what programs have that are attached in other ways. */
+static __always_inline __u32 attach_type_of(__u32 program_type, __u32 expected)
+{
+	return expected || program_type == BPF_PROG_TYPE_CGROUP_SKB ? expected : ~0U;
+}
+
+static __always_inline void fill_program(struct bpf_event *event, struct bpf_prog *program)
+{
+	struct bpf_prog_aux *aux = BPF_CORE_READ(program, aux);
+	const char *function = BPF_CORE_READ(aux, attach_func_name);
+
+	event->program_id = BPF_CORE_READ(aux, id);
+	event->program_type = BPF_CORE_READ(program, type);
+	event->attach_type = attach_type_of(event->program_type,
+					    BPF_CORE_READ(program, expected_attach_type));
+	append_string(event, &event->name, __builtin_preserve_access_index(&aux->name),
+		      OBJECT_NAME_BYTES, false);
+	if (function)
+		append_string(event, &event->attach_point, function, FUNCTION_NAME_BYTES, false);
+}
+
+static __always_inline void fill_map(struct bpf_event *event, struct bpf_map *map)
+{
+	event->map_id = BPF_CORE_READ(map, id);
+	append_string(event, &event->name, __builtin_preserve_access_index(&map->name),
+		      OBJECT_NAME_BYTES, false);
+}
+
+/* Returns its program. */
+static __always_inline struct bpf_prog *fill_link(struct bpf_event *event, struct bpf_link *link)
+{
+	struct bpf_raw_tp_link *raw = (struct bpf_raw_tp_link *)link;
+
+	event->link_id = BPF_CORE_READ(link, id);
+	if (BPF_CORE_READ(link, type) == BPF_LINK_TYPE_RAW_TRACEPOINT)
+		append_string(event, &event->attach_point, BPF_CORE_READ(raw, btp, tp, name),
+			      FUNCTION_NAME_BYTES, false);
+	return BPF_CORE_READ(link, prog);
+}

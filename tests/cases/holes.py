@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known not to work, and why. A hole that works after all is an error too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Final
+
+from tests.cases import Case
+
+
+@dataclass(frozen=True)
+class Hole:
+    """Something that some kernel does not show."""
+
+    what: str
+    """A kind, or the name of a case; may hold wildcards, as may the next two."""
+    release: str
+    """Of the kernel, as `uname -r` says it."""
+    family: str
+    """Of the hooks."""
+    reason: str
+
+
+HOLES: Final[tuple[Hole, ...]] = ()
+
+
+def hole_of(case: Case, release: str, family: str) -> Hole | None:
+    """The hole that a case falls into, if any."""
+    for hole in HOLES:
+        if (
+            (fnmatch(case.kind, hole.what) or fnmatch(case.name, hole.what))
+            and fnmatch(release, hole.release)
+            and fnmatch(family, hole.family)
+        ):
+            return hole
+    return None

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every case of tests/cases, on the kernels of several releases."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.cases import Case, all_cases
+from tests.kernel.stream import spoken
+from tests.matrix import Note, judge, note_cell
+from tests.vm.kernels import SUITES
+from tests.vm.machine import FAMILIES, Report, Watched
+
+# One scope for all, so that the tests of a kernel stand together.
+pytestmark = [pytest.mark.vm, pytest.mark.parametrize("suite", SUITES, scope="session")]
+each_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def test_doctor_finds_that_the_agent_can_run(report: Report) -> None:
+    assert report.doctor.code == 0, report.doctor.output + report.doctor.errors
+
+
+@each_family
+def test_agent_starts_and_loses_nothing(watched: Watched) -> None:
+    assert watched.ready, watched.errors
+    assert watched.code == 128 + signal.SIGTERM, watched.errors
+    (end,) = [event for event in watched.events if event["kind"] == "agent.stop"]
+    assert {kind: counts["lost"] for kind, counts in end["kinds"].items() if counts["lost"]} == {}
+
+
+@each_family
+@pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.name)
+def test_case(
+    report: Report, watched: Watched, case: Case, family: str, record_property: Note
+) -> None:
+    note_cell(record_property, case, report.release, family)
+    if not watched.ready:
+        pytest.fail("the agent did not start", pytrace=False)
+    done = watched.acts[case.name]
+    assert done.code == case.code, done.output + done.errors
+    judge(case, watched.events, spoken(done.output), report.release, family)
