@@ -24,6 +24,7 @@ libc6-dev        2.31    2.36         small programs that tests watch
 make             4.2     4.3
 python3          3.11    3.11.2
 python3-venv     3.11    3.11.2       .venv
+qemu-system-x86  1:5.2   1:7.2        boots other kernels in tests/vm
 endef
 export PACKAGES
 
@@ -162,9 +163,19 @@ run: setup build ## watch this node; ARGS="..." goes to `nodeagent run`
 
 # Check
 
-.PHONY: test test-unit check format bench
+# Written when all kernels are there; what is in it changes with each release of Debian.
+KERNELS := .make/kernels/kernels.json
+
+.PHONY: kernels test test-unit check format bench
+kernels: $(KERNELS) ## fetch the kernels that tests/vm boots; needs a mirror of Debian
+	@:
+
+$(KERNELS): tests/vm/kernels.py | .make/editable
+	@$(PY) -m tests.vm.kernels
+
 test: setup build ## run all tests; what this machine cannot do is skipped
-	@$(PY) -m pytest -q -rs $(ARGS)
+	@$(MAKE) --no-print-directory kernels || true # who requires them is told by the tests
+	$(PY) -m pytest -q -rs $(ARGS)
 
 test-unit: setup build ## run the tests that need neither root nor eBPF
 	@$(PY) -m pytest -q tests/unit $(ARGS)

@@ -41,6 +41,7 @@
 #define NR_CLONE 56
 #define NR_FORK 57
 #define NR_VFORK 58
+#define NR_EXIT 60
 #elif defined(__TARGET_ARCH_arm64)
 #define REGISTER_ARG1 orig_x0
 #define REGISTER_ARG2 regs[1]
@@ -52,6 +53,7 @@
 #define NR_CLONE 220
 #define NR_FORK (~0ULL)
 #define NR_VFORK (~0ULL)
+#define NR_EXIT 93
 #else
 #error "no system call convention for this architecture"
 #endif
@@ -113,13 +115,14 @@ static __always_inline void read_arguments(struct arguments *to)
 }
 
 /* kernel_cap_t became a single u64 with commit f122a08b197d (v6.3); same bytes. */
-#define CAPABILITIES(cred, field)                                                       \
-	({                                                                              \
-		__u64 _capabilities = 0;                                                \
-                                                                                        \
-		bpf_probe_read_kernel(&_capabilities, sizeof(_capabilities),            \
-				      __builtin_preserve_access_index(&(cred)->field)); \
-		_capabilities;                                                          \
+#define CAPABILITIES(credentials, field)                                               \
+	({                                                                             \
+		const struct cred *_cred = credentials;                                \
+		__u64 _capabilities = 0;                                               \
+                                                                                       \
+		bpf_probe_read_kernel(&_capabilities, sizeof(_capabilities),           \
+				      __builtin_preserve_access_index(&_cred->field)); \
+		_capabilities;                                                         \
 	})
 
 #endif

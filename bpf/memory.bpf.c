@@ -116,19 +116,14 @@ static __always_inline __u32 region_of(struct vm_area_struct *area, struct mm_st
 }
 
 /* The path is walked when the call returns: it may split the area, but the file stays. */
-static __always_inline int remember_area(__u64 address, __u32 protection)
+static __always_inline int remember_area(__u64 address)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct protected_area before = { .protection = ~0U };
-	struct vm_area_struct *area;
-	struct mm_struct *mm;
+	struct mm_struct *mm = BPF_CORE_READ(task, mm);
+	struct vm_area_struct *area = area_at(mm, address);
 
-	/* Nearly all calls end here. */
-	if (!(protection & PROT_EXEC))
-		return 0;
-	mm = BPF_CORE_READ(task, mm);
-	area = area_at(mm, address);
 	if (area) {
 		before.file = (__u64)BPF_CORE_READ(area, vm_file);
 		/* VM_READ, VM_WRITE and VM_EXEC are the same bits. */
@@ -137,6 +132,14 @@ static __always_inline int remember_area(__u64 address, __u32 protection)
 	}
 	bpf_map_update_elem(&mprotects_under_way, &thread, &before, BPF_ANY);
 	return 0;
+}
+
+static __always_inline int protecting(struct trace_event_raw_sys_enter *context)
+{
+	/* Nearly all calls end here. */
+	if (!(context->args[2] & PROT_EXEC))
+		return 0;
+	return remember_area(context->args[0]);
 }
 
 /* Takes what remember_area() left. */
@@ -157,10 +160,9 @@ static __always_inline void fill_area(struct mprotect_event *mprotect)
 
 static __always_inline int protected(long result)
 {
-	struct arguments passed;
 	struct mprotect_event *mprotect;
+	struct arguments passed;
 
-	/* Nearly all calls end here. */
 	if (!(ARGUMENT(REGISTER_ARG3) & PROT_EXEC))
 		return 0;
 	mprotect = emit_reserve(EVENT_MPROTECT, sizeof(*mprotect));
@@ -180,7 +182,7 @@ static __always_inline int protected(long result)
 SEC("tp/syscalls/sys_enter_mprotect")
 int enter_mprotect(struct trace_event_raw_sys_enter *context)
 {
-	return remember_area(context->args[0], context->args[2]);
+	return protecting(context);
 }
 
 SEC("tp/syscalls/sys_exit_mprotect")
@@ -193,7 +195,7 @@ int exit_mprotect(struct trace_event_raw_sys_exit *context)
 SEC("tp/syscalls/sys_enter_pkey_mprotect")
 int enter_pkey_mprotect(struct trace_event_raw_sys_enter *context)
 {
-	return remember_area(context->args[0], context->args[2]);
+	return protecting(context);
 }
 
 SEC("tp/syscalls/sys_exit_pkey_mprotect")

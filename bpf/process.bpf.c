@@ -249,10 +249,16 @@ static __always_inline void fill_exit(struct exit_event *exit, struct task_struc
 	struct signal_struct *signal = BPF_CORE_READ(task, signal);
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
 	__u32 status = BPF_CORE_READ(task, exit_code);
+	struct arguments passed;
 
+	/*
+	 * Since commit d80f7d7b2c75 (v5.19) the flag is set for the last thread however it
+	 * ends, so ask whether that was exit(2), which ends a thread.
+	 */
 	if (BPF_CORE_READ(signal, flags) & SIGNAL_GROUP_EXIT) {
+		read_arguments(&passed);
 		status = BPF_CORE_READ(signal, group_exit_code);
-		exit->group_exit = 1;
+		exit->group_exit = passed.number != NR_EXIT;
 	}
 	exit->code = status >> 8 & 0xff;
 	exit->signal = status & SIGNAL_BITS;

@@ -14,6 +14,10 @@
 /* KSYM_NAME_LEN of older kernels is 128. */
 #define FUNCTION_NAME_BYTES 512
 
+/* include/uapi/linux/pidfd.h; the first one is O_EXCL. */
+#define PIDFD_THREAD 0200
+#define PIDFD_SIGNAL_THREAD 1
+
 struct module_name {
 	char text[MODULE_NAME_BYTES];
 };
@@ -159,7 +163,7 @@ static __always_inline __u64 attr_field(const struct passed_attr *attr, __u32 of
 }
 
 /* The layout is part of the interface with user space, so it is the same on every kernel. */
-#define ATTR(attr, field)                                            \
+#define ATTR(attr, field)                                           \
 	attr_field(attr, __builtin_offsetof(union bpf_attr, field), \
 		   sizeof(((union bpf_attr *)0)->field))
 
@@ -169,19 +173,18 @@ static __always_inline __u64 attr_field(const struct passed_attr *attr, __u32 of
  * What is told of everybody. The rest is no event: questions (ids, information, statistics),
  * BTF and maps, which serve programs that are told of, and test runs of such programs.
  */
-#define TOLD                                                                      \
-	(COMMAND(PROG_LOAD) | COMMAND(PROG_ATTACH) | COMMAND(PROG_DETACH) |       \
-	 COMMAND(RAW_TRACEPOINT_OPEN) | COMMAND(LINK_CREATE) |                    \
-	 COMMAND(LINK_UPDATE) | COMMAND(LINK_DETACH) | COMMAND(OBJ_PIN) |         \
-	 COMMAND(OBJ_GET) | COMMAND(PROG_GET_FD_BY_ID) |                          \
+#define TOLD                                                                                       \
+	(COMMAND(PROG_LOAD) | COMMAND(PROG_ATTACH) | COMMAND(PROG_DETACH) |                        \
+	 COMMAND(RAW_TRACEPOINT_OPEN) | COMMAND(LINK_CREATE) | COMMAND(LINK_UPDATE) |              \
+	 COMMAND(LINK_DETACH) | COMMAND(OBJ_PIN) | COMMAND(OBJ_GET) | COMMAND(PROG_GET_FD_BY_ID) | \
 	 COMMAND(MAP_GET_FD_BY_ID) | COMMAND(LINK_GET_FD_BY_ID))
 
 /* Changes of maps: of other people's maps they are bulk, of the agent's an attack. */
-#define TOLD_OF_OWN                                                               \
-	(COMMAND(MAP_UPDATE_ELEM) | COMMAND(MAP_DELETE_ELEM) |                    \
+#define TOLD_OF_OWN                                            \
+	(COMMAND(MAP_UPDATE_ELEM) | COMMAND(MAP_DELETE_ELEM) | \
 	 COMMAND(MAP_LOOKUP_AND_DELETE_ELEM) | COMMAND(MAP_FREEZE) | CHANGES_BATCH)
-#define CHANGES_BATCH                                                             \
-	(COMMAND(MAP_LOOKUP_AND_DELETE_BATCH) | COMMAND(MAP_UPDATE_BATCH) |       \
+#define CHANGES_BATCH                                                       \
+	(COMMAND(MAP_LOOKUP_AND_DELETE_BATCH) | COMMAND(MAP_UPDATE_BATCH) | \
 	 COMMAND(MAP_DELETE_BATCH))
 
 static __always_inline bool is_one_of(__u32 command, __u64 commands)
@@ -252,14 +255,249 @@ static __always_inline void fill_map(struct bpf_event *event, struct bpf_map *ma
 		      OBJECT_NAME_BYTES, false);
 }
 
-/* Returns its program. */
-static __always_inline struct bpf_prog *fill_link(struct bpf_event *event, struct bpf_link *link)
+/* The kernel's name of a raw tracepoint, where the program itself has none. */
+static __always_inline void fill_link(struct bpf_event *event, struct bpf_link *link)
 {
 	struct bpf_raw_tp_link *raw = (struct bpf_raw_tp_link *)link;
+	struct bpf_prog *program = BPF_CORE_READ(link, prog);
 
 	event->link_id = BPF_CORE_READ(link, id);
-	if (BPF_CORE_READ(link, type) == BPF_LINK_TYPE_RAW_TRACEPOINT)
+	if (program)
+		fill_program(event, program);
+	if (!event->attach_point.length &&
+	    BPF_CORE_READ(link, type) == BPF_LINK_TYPE_RAW_TRACEPOINT)
 		append_string(event, &event->attach_point, BPF_CORE_READ(raw, btp, tp, name),
 			      FUNCTION_NAME_BYTES, false);
-	return BPF_CORE_READ(link, prog);
+}
+
+static __always_inline void fill_subject(struct bpf_event *event, struct file *file)
+{
+	__u64 name = anonymous_name(file);
+	void *object;
+
+	if (!name)
+		return;
+	object = BPF_CORE_READ(file, private_data);
+	if (name == NAME_OF("bpf-prog"))
+		fill_program(event, object);
+	else if (name == NAME_OF("bpf-map"))
+		fill_map(event, object);
+	else if (name == NAME_OF("bpf_link") || name == NAME_OF("bpf-link"))
+		fill_link(event, object);
+}
+
+/* What no kernel object tells. */
+static __always_inline void fill_passed(struct bpf_event *event, const struct passed_attr *attr)
+{
+	switch (event->command) {
+	case BPF_PROG_ATTACH:
+	case BPF_PROG_DETACH:
+		event->attach_type = ATTR(attr, attach_type);
+		break;
+	case BPF_LINK_CREATE:
+		event->attach_type = ATTR(attr, link_create.attach_type);
+		break;
+	case BPF_OBJ_PIN:
+	case BPF_OBJ_GET:
+		append_string(event, &event->pathname, (void *)ATTR(attr, pathname), PATH_BYTES,
+			      true);
+		break;
+	}
+}
+
+/* What an attempt was about that failed, where the object was never there. */
+static __always_inline void fill_wish(struct bpf_event *event, const struct passed_attr *attr)
+{
+	switch (event->command) {
+	case BPF_PROG_LOAD:
+		event->program_type = ATTR(attr, prog_type);
+		event->attach_type = attach_type_of(event->program_type,
+						    ATTR(attr, expected_attach_type));
+		append_string(event, &event->name,
+			      (void *)attr->start + __builtin_offsetof(union bpf_attr, prog_name),
+			      OBJECT_NAME_BYTES, true);
+		break;
+	case BPF_RAW_TRACEPOINT_OPEN:
+		append_string(event, &event->attach_point, (void *)ATTR(attr, raw_tracepoint.name),
+			      FUNCTION_NAME_BYTES, true);
+		break;
+	case BPF_PROG_GET_FD_BY_ID:
+		event->program_id = ATTR(attr, prog_id);
+		break;
+	case BPF_MAP_GET_FD_BY_ID:
+		event->map_id = ATTR(attr, map_id);
+		break;
+	case BPF_LINK_GET_FD_BY_ID:
+		event->link_id = ATTR(attr, link_id);
+		break;
+	}
+}
+
+static __always_inline struct bpf_event *reserve_bpf(long result, __u32 command)
+{
+	struct bpf_event *event = emit_reserve(EVENT_BPF, sizeof(*event));
+
+	if (!event)
+		return NULL;
+	event->event.result = result;
+	event->command = command;
+	event->program_type = -1;
+	event->attach_type = -1;
+	return event;
+}
+
+/* long bpf(int cmd, union bpf_attr *uattr, unsigned int size) */
+SEC("tp/syscalls/sys_exit_bpf")
+int exit_bpf(struct trace_event_raw_sys_exit *context)
+{
+	struct passed_attr attr;
+	struct arguments passed;
+	struct bpf_event *event;
+	struct file *file;
+
+	read_arguments(&passed);
+	if (!is_one_of(passed.first, TOLD | TOLD_OF_OWN))
+		return 0;
+	attr.start = passed.second;
+	attr.size = (__u32)passed.third;
+	file = file_of(subject_of(passed.first, &attr, context->ret));
+	if (!is_one_of(passed.first, TOLD) && !is_own_map(file))
+		return 0;
+	event = reserve_bpf(context->ret, passed.first);
+	if (!event)
+		return 0;
+	fill_subject(event, file);
+	fill_passed(event, &attr);
+	if (context->ret < 0)
+		fill_wish(event, &attr);
+	event->own = bpf_map_lookup_elem(&own_maps, &event->map_id) ||
+		     bpf_map_lookup_elem(&own_programs, &event->program_id);
+	emit_submit(event, EVENT_BPF);
+	return 0;
+}
+
+/* Whether this is the number of the current process in its own pid namespace. */
+static __always_inline bool is_caller(int number)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct pid *pid = BPF_CORE_READ(task, group_leader, thread_pid);
+	__u32 level = BPF_CORE_READ(pid, level);
+	int own = 0;
+
+	bpf_core_read(&own, sizeof(own), &pid->numbers[level].nr);
+	return own == number;
+}
+
+static __always_inline struct kill_event *reserve_kill(long result, __u32 signal)
+{
+	struct kill_event *kill = emit_reserve(EVENT_KILL, sizeof(*kill));
+
+	if (!kill)
+		return NULL;
+	kill->event.result = result;
+	kill->signal = signal;
+	return kill;
+}
+
+static __always_inline int sent(long result, int pid, __u32 tid, __u32 signal)
+{
+	struct kill_event *kill;
+
+	/*
+	 * Signal 0 only asks whether there is somebody. Signals of a process to itself are how
+	 * runtimes stop their threads, thousands of times a second.
+	 */
+	if (!signal || is_caller(pid))
+		return 0;
+	kill = reserve_kill(result, signal);
+	if (!kill)
+		return 0;
+	kill->target.passed_pid = pid;
+	kill->target_tid = tid;
+	emit_submit(kill, EVENT_KILL);
+	return 0;
+}
+
+/* long kill(pid_t pid, int sig) */
+SEC("tp/syscalls/sys_exit_kill")
+int exit_kill(struct trace_event_raw_sys_exit *context)
+{
+	struct arguments passed;
+
+	read_arguments(&passed);
+	return sent(context->ret, passed.first, 0, passed.second);
+}
+
+/* long tkill(pid_t pid, int sig) */
+SEC("tp/syscalls/sys_exit_tkill")
+int exit_tkill(struct trace_event_raw_sys_exit *context)
+{
+	struct arguments passed;
+
+	/* It names no process: the number is one only for a main thread. */
+	read_arguments(&passed);
+	return sent(context->ret, passed.first, passed.first, passed.second);
+}
+
+/* long tgkill(pid_t tgid, pid_t pid, int sig) */
+SEC("tp/syscalls/sys_exit_tgkill")
+int exit_tgkill(struct trace_event_raw_sys_exit *context)
+{
+	struct arguments passed;
+
+	read_arguments(&passed);
+	return sent(context->ret, passed.first, passed.second, passed.third);
+}
+
+/* long rt_sigqueueinfo(pid_t pid, int sig, siginfo_t *uinfo) */
+SEC("tp/syscalls/sys_exit_rt_sigqueueinfo")
+int exit_rt_sigqueueinfo(struct trace_event_raw_sys_exit *context)
+{
+	struct arguments passed;
+
+	read_arguments(&passed);
+	return sent(context->ret, passed.first, 0, passed.second);
+}
+
+/* long rt_tgsigqueueinfo(pid_t tgid, pid_t pid, int sig, siginfo_t *uinfo) */
+SEC("tp/syscalls/sys_exit_rt_tgsigqueueinfo")
+int exit_rt_tgsigqueueinfo(struct trace_event_raw_sys_exit *context)
+{
+	struct arguments passed;
+
+	read_arguments(&passed);
+	return sent(context->ret, passed.first, passed.second, passed.third);
+}
+
+/* Whether a signal goes to the thread of a pidfd alone, see pidfd_send_signal(2). */
+static __always_inline bool is_for_thread(struct file *file, __u32 flags)
+{
+	if (flags)
+		return flags & PIDFD_SIGNAL_THREAD;
+	return BPF_CORE_READ(file, f_flags) & PIDFD_THREAD;
+}
+
+/* long pidfd_send_signal(int pidfd, int sig, siginfo_t *info, unsigned int flags) */
+SEC("tp/syscalls/sys_exit_pidfd_send_signal")
+int exit_pidfd_send_signal(struct trace_event_raw_sys_exit *context)
+{
+	struct arguments passed;
+	struct kill_event *kill;
+	struct file *file;
+	struct pid *pid;
+
+	read_arguments(&passed);
+	file = file_of(passed.first);
+	pid = pid_of_folder(file);
+	if (!(__u32)passed.second || (pid && first_number(pid) == bpf_get_current_pid_tgid() >> 32))
+		return 0;
+	kill = reserve_kill(context->ret, passed.second);
+	if (!kill)
+		return 0;
+	if (pid) {
+		fill_other_of(&kill->target, pid);
+		kill->target_tid = is_for_thread(file, passed.fourth) ? first_number(pid) : 0;
+	}
+	emit_submit(kill, EVENT_KILL);
+	return 0;
 }

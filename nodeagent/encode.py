@@ -12,6 +12,7 @@ import errno
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable
+from types import NoneType
 from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -270,7 +271,10 @@ class _Compiler:
         return self._whole(base, source)
 
     def _whole(self, base: object, source: str) -> str:
-        """The expression for a struct, a tuple of structs or a plain number."""
+        """The expression for a struct, a tuple of structs or a plain number; each may be None."""
+        options = [option for option in get_args(base) if option is not NoneType]
+        if NoneType in get_args(base):
+            return f'"null" if {source} is None else {self._whole(options[0], source)}'
         if isinstance(base, type) and issubclass(base, msgspec.Struct):
             return f"{self._nested(base)}({source})"
         if get_origin(base) is tuple:

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Final
 
 import msgspec
 
+from nodeagent.dns import DnsMessage, read_dns
 from nodeagent.field import (
     Address,
     At,
@@ -20,6 +21,7 @@ from nodeagent.field import (
     Hidden,
     Id,
     Octal,
+    Parsed,
     Path,
     Raw,
     Shared,
@@ -436,6 +438,10 @@ class Dns(Event):
     message_offset: int
     """Where in the message the payload starts; a message over TCP may come in pieces."""
     payload: Annotated[bytes, Raw()]
+    message: Annotated[
+        DnsMessage | None, Parsed(read_dns, ("payload", "message_offset", "message_bytes"))
+    ]
+    """What it says; None when it is no DNS message, or not the start of one."""
 
 
 class Rename(Event):
@@ -818,7 +824,7 @@ class IoUring(Event):
 
 
 class Kill(Targeted):
-    """A process sent a signal to another one."""
+    """A process sent a signal to another one; to itself is no event, nor is signal 0."""
 
     kind = "kill"
 

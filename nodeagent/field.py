@@ -8,7 +8,7 @@ writes JSON, schema.py into JSON Schema. Without a marker a field is a plain int
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,6 +66,16 @@ class Address:
 @dataclass(frozen=True)
 class Found:
     """A process that an enricher finds, None when it is not known; no part of the record."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What other fields mean, None when they mean nothing; no part of the record."""
+
+    parse: Callable[..., object]
+    """Takes any values of them and raises nothing."""
+    fields: tuple[str, ...]
+    """Fields that come before this one."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,7 @@ Marker = (
     | Variables
     | Address
     | Found
+    | Parsed
     | Comm
     | Shared
     | Yes

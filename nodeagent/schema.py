@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import pairwise
+from types import NoneType
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -30,6 +31,7 @@ from nodeagent.field import (
     Hidden,
     Id,
     Octal,
+    Parsed,
     Path,
     Raw,
     Shared,
@@ -170,6 +172,9 @@ def _value(hint: object) -> Schema:
     if isinstance(base, type) and issubclass(base, msgspec.Struct):
         return {**_object(_properties(base)), **described(summary(base))}
     items = get_args(base)
+    if NoneType in items:
+        options = [_value(item) for item in items if item is not NoneType]
+        return {"anyOf": [*options, {"type": "null"}]}
     if get_origin(base) is tuple:
         if items[-1] is Ellipsis:
             return {"type": "array", "items": _value(items[0])}
@@ -184,7 +189,7 @@ def _split(hint: object) -> tuple[object, object]:
     if get_origin(hint) is not Annotated:
         return hint, None
     base, *markers = get_args(hint)
-    return base, next((each for each in markers if not isinstance(each, At | Shared)), None)
+    return base, next((each for each in markers if not isinstance(each, At | Parsed | Shared)), None)
 
 
 def _properties(struct: type[msgspec.Struct], hidden: Iterable[str] = ()) -> dict[str, Schema]:

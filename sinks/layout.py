@@ -66,13 +66,14 @@ class Said(NamedTuple):
 
 def lay_out(time: str, kind: str, said: Said, style: Style, width: int | None) -> str:
     """A line without its end, in at most `width` columns (None: any number)."""
-    head = columns(time) + KIND_COLUMNS + max(columns(said.actor), ACTOR_COLUMNS) + 3
+    shown_kind = _fill(kind, KIND_COLUMNS)
+    head = columns(time) + columns(shown_kind) + max(columns(said.actor), ACTOR_COLUMNS) + 3
     subject, detail = _fit(said, None if width is None else width - head)
     last = not (subject or detail or said.outcome)
     calm = style.dim if said.quiet else ""
     parts = [
         (time, style.dim),
-        (_fill(kind, KIND_COLUMNS), style.kinds.get(kind, "")),
+        (shown_kind, style.kinds.get(kind, "")),
         (said.actor if last else _fill(said.actor, ACTOR_COLUMNS), calm),
         (subject, style.bad if said.bad and not said.outcome else calm),
         (detail, style.dim),

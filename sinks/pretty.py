@@ -24,10 +24,19 @@ from nodeagent.event import (
     Exit,
     Fork,
     Listen,
+    Memfd,
+    Mmap,
+    Mprotect,
     Network,
     Open,
+    Ptrace,
+    Targeted,
+    Userfaultfd,
+    VmRead,
+    VmWrite,
 )
 from nodeagent.finding import Finding, Severity
+from nodeagent.names import PROTECTIONS
 from sinks.layout import Said, Style, cut, harmless, lay_out
 
 __all__ = ["pretty"]
@@ -132,6 +141,48 @@ def _listen(event: Listen) -> Said:
     return Said(_actor(event), _peers(event, "→"), f"backlog {event.backlog}", outcome, bad)
 
 
+def _mmap(event: Mmap) -> Said:
+    what = _quote(event.path) if event.path else "anonymous"
+    detail = f"{_rights(event.protection)} {event.length} bytes"
+    outcome, bad = _result(event)
+    return Said(_actor(event), what, detail, outcome, bad, cut_middle=True)
+
+
+def _mprotect(event: Mprotect) -> Said:
+    what = _quote(event.path) if event.path else _shown(type(event), "region", event.region)
+    rights = f"{_rights(event.old_protection)} → {_rights(event.protection)}"
+    outcome, bad = _result(event)
+    detail = f"{event.length} bytes at {event.address:#x}"
+    return Said(_actor(event), f"{what} {rights}", detail, outcome, bad, cut_middle=True)
+
+
+def _memfd(event: Memfd) -> Said:
+    name = "(secret)" if event.secret else _quote(event.name)
+    flags = _shown(type(event), "flags", event.flags)
+    return Said(_actor(event), name, flags, *_result(event, of_value=True))
+
+
+def _ptrace(event: Ptrace) -> Said:
+    request = _shown(type(event), "request", event.request)
+    arrow = "←" if request == "PTRACE_TRACEME" else "→"
+    return Said(_actor(event), f"{request} {arrow} {_target(event)}", "", *_result(event))
+
+
+def _vm_read(event: VmRead) -> Said:
+    outcome, bad = _result(event, of_value=True)
+    return Said(_actor(event), f"← {_target(event)}", f"{event.address:#x}", outcome, bad)
+
+
+def _vm_write(event: VmWrite) -> Said:
+    outcome, bad = _result(event, of_value=True)
+    return Said(_actor(event), f"→ {_target(event)}", f"{event.address:#x}", outcome, bad)
+
+
+def _userfaultfd(event: Userfaultfd) -> Said:
+    flags = _shown(type(event), "flags", event.flags)
+    return Said(_actor(event), flags, "", *_result(event, of_value=True))
+
+
 def _unknown(event: Event) -> Said:
     """A kind for which nobody has written a line yet."""
     common = {*Event.__struct_fields__, "facts"}
@@ -190,6 +241,13 @@ _SAY: Final[Mapping[type, Callable[[Any], Said]]] = {
     Bind: _connect,
     Listen: _listen,
     Accept: _accept,
+    Mmap: _mmap,
+    Mprotect: _mprotect,
+    Memfd: _memfd,
+    Ptrace: _ptrace,
+    VmRead: _vm_read,
+    VmWrite: _vm_write,
+    Userfaultfd: _userfaultfd,
     AgentEvent: _agent,
     Finding: _finding,
 }
@@ -213,6 +271,20 @@ def _quote(word: str) -> str:
 
 def _base(path: str) -> str:
     return path.rpartition("/")[2]
+
+
+def _rights(protection: int) -> str:
+    """As in /proc/PID/maps."""
+    if protection == PROTECTIONS.unknown:
+        return "?"
+    return "".join(letter if protection >> bit & 1 else "-" for bit, letter in enumerate("rwx"))
+
+
+def _target(event: Targeted) -> str:
+    """The other process, by the kernel's pid where it is known."""
+    if event.target_process is not None:
+        return f"{event.target_process.pid} {_quote(event.target_process.path)}"
+    return str(event.target.pid or event.target.passed_pid)
 
 
 def _pairs(values: Mapping[str, object]) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import socket
 import stat
@@ -16,6 +17,7 @@ from nodeagent.event import (
     AgentEvent,
     Ancestor,
     Bind,
+    Brief,
     Connect,
     Credentials,
     Endpoint,
@@ -24,12 +26,20 @@ from nodeagent.event import (
     Exit,
     Fork,
     Listen,
+    Memfd,
+    Mmap,
+    Mprotect,
     Namespaces,
     Open,
+    Other,
     Process,
     ProcessFacts,
+    Ptrace,
     Stream,
     Task,
+    Userfaultfd,
+    VmRead,
+    VmWrite,
 )
 from nodeagent.finding import Finding, Severity
 
@@ -158,6 +168,52 @@ def an_accept(**changes: Any) -> Accept:
     return _make(Accept, {"result": 5} | changes, **A_SOCKET, remote=Endpoint("127.0.0.1", 5050))
 
 
+def an_mmap(**changes: Any) -> Mmap:
+    return _make(
+        Mmap,
+        changes,
+        path="/usr/lib/libc.so.6",
+        address=0x7F0000000000,
+        length=8192,
+        protection=mmap.PROT_READ | mmap.PROT_EXEC,
+        flags=mmap.MAP_PRIVATE,
+        **A_FILE,
+    )
+
+
+def an_mprotect(**changes: Any) -> Mprotect:
+    return _make(
+        Mprotect,
+        changes,
+        address=0x7F0000000000,
+        length=4096,
+        region=4,
+        protection=mmap.PROT_READ | mmap.PROT_EXEC,
+        old_protection=mmap.PROT_READ | mmap.PROT_WRITE,
+        path="",
+    )
+
+
+def a_memfd(**changes: Any) -> Memfd:
+    return _make(Memfd, {"result": 3} | changes, name="code", flags=1, fd=3, secret=False)
+
+
+def a_ptrace(**changes: Any) -> Ptrace:
+    return _make(Ptrace, changes, **A_TARGET, request=0x10, address=0, data=0)
+
+
+def a_vm_read(**changes: Any) -> VmRead:
+    return _make(VmRead, {"result": 8} | changes, **A_TARGET, address=0x7F0000000000, flags=0)
+
+
+def a_vm_write(**changes: Any) -> VmWrite:
+    return _make(VmWrite, {"result": 8} | changes, **A_TARGET, address=0x7F0000000000, flags=0)
+
+
+def a_userfaultfd(**changes: Any) -> Userfaultfd:
+    return _make(Userfaultfd, {"result": 3} | changes, flags=0x80000)
+
+
 def an_agent_event(kind: str = "agent.start", **details: object) -> AgentEvent:
     return AgentEvent(kind, TIME, details)
 
@@ -175,6 +231,11 @@ def a_finding(**changes: Any) -> Finding:
 
 
 A_FILE: Final[dict[str, Any]] = {"inode": 131, "device": 0x800001, "mode": 0o100755}
+
+A_TARGET: Final[dict[str, Any]] = {
+    "target": Other(start_time=0, pid=0, passed_pid=1235),
+    "target_process": Brief(1235, "/usr/bin/sleep", 2_000_000_000, "{}"),
+}
 
 A_SOCKET: Final[dict[str, Any]] = {
     "family": socket.AF_INET,

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from nodeagent.errors import BpfError
+from nodeagent.kernel.cgroup import why_no_root
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject
 from nodeagent.kernel.tracepoint import Tracepoints
@@ -45,11 +46,21 @@ SERVES: Final = {
     "on_submit_request": "io_uring",
     "on_submit_sqe": "io_uring",
     "exit_io_uring_setup": "io_uring",
+    "exit_socket": "socket",
     "exit_connect": "connect",
     "exit_bind": "bind",
     "exit_listen": "listen",
     "exit_accept": "accept",
     "exit_accept4": "accept",
+    "exit_dup": "dup",
+    "exit_dup2": "dup",
+    "exit_dup3": "dup",
+    "exit_fcntl": "dup",
+    "exit_pidfd_getfd": "dup",
+    "on_packet_out": "dns",
+    "on_packet_in": "dns",
+    "on_bind4": "dns",
+    "on_bind6": "dns",
     "exit_mmap": "mmap",
     "enter_mprotect": "mprotect",
     "exit_mprotect": "mprotect",
@@ -61,6 +72,41 @@ SERVES: Final = {
     "exit_process_vm_readv": "vm_read",
     "exit_process_vm_writev": "vm_write",
     "exit_userfaultfd": "userfaultfd",
+    "enter_setuid": "setuid",
+    "exit_setuid": "setuid",
+    "enter_setgid": "setuid",
+    "exit_setgid": "setuid",
+    "enter_setreuid": "setuid",
+    "exit_setreuid": "setuid",
+    "enter_setregid": "setuid",
+    "exit_setregid": "setuid",
+    "enter_setresuid": "setuid",
+    "exit_setresuid": "setuid",
+    "enter_setresgid": "setuid",
+    "exit_setresgid": "setuid",
+    "enter_setfsuid": "setuid",
+    "exit_setfsuid": "setuid",
+    "enter_setfsgid": "setuid",
+    "exit_setfsgid": "setuid",
+    "enter_capset": "capset",
+    "exit_capset": "capset",
+    "exit_unshare": "unshare",
+    "exit_setns": "setns",
+    "exit_keyctl": "keyctl",
+    "exit_add_key": "keyctl",
+    "exit_request_key": "keyctl",
+    "on_module_load": "module",
+    "on_module_free": "module",
+    "exit_init_module": "module",
+    "exit_finit_module": "module",
+    "exit_delete_module": "module",
+    "exit_bpf": "bpf",
+    "exit_kill": "kill",
+    "exit_tkill": "kill",
+    "exit_tgkill": "kill",
+    "exit_rt_sigqueueinfo": "kill",
+    "exit_rt_tgsigqueueinfo": "kill",
+    "exit_pidfd_send_signal": "kill",
 }
 """The kind that each program serves."""
 
@@ -100,7 +146,7 @@ class Hook(msgspec.Struct, frozen=True):
         attach = self.section.partition("/")[0]
         if attach in TRAMPOLINES:
             return "trampoline"
-        return "cgroup" if attach == "cgroup_skb" else "tracepoint"
+        return "cgroup" if attach.startswith("cgroup") else "tracepoint"
 
 
 def family_of(hooks: Iterable[Hook]) -> str | None:
@@ -189,4 +235,6 @@ def _missing(section: str, types: KernelTypes, tracepoints: Tracepoints) -> str 
         return f"no function {place}"
     if family == "tp" and not tracepoints.has(place):
         return f"no tracepoint {place}"
+    if family.startswith("cgroup"):
+        return why_no_root()
     return None

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from nodeagent.errors import BpfError
 from nodeagent.kernel.btf import Btf
+from nodeagent.kernel.cgroup import open_root
 from nodeagent.kernel.libbpf import Libbpf, OpenOptions
 from nodeagent.kernel.tracepoint import Tracepoints, open_tracepoint
 from nodeagent.kernel.wire import pack
@@ -140,6 +141,12 @@ class BpfObject:
             link = self._calls.bpf_program__attach_perf_event(handle, event)
             if link is None:
                 os.close(event)
+        elif section.startswith("cgroup"):
+            root = open_root(self._libbpf)
+            try:
+                link = self._calls.bpf_program__attach_cgroup(handle, root)
+            finally:
+                os.close(root)
         else:
             link = self._calls.bpf_program__attach(handle)
         self._links.append(self._libbpf.check(link, what))
@@ -181,6 +188,15 @@ class BpfObject:
         """The file descriptor of a loaded program, valid until close."""
         fd: int = self._calls.bpf_program__fd(self.programs[name])
         return fd
+
+    def map_ids(self) -> list[int]:
+        """The kernel's ids of all maps, after load; raises BpfError."""
+        return [self._id(self._calls.bpf_map__fd(handle)) for handle in self._maps.values()]
+
+    def program_ids(self) -> list[int]:
+        """The kernel's ids of the programs that are loaded; raises BpfError."""
+        fds = [self._calls.bpf_program__fd(handle) for handle in self.programs.values()]
+        return [self._id(fd) for fd in fds if fd >= 0]
 
     def lookup(self, fd: int, key: int, into: ctypes.Array[ctypes.c_char]) -> None:
         """Copy the value of an array map; raises BpfError."""
@@ -247,6 +263,16 @@ class BpfObject:
                     keys.raw[n * key_bytes : (n + 1) * key_bytes],
                     values.raw[n * value_bytes : (n + 1) * value_bytes],
                 )
+
+    def _id(self, fd: int) -> int:
+        # struct bpf_map_info and struct bpf_prog_info both start with type and id.
+        start = (ctypes.c_uint32 * 2)()
+        size = ctypes.c_uint32(ctypes.sizeof(start))
+        self._libbpf.check(
+            self._calls.bpf_obj_get_info_by_fd(fd, start, ctypes.byref(size)),
+            "no information on an eBPF map or program",
+        )
+        return start[1]
 
     def _map_handle(self, name: str) -> int:
         # libbpf puts the object's name in front of .rodata.

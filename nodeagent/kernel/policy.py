@@ -21,6 +21,8 @@ __all__ = ["Policy", "Rules"]
 PRESENT: Final = b"\1"
 CGROUP: Final = struct.Struct("<Q")
 UID: Final = struct.Struct("<I")
+ID: Final = struct.Struct("<I")
+"""Of a map or program."""
 RULE: Final = struct.Struct("<I")
 PORT: Final = struct.Struct("<H")
 TABLES: Final = ("even_repeats", "odd_repeats")
@@ -64,6 +66,9 @@ class Policy:
         self._excluded_cgroups: dict[bytes, bytes] = {}
         self._excluded_uids: dict[bytes, bytes] = {}
         self._path_rules: dict[bytes, bytes] = {}
+        # Whoever else takes hold of these is told of.
+        for table, ids in (("maps", loaded.map_ids()), ("programs", loaded.program_ids())):
+            loaded.fill(f"own_{table}", {}, {ID.pack(number): PRESENT for number in ids})
 
     def set_own_pid(self, pid: int) -> None:
         """Who the agent is; the iterator of processes tells it by itself."""

@@ -12,19 +12,15 @@ from typing import Final, Self
 
 from nodeagent.errors import BpfError
 from nodeagent.kernel.libbpf import Libbpf
+from nodeagent.kernel.mount import open_detached
 
 __all__ = ["Tracepoints", "open_tracepoint"]
 
 MOUNT_POINTS: Final = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 
-# System calls that Python has no function for; the first three are the same everywhere.
-SYS_FSOPEN: Final = 430
-SYS_FSCONFIG: Final = 431
-SYS_FSMOUNT: Final = 432
+# Python has no function for it.
 SYS_PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}
 
-CLOEXEC: Final = 1
-FSCONFIG_CMD_CREATE: Final = 6
 PERF_TYPE_TRACEPOINT: Final = 2
 PERF_FLAG_FD_CLOEXEC: Final = 8
 
@@ -44,8 +40,7 @@ class PerfEventAttributes(ctypes.Structure):
 class Tracepoints:
     """A context manager that gives the numbers of tracepoints.
 
-    Where tracefs is not mounted it is opened as a mount that is attached nowhere and
-    ends with its descriptor (fsopen(2), since v5.2), so nothing changes on the machine.
+    Where tracefs is not mounted it is opened as a mount that is attached nowhere.
     """
 
     def __init__(self, libbpf: Libbpf) -> None:
@@ -56,12 +51,7 @@ class Tracepoints:
             return
         self.where = "a mount of its own"
         try:
-            context = libbpf.syscall(SYS_FSOPEN, b"tracefs", CLOEXEC)
-            try:
-                libbpf.syscall(SYS_FSCONFIG, context, FSCONFIG_CMD_CREATE, None, None, 0)
-                self._root = libbpf.syscall(SYS_FSMOUNT, context, CLOEXEC, 0)
-            finally:
-                os.close(context)
+            self._root = open_detached(libbpf, "tracefs")
         except OSError as error:
             raise BpfError(
                 f"tracefs is not mounted and cannot be opened ({error.strerror}):"

@@ -28,6 +28,7 @@ from nodeagent.field import (
     Choice,
     Comm,
     Found,
+    Parsed,
     Path,
     Raw,
     Shared,
@@ -222,7 +223,10 @@ class _Compiler:
         hints = get_type_hints(event, include_extras=True)
         own = [name for name in event.__struct_fields__ if name not in Event.__struct_fields__]
         values = [header.get(name, name) for name in Event.__struct_fields__]
-        values += [reader.value(name, hints[name]) for name in own]
+        shown: dict[str, str] = {}
+        for name in own:
+            shown[name] = reader.parsed(name, hints[name], shown) or reader.value(name, hints[name])
+        values += shown.values()
         reader.check_complete(event.__name__)
         name = f"decode_{event.kind}"
         self.names[event.__name__] = event
@@ -324,6 +328,14 @@ class _Reader:
         if isinstance(base, type) and issubclass(base, msgspec.Struct):
             return self._nested(base, path)
         return self.integer(path, variable)
+
+    def parsed(self, name: str, hint: object, values: Mapping[str, str]) -> str:
+        """The expression for a field that is made of others; empty when it is none."""
+        marker = next((m for m in _split(hint)[1] if isinstance(m, Parsed)), None)
+        if marker is None:
+            return ""
+        self.compiler.names[f"parse_{name}"] = marker.parse
+        return f"parse_{name}({', '.join(values[field] for field in marker.fields)})"
 
     def _nested(self, target: type[msgspec.Struct], path: str) -> str:
         self.compiler.names[target.__name__] = target

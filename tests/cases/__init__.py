@@ -8,12 +8,15 @@ this machine (tests/kernel) and in every kernel of the matrix (tests/vm).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 TRACEPOINT: Final = "tracepoint"
 TRAMPOLINE: Final = "trampoline"
+
+FAMILIES: Final[Mapping[str, Sequence[str]]] = {TRACEPOINT: ("--set", "kernel.hooks=tracepoint")}
+"""The families of hooks that are tested, and the options that choose them."""
 
 EVERYTHING: Final = (
     *("--set", "filter.repeated_opens=report"),
@@ -78,7 +81,7 @@ def fault(
     closest = min(wrongs, key=len)
     if not closest:
         return ""
-    return f"expected {({name: wanted[name] for name in closest})}, found {closest}"
+    return f"expected { ({name: wanted[name] for name in closest}) }, found {closest}"
 
 
 def _resolve(value: object, said: Mapping[str, Any]) -> object:
@@ -103,8 +106,11 @@ def all_cases() -> list[Case]:
         memory,
         mount,
         network,
+        process,
+        socket,
         system,
     )
+    from tests.cases import open as opens  # noqa: PLC0415
 
-    topics = (credentials, file, io_uring, memory, mount, network, system)
+    topics = (credentials, file, io_uring, memory, mount, network, opens, process, socket, system)
     return [case for topic in topics for case in topic.CASES]

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cases import TRACEPOINT, Case, all_cases
-from tests.kernel.stream import Stream, act, build_acts
+from tests.cases import FAMILIES, Case, all_cases
+from tests.kernel.stream import Acted, Stream, act, build_acts
 from tests.matrix import Note, judge, note_cell
 
 
@@ -19,14 +20,32 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return build_acts(tmp_path_factory.mktemp("acts"))
 
 
+@pytest.fixture
+def perform(programs: dict[str, Path], tmp_path: Path) -> Callable[[Case], Acted]:
+    """Runs the act of a case in a folder of its own."""
+    return lambda case: act(programs[case.act[0]], *case.act[1:], cwd=tmp_path)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    """A family of hooks."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def stream(kernel: None, family: str) -> Iterator[Stream]:
+    """An agent that uses one family of hooks."""
+    with Stream(*FAMILIES[family]) as running:
+        yield running
+
+
 @pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.name)
 def test_case(
-    stream: Stream, programs: dict[str, Path], case: Case, tmp_path: Path, record_property: Note
+    stream: Stream, perform: Callable[[Case], Acted], case: Case, family: str, record_property: Note
 ) -> None:
     release = platform.release()
-    note_cell(record_property, case, release, TRACEPOINT)
-    program, *arguments = case.act
-    acted = act(programs[program], *arguments, cwd=tmp_path)
+    note_cell(record_property, case, release, family)
+    acted = perform(case)
     assert acted.code == case.code, acted.said
     stream.catch_up()
-    judge(case, stream.events, acted.said, release, TRACEPOINT)
+    judge(case, stream.events, acted.said, release, family)

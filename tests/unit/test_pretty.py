@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.event import AgentEvent, Endpoint, Event, Incomplete
+from nodeagent.event import AgentEvent, Brief, Endpoint, Event, Incomplete, Other
 from nodeagent.finding import Finding, Severity
 from nodeagent.ledger import KernelCounts, Ledger
 from nodeagent.names import OPEN_FLAGS
@@ -28,16 +28,24 @@ from tests.events import (
     a_finding,
     a_fork,
     a_listen,
+    a_memfd,
     a_process,
+    a_ptrace,
     a_task,
+    a_userfaultfd,
+    a_vm_read,
+    a_vm_write,
     an_accept,
     an_agent_event,
     an_exec,
     an_exit,
+    an_mmap,
+    an_mprotect,
     an_open,
 )
 
 ESCAPE = re.compile(r"\x1b\[\d+m")
+NOBODY = Other(start_time=0, pid=0, passed_pid=-2)
 UNIX = {"family": socket.AF_UNIX, "protocol": 0, "local": None, "remote": None}
 
 
@@ -56,7 +64,8 @@ def shown(item: Event | AgentEvent | Finding, width: int | None = None) -> str:
 
 def said(item: Event | AgentEvent | Finding) -> str:
     """What comes after time, kind and actor."""
-    return shown(item)[40:]
+    kind = item.kind if isinstance(item, Event) else ""
+    return shown(item)[33 + max(len(kind), 7) :]
 
 
 def test_a_line_begins_with_local_time_kind_and_process() -> None:
@@ -102,6 +111,30 @@ def test_a_line_begins_with_local_time_kind_and_process() -> None:
         (a_bind(), "tcp 127.0.0.1:4242"),
         (a_listen(), "tcp 127.0.0.1:4242 backlog 128"),
         (an_accept(), "tcp 127.0.0.1:4242 ← 127.0.0.1:5050 = 5"),
+        (an_mmap(), "/usr/lib/libc.so.6 r-x 8192 bytes"),
+        (an_mmap(path="", protection=7), "anonymous rwx 8192 bytes"),
+        (an_mmap(result=-errno.EACCES), "/usr/lib/libc.so.6 r-x 8192 bytes = EACCES"),
+        (an_mprotect(region=1), "stack rw- → r-x 4096 bytes at 0x7f0000000000"),
+        (
+            an_mprotect(region=3, path="/lib/a b.so", old_protection=1),
+            "'/lib/a b.so' r-- → r-x 4096 bytes at 0x7f0000000000",
+        ),
+        (
+            an_mprotect(region=0, old_protection=0xFFFFFFFF, result=-errno.ENOMEM),
+            "unknown ? → r-x 4096 bytes at 0x7f0000000000 = ENOMEM",
+        ),
+        (a_memfd(), "code MFD_CLOEXEC = 3"),
+        (a_memfd(name="", flags=0), "'' = 3"),
+        (a_memfd(name="", flags=0x80000, secret=True), "(secret) O_CLOEXEC = 3"),
+        (a_ptrace(), "PTRACE_ATTACH → 1235 /usr/bin/sleep"),
+        (a_ptrace(request=0), "PTRACE_TRACEME ← 1235 /usr/bin/sleep"),
+        (
+            a_ptrace(target=NOBODY, target_process=None, result=-errno.ESRCH),
+            "PTRACE_ATTACH → -2 = ESRCH",
+        ),
+        (a_vm_read(), "← 1235 /usr/bin/sleep 0x7f0000000000 = 8"),
+        (a_vm_write(result=-errno.EPERM), "→ 1235 /usr/bin/sleep 0x7f0000000000 = EPERM"),
+        (a_userfaultfd(), "O_CLOEXEC = 3"),
         (an_agent_event(version="1.0", kernel="6.12"), "1.0 on Linux 6.12"),
         (an_agent_event("agent.level", level=2, why="CPU"), "level=2 why=CPU"),
         (
@@ -178,6 +211,12 @@ def test_a_narrow_terminal_costs_the_flags_first_then_the_middle_of_the_path() -
     assert shown(event, 80)[40:] == "/usr/lib/p…-packages/secret.txt = EACCES"
 
 
+def test_a_long_name_of_a_kind_costs_no_outcome() -> None:
+    event = an_mprotect(region=3, path="/usr/lib/libcrypto.so.3", result=-errno.EACCES)
+    assert said(event).endswith(" 4096 bytes at 0x7f0000000000 = EACCES")
+    assert shown(event, 80)[41:] == "/usr/lib/l…ypto.so.3 rw- → r-x = EACCES"
+
+
 def test_a_long_command_is_cut_at_its_end() -> None:
     event = an_exec(argv=("ls", *["word"] * 50))
     assert shown(event, 80)[40:] == "/usr/bin/ls word word word word word wo…"
@@ -209,6 +248,10 @@ def test_no_name_can_drive_the_terminal(name: str, comm: str) -> None:
         a_connect(**UNIX | {"path": name, "process": process}),
         a_connect(**UNIX | {"name": name, "process": process}),
         a_connect(remote=Endpoint(name, 1), process=process),
+        an_mmap(path=name, process=process),
+        an_mprotect(path=name, process=process),
+        a_memfd(name=name, process=process),
+        a_ptrace(target_process=Brief(1235, name, 0, "{}"), process=process),
         fork,
         an_agent_event(version=name),
         an_agent_event("agent.stop", reason=name),

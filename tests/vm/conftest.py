@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from nodeagent.kernel.object import find_object
-from tests.cases import EVERYTHING, all_cases
+from tests.cases import EVERYTHING, FAMILIES, all_cases
 from tests.kernel.stream import build_acts
 from tests.matrix import table
 from tests.requirement import need
 from tests.vm import initramfs
 from tests.vm.kernels import SUITES, Kernel, fetched
-from tests.vm.machine import EMULATOR, FAMILIES, Report, Watched, boot
+from tests.vm.machine import EMULATOR, Report, Watched, boot
 
 AT_ONCE = 2
 MATRIX = Path(__file__).parents[2] / ".make/matrix.txt"

@@ -6,19 +6,13 @@ from __future__ import annotations
 import platform
 import subprocess
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from tests.cases import TRACEPOINT
 from tests.vm.kernels import Kernel
-
-FAMILIES: Final[Mapping[str, Sequence[str]]] = {
-    TRACEPOINT: ("--set", "kernel.hooks=tracepoint")
-}
-"""The families of hooks that each kernel is tested with, and the options that choose them."""
 
 EMULATOR: Final = f"qemu-system-{platform.machine()}"
 # The console comes first; the report goes through a second port, away from what a kernel says.

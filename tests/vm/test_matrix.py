@@ -7,11 +7,11 @@ import signal
 
 import pytest
 
-from tests.cases import Case, all_cases
+from tests.cases import FAMILIES, Case, all_cases
 from tests.kernel.stream import spoken
 from tests.matrix import Note, judge, note_cell
 from tests.vm.kernels import SUITES
-from tests.vm.machine import FAMILIES, Report, Watched
+from tests.vm.machine import Report, Watched
 
 # One scope for all, so that the tests of a kernel stand together.
 pytestmark = [pytest.mark.vm, pytest.mark.parametrize("suite", SUITES, scope="session")]

@@ -16,39 +16,74 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+static const struct act acts[];
+
+static int perform(char **a)
+{
+	for (const struct act *act = acts; act->name; act++)
+		if (!strcmp(act->name, a[0]))
+			return act->act(a + 1);
+	return 2;
+}
+
+/* with_file NAME ACT...: the file is there before the act. */
+static int act_with_file(char **a)
+{
+	close(must(a[0], open(a[0], O_CREAT | O_WRONLY, 0640)));
+	return perform(a + 1);
+}
+
+/* What the event has to say about an open file; nothing when it is none. */
+static void say_file(int fd)
+{
+	struct stat file;
+	char device[32];
+
+	if (fd < 0 || fstat(fd, &file))
+		return;
+	said("inode", file.st_ino);
+	snprintf(device, sizeof(device), "%u:%u", major(file.st_dev), minor(file.st_dev));
+	said_text("device", device);
+}
+
+static int opened(long fd)
+{
+	result(fd);
+	say_file(fd);
+	return 0;
+}
+
 static int act_open(char **a)
 {
-	result(syscall(SYS_open, a[0], (int)strtol(a[1], NULL, 0), 0640));
-	return 0;
+	return opened(syscall(SYS_open, a[0], (int)strtol(a[1], NULL, 0), 0640));
 }
 
 static int act_openat(char **a)
 {
 	int dir = strcmp(a[0], "-") ? open(a[0], O_PATH | O_DIRECTORY) : AT_FDCWD;
 
-	result(syscall(SYS_openat, dir, a[1], (int)strtol(a[2], NULL, 0), 0640));
-	return 0;
+	return opened(syscall(SYS_openat, dir, a[1], (int)strtol(a[2], NULL, 0), 0640));
 }
 
 static int act_openat2(char **a)
 {
 	struct open_how how = { .flags = strtoul(a[1], NULL, 0) };
 
-	result(syscall(SYS_openat2, AT_FDCWD, a[0], &how, sizeof(how)));
-	return 0;
+	return opened(syscall(SYS_openat2, AT_FDCWD, a[0], &how, sizeof(how)));
 }
 
 static int act_creat(char **a)
 {
-	result(syscall(SYS_creat, a[0], 0600));
-	return 0;
+	return opened(syscall(SYS_creat, a[0], 0600));
 }
 
 static int act_open_by_handle(char **a)
@@ -61,8 +96,15 @@ static int act_open_by_handle(char **a)
 
 	if (name_to_handle_at(AT_FDCWD, a[0], &handle.head, &mount_id, 0))
 		return 3;
-	result(syscall(SYS_open_by_handle_at, open(a[1], O_RDONLY), &handle.head, O_RDONLY));
-	return 0;
+	return opened(syscall(SYS_open_by_handle_at, open(a[1], O_RDONLY), &handle.head, O_RDONLY));
+}
+
+/* A handle without bytes. */
+static int act_open_by_no_handle(char **a)
+{
+	struct file_handle handle = {};
+
+	return opened(syscall(SYS_open_by_handle_at, open(a[0], O_RDONLY), &handle, O_RDONLY));
 }
 
 /* A pointer that leads nowhere. */
@@ -71,6 +113,14 @@ static int act_open_unmapped(char **a)
 	(void)a;
 	result(syscall(SYS_openat, AT_FDCWD, (char *)16, O_RDONLY, 0));
 	return 0;
+}
+
+/* What with_server has started; "server" stands for it. */
+static int server_port;
+
+static int port_of(const char *text)
+{
+	return strcmp(text, "server") ? atoi(text) : server_port;
 }
 
 static socklen_t address_of(char **a, struct sockaddr_storage *to)
@@ -94,12 +144,12 @@ static socklen_t address_of(char **a, struct sockaddr_storage *to)
 	}
 	if (!strcmp(a[0], "inet")) {
 		v4->sin_family = AF_INET;
-		v4->sin_port = htons(atoi(a[2]));
+		v4->sin_port = htons(port_of(a[2]));
 		inet_pton(AF_INET, a[1], &v4->sin_addr);
 		return sizeof(*v4);
 	}
 	v6->sin6_family = AF_INET6;
-	v6->sin6_port = htons(atoi(a[2]));
+	v6->sin6_port = htons(port_of(a[2]));
 	inet_pton(AF_INET6, a[1], &v6->sin6_addr);
 	return sizeof(*v6);
 }
@@ -125,6 +175,25 @@ static void say_local_port(int fd)
 	getsockname(fd, (void *)&local, &length);
 	/* The port lies in the same place for IPv4 and IPv6. */
 	said("local_port", ntohs(local.sin6_port));
+}
+
+/* with_server FAMILY ADDRESS ACT... */
+static int act_with_server(char **a)
+{
+	struct sockaddr_storage address;
+	char *target[] = { a[0], a[1], "0" };
+	socklen_t length = address_of(target, &address);
+	int fd = must("socket", socket(address.ss_family, SOCK_STREAM, 0));
+
+	must("bind", bind(fd, (void *)&address, length));
+	must("listen", listen(fd, 1));
+	if (address.ss_family != AF_UNIX) {
+		must("getsockname", getsockname(fd, (void *)&address, &length));
+		/* The port lies in the same place for IPv4 and IPv6. */
+		server_port = ntohs(((struct sockaddr_in *)&address)->sin_port);
+		said("port", server_port);
+	}
+	return perform(a + 2);
 }
 
 static int act_connect(char **a)
@@ -223,18 +292,114 @@ static int act_accept_nobody(char **a)
 	return 0;
 }
 
+/* "own" stands for this program, which is the only one that is everywhere. */
+static char *program_of(char *name)
+{
+	static char own[PATH_MAX];
+
+	if (strcmp(name, "own"))
+		return name;
+	must("readlink", readlink("/proc/self/exe", own, sizeof(own) - 1));
+	said_text("program", own);
+	return own;
+}
+
 static int act_exec(char **a)
 {
-	result(execv(a[0], a + 1));
+	char *program = program_of(a[0]);
+
+	say_file(open(program, O_PATH | O_CLOEXEC));
+	result(execv(program, a + 1));
+	return 1;
+}
+
+/* What the loader looks at, and what nobody needs to know. */
+static int act_exec_environment(char **a)
+{
+	char *environment[] = { "SECRET=do not tell", "LD_LIBRARY_PATH=/opt/lib:/x", NULL };
+
+	result(execve(program_of(a[0]), a + 1, environment));
+	return 1;
+}
+
+/* More arguments than an event holds. */
+static int act_exec_long(char **a)
+{
+	static char argument[5000];
+	char *arguments[] = { "act", "exit", "0", argument, NULL };
+
+	memset(argument, 'x', sizeof(argument) - 1);
+	result(execv(program_of(a[0]), arguments));
+	return 1;
+}
+
+/* A script whose interpreter is this program: it is called with "exit ./script ...". */
+static int act_exec_script(char **a)
+{
+	FILE *script = fopen("script", "w");
+
+	fprintf(script, "#!%s exit\n", program_of("own"));
+	fclose(script);
+	must("chmod", chmod("script", 0755));
+	result(execv("./script", a));
 	return 1;
 }
 
 static int act_execveat(char **a)
 {
 	extern char **environ;
-	int fd = open(a[0], O_PATH);
+	int fd = open(program_of(a[0]), O_PATH);
 
+	said("fd", fd);
 	result(syscall(SYS_execveat, fd, "", a + 1, environ, AT_EMPTY_PATH));
+	return 1;
+}
+
+static void copy(const char *name, int to)
+{
+	int from = must(name, open(name, O_RDONLY));
+	char buffer[65536];
+	ssize_t n;
+
+	while ((n = read(from, buffer, sizeof(buffer))) > 0)
+		must("write", write(to, buffer, n));
+	close(from);
+}
+
+/* A copy of this program that is open, but not for writing. */
+static int open_copy(const char *name, int mode)
+{
+	int fd = must(name, open(name, O_CREAT | O_WRONLY, 0700));
+
+	copy(program_of("own"), fd);
+	must("fchmod", fchmod(fd, mode));
+	close(fd);
+	return must(name, open(name, O_RDONLY | O_CLOEXEC));
+}
+
+/* exec_deleted ARGUMENT... */
+static int act_exec_deleted(char **a)
+{
+	extern char **environ;
+	int fd = open_copy("copy", 0755);
+
+	must("unlink", unlink("copy"));
+	result(syscall(SYS_execveat, fd, "", a, environ, AT_EMPTY_PATH));
+	return 1;
+}
+
+/* exec_elevated UID GID ARGUMENT...: a set-uid program, run by somebody else. */
+static int act_exec_elevated(char **a)
+{
+	extern char **environ;
+	int fd = open_copy("elevated", 04755);
+	int uid = atoi(a[0]);
+	int gid = atoi(a[1]);
+
+	must("setresgid", setresgid(gid, gid, gid));
+	must("setresuid", setresuid(uid, uid, uid));
+	/* By descriptor, since this user may not enter the folder. */
+	result(syscall(SYS_execveat, fd, "", a + 2, environ, AT_EMPTY_PATH));
 	return 1;
 }
 
@@ -243,13 +408,8 @@ static int act_exec_memfd(char **a)
 {
 	extern char **environ;
 	int fd = memfd_create("nameless", MFD_CLOEXEC);
-	int from = open(a[0], O_RDONLY);
-	char buffer[65536];
-	ssize_t n;
 
-	while ((n = read(from, buffer, sizeof(buffer))) > 0)
-		if (write(fd, buffer, n) != n)
-			return 3;
+	copy(program_of(a[0]), fd);
 	result(syscall(SYS_execveat, fd, "", a + 1, environ, AT_EMPTY_PATH));
 	return 1;
 }
@@ -268,6 +428,7 @@ static int act_exec_thread(char **a)
 {
 	pthread_t thread;
 
+	a[0] = program_of(a[0]);
 	thread_arguments = a;
 	pthread_create(&thread, NULL, exec_in_thread, NULL);
 	pthread_join(thread, NULL);
@@ -297,7 +458,7 @@ static int act_exec_socket(char **a)
 		return 3;
 	dup2(fd, 0);
 	close(2);
-	result(execv(a[2], a + 3));
+	result(execv(program_of(a[2]), a + 3));
 	return 1;
 }
 
@@ -323,6 +484,17 @@ static int act_vfork(char **a)
 	if (!child)
 		_exit(0);
 	said("child", child);
+	waitpid(child, NULL, 0);
+	return 0;
+}
+
+static int act_clone(char **a)
+{
+	pid_t child = syscall(SYS_clone, strtoul(a[0], NULL, 0) | SIGCHLD, NULL, NULL, NULL, NULL);
+
+	if (!child)
+		_exit(0);
+	said("child", child < 0 ? -errno : child);
 	waitpid(child, NULL, 0);
 	return 0;
 }
@@ -369,6 +541,38 @@ static int act_exit(char **a)
 	return atoi(a[0]);
 }
 
+/* The end of the only thread, and not of the process. */
+static int act_leave(char **a)
+{
+	syscall(SYS_exit, atoi(a[0]));
+	return 1;
+}
+
+static int act_signal(char **a)
+{
+	struct rlimit core = { RLIM_INFINITY, RLIM_INFINITY };
+
+	setrlimit(RLIMIT_CORE, &core);
+	raise(atoi(a[0]));
+	return 0;
+}
+
+/* waited ACT...: by a child, which is the process that counts; says what wait4(2) says of it. */
+static int act_waited(char **a)
+{
+	struct rusage usage;
+	int status;
+	pid_t child = must("fork", fork());
+
+	if (!child)
+		_exit(perform(a));
+	must("wait4", wait4(child, &status, 0, &usage));
+	said("pid", child);
+	said("core", WIFSIGNALED(status) && WCOREDUMP(status));
+	said("max_rss_bytes", usage.ru_maxrss * 1024);
+	return 0;
+}
+
 static int act_die(char **a)
 {
 	/* 32 MiB of memory, and some CPU time. */
@@ -381,13 +585,16 @@ static int act_die(char **a)
 	return 0;
 }
 
-
 static const struct act acts[] = {
+	{ "with_file", act_with_file },
+	{ "with_server", act_with_server },
+	{ "waited", act_waited },
 	{ "open", act_open },
 	{ "openat", act_openat },
 	{ "openat2", act_openat2 },
 	{ "creat", act_creat },
 	{ "open_by_handle_at", act_open_by_handle },
+	{ "open_by_no_handle", act_open_by_no_handle },
 	{ "open_unmapped", act_open_unmapped },
 	{ "connect", act_connect },
 	{ "connect_badfd", act_connect_badfd },
@@ -397,6 +604,11 @@ static const struct act acts[] = {
 	{ "accept4", act_accept4 },
 	{ "accept_nobody", act_accept_nobody },
 	{ "exec", act_exec },
+	{ "exec_environment", act_exec_environment },
+	{ "exec_long", act_exec_long },
+	{ "exec_script", act_exec_script },
+	{ "exec_deleted", act_exec_deleted },
+	{ "exec_elevated", act_exec_elevated },
 	{ "execveat", act_execveat },
 	{ "exec_memfd", act_exec_memfd },
 	{ "exec_thread", act_exec_thread },
@@ -404,9 +616,12 @@ static const struct act acts[] = {
 	{ "exec_socket", act_exec_socket },
 	{ "fork", act_fork },
 	{ "vfork", act_vfork },
+	{ "clone", act_clone },
 	{ "clone3", act_clone3 },
 	{ "threads", act_threads },
 	{ "exit", act_exit },
+	{ "leave", act_leave },
+	{ "signal", act_signal },
 	{ "die", act_die },
 	{ NULL, NULL },
 };
