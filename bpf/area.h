@@ -5,12 +5,12 @@
  * bpf_find_vma() is no help: it fails where another thread is changing the memory map, and
  * kernels before v5.13 refuse a program that takes the address of a function. So the trees
  * are read as they lie in memory, without a lock: what was found while it changed may be
- * another area, or none, and area_at() takes only one that the address lies in.
+ * another area, or none, and look_at_area() takes only one that the address lies in.
  */
 #ifndef NODEAGENT_AREA_H
 #define NODEAGENT_AREA_H
 
-#include "compat.h"
+#include "peek.h"
 
 /* Twice the depth of a balanced tree with as many areas as a process may have by default. */
 #define RB_STEPS 34
@@ -19,6 +19,15 @@
 #define MAPLE_LEVELS 8
 #define MAPLE_PIVOTS 15
 #define MAPLE_PAGE_BITS 12
+
+struct area {
+	__u64 start;
+	__u64 end;
+	/* VM_* bits, of which the lowest three are PROT_READ, PROT_WRITE and PROT_EXEC. */
+	__u64 flags;
+	/* NULL for anonymous memory. */
+	struct file *file;
+};
 
 /* Since commit 524e00b36e8c (v6.1) areas are in a maple tree. */
 struct mm_struct___before_v6_1 {
@@ -92,19 +101,26 @@ static __always_inline struct vm_area_struct *area_in_maple_tree(struct mm_struc
 	return NULL;
 }
 
-/* NULL where nothing is mapped. */
-static __always_inline struct vm_area_struct *area_at(struct mm_struct *mm, __u64 address)
+/* False where nothing is mapped. */
+static __always_inline bool look_at_area(struct area *to, struct mm_struct *mm, __u64 address)
 {
 	struct vm_area_struct *area;
+	struct {
+		char peeked[PEEK_BYTES];
+	} start;
 
 	if (bpf_core_field_exists(mm->mm_mt))
 		area = area_in_maple_tree(mm, address);
 	else
 		area = area_in_rb_tree(mm, address);
-	if (!area || BPF_CORE_READ(area, vm_mm) != mm || address < BPF_CORE_READ(area, vm_start) ||
-	    address >= BPF_CORE_READ(area, vm_end))
-		return NULL;
-	return area;
+	if (bpf_probe_read_kernel(start.peeked, PEEK_BYTES, area) ||
+	    PEEKED(&start, area, vm_mm) != mm)
+		return false;
+	to->start = PEEKED(&start, area, vm_start);
+	to->end = PEEKED(&start, area, vm_end);
+	to->flags = PEEKED(&start, area, vm_flags);
+	to->file = PEEKED(&start, area, vm_file);
+	return address >= to->start && address < to->end;
 }
 
 #endif

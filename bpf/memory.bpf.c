@@ -102,17 +102,16 @@ int exit_mmap(struct trace_event_raw_sys_exit *context)
 }
 
 /* Heap and stack as in /proc/PID/maps. */
-static __always_inline __u32 region_of(struct vm_area_struct *area, struct mm_struct *mm)
+static __always_inline __u32 region_of(const struct area *area, struct mm_struct *mm)
 {
-	__u64 start = BPF_CORE_READ(area, vm_start);
-	__u64 end = BPF_CORE_READ(area, vm_end);
-	__u64 stack = BPF_CORE_READ(mm, start_stack);
+	__u64 stack;
 
-	if (BPF_CORE_READ(area, vm_file))
+	if (area->file)
 		return REGION_FILE;
-	if (start < BPF_CORE_READ(mm, brk) && end > BPF_CORE_READ(mm, start_brk))
+	if (area->start < BPF_CORE_READ(mm, brk) && area->end > BPF_CORE_READ(mm, start_brk))
 		return REGION_HEAP;
-	return start <= stack && end >= stack ? REGION_STACK : REGION_ANONYMOUS;
+	stack = BPF_CORE_READ(mm, start_stack);
+	return area->start <= stack && area->end >= stack ? REGION_STACK : REGION_ANONYMOUS;
 }
 
 /* The path is walked when the call returns: it may split the area, but the file stays. */
@@ -122,13 +121,12 @@ static __always_inline int remember_area(__u64 address)
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct protected_area before = { .protection = ~0U };
 	struct mm_struct *mm = BPF_CORE_READ(task, mm);
-	struct vm_area_struct *area = area_at(mm, address);
+	struct area area;
 
-	if (area) {
-		before.file = (__u64)BPF_CORE_READ(area, vm_file);
-		/* VM_READ, VM_WRITE and VM_EXEC are the same bits. */
-		before.protection = BPF_CORE_READ(area, vm_flags) & PROT_ALL;
-		before.region = region_of(area, mm);
+	if (look_at_area(&area, mm, address)) {
+		before.file = (__u64)area.file;
+		before.protection = area.flags & PROT_ALL;
+		before.region = region_of(&area, mm);
 	}
 	bpf_map_update_elem(&mprotects_under_way, &thread, &before, BPF_ANY);
 	return 0;

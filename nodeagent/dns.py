@@ -19,10 +19,14 @@ from nodeagent.names import DNS_RCODES, DNS_TYPES
 __all__ = ["DnsAnswer", "DnsMessage", "DnsQuestion", "read_dns"]
 
 ANSWERS_LIMIT: Final = 64
-TEXT_LIMIT: Final = 16384
+TEXT_LIMIT: Final = 8192
 """Characters of all answers together: compression makes much out of few bytes."""
 NAME_LIMIT: Final = 255
 """Bytes of a name with its lengths."""
+JUMPS_LIMIT: Final = 32
+"""In one name, to what came before; each of them costs time and no bytes."""
+QUESTIONS_LIMIT: Final = 16
+"""Queries have one, multicast DNS a few."""
 
 HEADER: Final = struct.Struct(">HHHHHH")
 TYPE_AND_CLASS: Final = struct.Struct(">HH")
@@ -80,6 +84,8 @@ def read_dns(payload: bytes, offset: int, message_bytes: int) -> DnsMessage | No
     reader = _Reader(payload)
     try:
         number, flags, questions, answers, _, _ = reader.unpack(HEADER)
+        if questions > QUESTIONS_LIMIT:
+            return None
         question = None
         for n in range(questions):
             asked = reader.question()
@@ -117,6 +123,7 @@ class _Reader:
         """A name, with its compressed parts."""
         labels = []
         size = 0
+        jumps = 0
         at = self.at
         after = None
         while True:
@@ -125,11 +132,10 @@ class _Reader:
             if length & POINTER == POINTER:
                 target = (length & ~POINTER) << 8 | self._byte(at)
                 after = at + 1 if after is None else after
-                # Only backwards, so it comes to an end.
-                if target >= at - 1:
+                jumps += 1
+                if target >= at - 1 or jumps > JUMPS_LIMIT:
                     raise _Malformed
                 at = target
-                size += 1
                 continue
             size += 1 + length
             if length & POINTER or size > NAME_LIMIT or at + length > len(self.data):

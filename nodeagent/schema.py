@@ -189,7 +189,8 @@ def _split(hint: object) -> tuple[object, object]:
     if get_origin(hint) is not Annotated:
         return hint, None
     base, *markers = get_args(hint)
-    return base, next((each for each in markers if not isinstance(each, At | Parsed | Shared)), None)
+    shown = (each for each in markers if not isinstance(each, At | Parsed | Shared))
+    return base, next(shown, None)
 
 
 def _properties(struct: type[msgspec.Struct], hidden: Iterable[str] = ()) -> dict[str, Schema]:

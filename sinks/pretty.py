@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final, Protocol, get_type_hints, runtime_checkable
 
@@ -17,24 +17,35 @@ from nodeagent.event import (
     Accept,
     AgentEvent,
     Bind,
+    Bpf,
+    CapabilitySets,
+    Capset,
     Connect,
     Endpoint,
     Event,
     Exec,
     Exit,
     Fork,
+    Ids,
+    Keyctl,
+    Kill,
     Listen,
     Memfd,
     Mmap,
+    Module,
     Mprotect,
     Network,
     Open,
     Ptrace,
+    Setns,
+    Setuid,
     Targeted,
+    Unshare,
     Userfaultfd,
     VmRead,
     VmWrite,
 )
+from nodeagent.field import UNKNOWN_ID
 from nodeagent.finding import Finding, Severity
 from nodeagent.names import PROTECTIONS
 from sinks.layout import Said, Style, cut, harmless, lay_out
@@ -48,6 +59,18 @@ MILLISECONDS: Final = 1000
 
 LAST_TIME_NS: Final = 1 << 62
 """In the year 2116."""
+
+ASKED: Final[Mapping[str, tuple[str, ...]]] = {
+    "setuid": ("asked_effective",),
+    "setgid": ("asked_effective",),
+    "setreuid": ("asked_real", "asked_effective"),
+    "setregid": ("asked_real", "asked_effective"),
+    "setresuid": ("asked_real", "asked_effective", "asked_saved"),
+    "setresgid": ("asked_real", "asked_effective", "asked_saved"),
+    "setfsuid": ("asked_fs",),
+    "setfsgid": ("asked_fs",),
+}
+"""The arguments of the calls that change ids."""
 
 UNDER_WAY: Final = frozenset({"EINPROGRESS", "EAGAIN"})
 """Errors of calls that do not wait: nothing went wrong."""
@@ -183,6 +206,71 @@ def _userfaultfd(event: Userfaultfd) -> Said:
     return Said(_actor(event), flags, "", *_result(event, of_value=True))
 
 
+def _setuid(event: Setuid) -> Said:
+    call = _shown(type(event), "call", event.call)
+    asked = [getattr(event, argument) for argument in ASKED.get(call, ())]
+    words = [call, *("-" if number == UNKNOWN_ID else str(number) for number in asked)]
+    changes = [
+        f"{name} {'?' if old == UNKNOWN_ID else old} → {new}"
+        for name, old, new in _changes(event.old, event.new)
+    ]
+    return Said(_actor(event), " ".join(words), ", ".join(changes), *_result(event))
+
+
+def _capset(event: Capset) -> Said:
+    changes = [f"{name} {old:x} → {new:x}" for name, old, new in _changes(event.old, event.new)]
+    first, *rest = changes or ["no change"]
+    return Said(_actor(event), first, ", ".join(rest), *_result(event))
+
+
+def _unshare(event: Unshare) -> Said:
+    return Said(_actor(event), _shown(type(event), "flags", event.flags), "", *_result(event))
+
+
+def _setns(event: Setns) -> Said:
+    what = f"those of {event.target_pid}" if event.target_pid else "no namespace"
+    if event.namespace_type:
+        what = f"{harmless(event.namespace_type)}:[{event.inode}]"
+    flags = _shown(type(event), "flags", event.flags)
+    return Said(_actor(event), what, flags, *_result(event))
+
+
+def _keyctl(event: Keyctl) -> Said:
+    call = _shown(type(event), "call", event.call)
+    what = _shown(type(event), "operation", event.operation) if call == "keyctl" else call
+    words = [what, *map(_quote, filter(None, (event.type, event.description)))]
+    key = f"key {event.key}" if event.key else ""
+    return Said(_actor(event), " ".join(words), key, *_result(event, of_value=True))
+
+
+def _module(event: Module) -> Said:
+    words = ["unload" if event.unloaded else "load"]
+    words += map(_quote, filter(None, (event.name, event.path)))
+    flags = _shown(type(event), "flags", event.flags)
+    detail = " ".join(filter(None, (harmless(event.parameters), flags)))
+    return Said(_actor(event), " ".join(words), detail, *_result(event), cut_middle=True)
+
+
+def _bpf(event: Bpf) -> Said:
+    command = _shown(type(event), "command", event.command).removeprefix("BPF_")
+    names = filter(None, (event.name, event.attach_point, event.pathname))
+    details = ["of this agent"] if event.own else []
+    if event.program_type != UNKNOWN_ID:
+        shown = _shown(type(event), "program_type", event.program_type)
+        details.append(shown.removeprefix("BPF_PROG_TYPE_"))
+    ids = {"program": event.program_id, "map": event.map_id, "link": event.link_id}
+    details += [f"{what} {number}" for what, number in ids.items() if number]
+    outcome, bad = _result(event)
+    subject = " ".join([command, *map(_quote, names)])
+    return Said(_actor(event), subject, " ".join(details), outcome, bad or event.own)
+
+
+def _kill(event: Kill) -> Said:
+    signal = _shown(type(event), "signal", event.signal)
+    thread = f"thread {event.target_tid}" if event.target_tid else ""
+    return Said(_actor(event), f"{signal} → {_target(event)}", thread, *_result(event))
+
+
 def _unknown(event: Event) -> Said:
     """A kind for which nobody has written a line yet."""
     common = {*Event.__struct_fields__, "facts"}
@@ -248,6 +336,14 @@ _SAY: Final[Mapping[type, Callable[[Any], Said]]] = {
     VmRead: _vm_read,
     VmWrite: _vm_write,
     Userfaultfd: _userfaultfd,
+    Setuid: _setuid,
+    Capset: _capset,
+    Unshare: _unshare,
+    Setns: _setns,
+    Keyctl: _keyctl,
+    Module: _module,
+    Bpf: _bpf,
+    Kill: _kill,
     AgentEvent: _agent,
     Finding: _finding,
 }
@@ -278,6 +374,16 @@ def _rights(protection: int) -> str:
     if protection == PROTECTIONS.unknown:
         return "?"
     return "".join(letter if protection >> bit & 1 else "-" for bit, letter in enumerate("rwx"))
+
+
+def _changes(
+    old: Ids | CapabilitySets, new: Ids | CapabilitySets
+) -> Iterator[tuple[str, int, int]]:
+    """What is not as it was: its name and both values."""
+    for name in old.__struct_fields__:
+        before, after = getattr(old, name), getattr(new, name)
+        if before != after:
+            yield name, before, after
 
 
 def _target(event: Targeted) -> str:

@@ -17,7 +17,10 @@ from nodeagent.event import (
     AgentEvent,
     Ancestor,
     Bind,
+    Bpf,
     Brief,
+    CapabilitySets,
+    Capset,
     Connect,
     Credentials,
     Endpoint,
@@ -25,9 +28,13 @@ from nodeagent.event import (
     Exec,
     Exit,
     Fork,
+    Ids,
+    Keyctl,
+    Kill,
     Listen,
     Memfd,
     Mmap,
+    Module,
     Mprotect,
     Namespaces,
     Open,
@@ -35,8 +42,11 @@ from nodeagent.event import (
     Process,
     ProcessFacts,
     Ptrace,
+    Setns,
+    Setuid,
     Stream,
     Task,
+    Unshare,
     Userfaultfd,
     VmRead,
     VmWrite,
@@ -212,6 +222,85 @@ def a_vm_write(**changes: Any) -> VmWrite:
 
 def a_userfaultfd(**changes: Any) -> Userfaultfd:
     return _make(Userfaultfd, {"result": 3} | changes, flags=0x80000)
+
+
+def a_setuid(**changes: Any) -> Setuid:
+    return _make(
+        Setuid,
+        changes,
+        call=2,
+        old=Ids(*[0] * 8),
+        new=Ids(uid=0, gid=0, euid=1000, egid=0, suid=0, sgid=0, fsuid=1000, fsgid=0),
+        asked_real=UNSET,
+        asked_effective=1000,
+        asked_saved=UNSET,
+        asked_fs=UNSET,
+    )
+
+
+def a_capset(**changes: Any) -> Capset:
+    return _make(
+        Capset,
+        changes,
+        old=CapabilitySets(effective=0x3FF, permitted=0x3FF, inheritable=0),
+        new=CapabilitySets(effective=0x3DF, permitted=0x3DF, inheritable=0),
+    )
+
+
+def an_unshare(**changes: Any) -> Unshare:
+    return _make(Unshare, changes, flags=0x10020000)
+
+
+def a_setns(**changes: Any) -> Setns:
+    return _make(
+        Setns, changes, flags=0x00020000, namespace_type="mnt", inode=4026531841, target_pid=0
+    )
+
+
+def a_keyctl(**changes: Any) -> Keyctl:
+    return _make(
+        Keyctl,
+        {"result": 77} | changes,
+        call=0,
+        operation=10,
+        key=-3,
+        type="user",
+        description="krb5 ticket",
+    )
+
+
+def a_module(**changes: Any) -> Module:
+    return _make(
+        Module,
+        changes,
+        name="dummy",
+        path="/lib/modules/dummy.ko",
+        parameters="numdummies=2",
+        flags=0,
+        unloaded=False,
+        **A_FILE,
+    )
+
+
+def a_bpf(**changes: Any) -> Bpf:
+    return _make(
+        Bpf,
+        {"result": 4} | changes,
+        command=5,
+        program_type=26,
+        attach_type=24,
+        program_id=12,
+        map_id=0,
+        link_id=0,
+        name="hide",
+        attach_point="do_filp_open",
+        pathname="",
+        own=False,
+    )
+
+
+def a_kill(**changes: Any) -> Kill:
+    return _make(Kill, changes, **A_TARGET, signal=9, target_tid=0)
 
 
 def an_agent_event(kind: str = "agent.start", **details: object) -> AgentEvent:

@@ -42,7 +42,8 @@ class Case:
     act: tuple[str, ...]
     """The program in acts/, the act, its arguments."""
     expect: Mapping[str, object]
-    """Fields of the event. `a__b` looks inside `a`; a str may hold {names} of what was said."""
+    """Fields of the event. `a__b` looks inside `a`, which may be a list if `b` is a number;
+    a str may hold {names} of what was said."""
     tracepoint: Mapping[str, object] = field(default_factory=dict)
     """What else is expected of the tracepoint family."""
     trampoline: Mapping[str, object] = field(default_factory=dict)
@@ -63,10 +64,19 @@ def differences(event: Mapping[str, Any], wanted: Mapping[str, object]) -> dict[
     for name, value in wanted.items():
         found: Any = event
         for part in name.split("__"):
-            found = found.get(part) if isinstance(found, Mapping) else None
+            found = _inside(found, part)
         if found != value:
             wrong[name] = found
     return wrong
+
+
+def _inside(found: object, part: str) -> object:
+    match found:
+        case Mapping():
+            return found.get(part)
+        case list() if part.isdigit() and int(part) < len(found):
+            return found[int(part)]
+    return None
 
 
 def fault(
@@ -101,6 +111,7 @@ def all_cases() -> list[Case]:
     """Every case there is."""
     from tests.cases import (  # noqa: PLC0415
         credentials,
+        evasions,
         file,
         io_uring,
         memory,
@@ -112,5 +123,8 @@ def all_cases() -> list[Case]:
     )
     from tests.cases import open as opens  # noqa: PLC0415
 
-    topics = (credentials, file, io_uring, memory, mount, network, opens, process, socket, system)
+    topics = (
+        *(credentials, evasions, file, io_uring, memory, mount, network, opens, process, socket),
+        system,
+    )
     return [case for topic in topics for case in topic.CASES]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from tests.cases import Case, Said
 
 ROOT = dict.fromkeys(("uid", "gid", "euid", "egid", "suid", "sgid", "fsuid", "fsgid"), 0)
@@ -17,7 +19,7 @@ def ids(
     asked: dict[str, int | None],
     new: dict[str, int],
     old: dict[str, int] = ROOT,
-    result: object = 0,
+    result: int = 0,
 ) -> Case:
     """A case of one of the calls that change ids; `asked` and `new` are what is not as usual."""
     expect = {
@@ -82,7 +84,7 @@ IDS = [
         asked={"effective": 0},
         old=USER,
         new={},
-        result=Said("result"),
+        result=-errno.EPERM,
     ),
     ids(
         "setresgid-denied",
@@ -90,7 +92,7 @@ IDS = [
         asked={"real": 0, "effective": 0, "saved": 0},
         old=USER,
         new={},
-        result=Said("result"),
+        result=-errno.EPERM,
     ),
     # It never says that it failed.
     ids("setfsuid-denied", ("setfsuid_denied", "0"), asked={"fs": 0}, old=USER, new={}),
@@ -131,7 +133,7 @@ NAMESPACES = [
         ("credentials", "unshare", "0x0c000000"),
         {"result": 0, "flags": ["CLONE_NEWUTS", "CLONE_NEWIPC"]},
     ),
-    # A process that is a thread's only one cannot leave its signal handlers alone.
+    # One of the flags is only for clone(2).
     Case(
         "unshare-refused",
         "unshare",

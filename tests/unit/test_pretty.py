@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.event import AgentEvent, Brief, Endpoint, Event, Incomplete, Other
+from nodeagent.event import AgentEvent, Brief, Endpoint, Event, Ids, Incomplete, Other
+from nodeagent.field import UNKNOWN_ID
 from nodeagent.finding import Finding, Severity
 from nodeagent.ledger import KernelCounts, Ledger
 from nodeagent.names import OPEN_FLAGS
@@ -24,13 +25,20 @@ from sinks.pretty import pretty
 from tests.events import (
     TIME,
     a_bind,
+    a_bpf,
+    a_capset,
     a_connect,
     a_finding,
     a_fork,
+    a_keyctl,
+    a_kill,
     a_listen,
     a_memfd,
+    a_module,
     a_process,
     a_ptrace,
+    a_setns,
+    a_setuid,
     a_task,
     a_userfaultfd,
     a_vm_read,
@@ -42,10 +50,14 @@ from tests.events import (
     an_mmap,
     an_mprotect,
     an_open,
+    an_unshare,
 )
 
 ESCAPE = re.compile(r"\x1b\[\d+m")
 NOBODY = Other(start_time=0, pid=0, passed_pid=-2)
+IDS = Ids(*[0] * 8)
+NO_IDS = Ids(*[UNKNOWN_ID] * 8)
+NO_PROGRAM = {"program_type": 2**32 - 1, "attach_type": 2**32 - 1, "program_id": 0}
 UNIX = {"family": socket.AF_UNIX, "protocol": 0, "local": None, "remote": None}
 
 
@@ -135,6 +147,39 @@ def test_a_line_begins_with_local_time_kind_and_process() -> None:
         (a_vm_read(), "← 1235 /usr/bin/sleep 0x7f0000000000 = 8"),
         (a_vm_write(result=-errno.EPERM), "→ 1235 /usr/bin/sleep 0x7f0000000000 = EPERM"),
         (a_userfaultfd(), "O_CLOEXEC = 3"),
+        (a_setuid(), "setreuid - 1000 euid 0 → 1000, fsuid 0 → 1000"),
+        (a_setuid(call=0, new=IDS, asked_effective=0, result=-errno.EPERM), "setuid 0 = EPERM"),
+        (a_setuid(call=6, new=IDS, asked_fs=7), "setfsuid 7"),
+        (a_setuid(call=1, old=NO_IDS, new=IDS), "setgid 1000 uid ? → 0, gid ? → 0, euid ?"),
+        (a_capset(), "effective 3ff → 3df permitted 3ff → 3df"),
+        (a_capset(new=a_capset().old, result=-errno.EPERM), "no change = EPERM"),
+        (an_unshare(), "CLONE_NEWNS|CLONE_NEWUSER"),
+        (a_setns(), "mnt:[4026531841] CLONE_NEWNS"),
+        (a_setns(namespace_type="", inode=0, target_pid=77), "those of 77 CLONE_NEWNS"),
+        (
+            a_setns(namespace_type="", inode=0, flags=0, result=-errno.EBADF),
+            "no namespace = EBADF",
+        ),
+        (a_keyctl(), "KEYCTL_SEARCH user 'krb5 ticket' key -3 = 77"),
+        (a_keyctl(operation=11, type="", description="", key=5), "KEYCTL_READ key 5 = 77"),
+        (a_keyctl(call=1, operation=2**32 - 1, key=-2), "add_key user 'krb5 ticket' key -2 = 77"),
+        (a_module(), "load dummy /lib/modules/dummy.ko numdummies=2"),
+        (
+            a_module(path="", parameters="", flags=0x800, unloaded=True, result=-errno.EBUSY),
+            "unload dummy O_NONBLOCK = EBUSY",
+        ),
+        (a_bpf(), "PROG_LOAD hide do_filp_open TRACING program 12"),
+        (
+            a_bpf(command=14, name="own_maps", attach_point="", map_id=9, **NO_PROGRAM, own=True),
+            "MAP_GET_FD_BY_ID own_maps of this agent map 9",
+        ),
+        (
+            a_bpf(command=7, name="", attach_point="", pathname="/sys/fs/bpf/x", **NO_PROGRAM),
+            "OBJ_GET /sys/fs/bpf/x",
+        ),
+        (a_kill(), "SIGKILL → 1235 /usr/bin/sleep"),
+        (a_kill(target=NOBODY, target_process=None, result=-errno.ESRCH), "SIGKILL → -2 = ESRCH"),
+        (a_kill(signal=50, target_tid=1236), "50 → 1235 /usr/bin/sleep thread 1236"),
         (an_agent_event(version="1.0", kernel="6.12"), "1.0 on Linux 6.12"),
         (an_agent_event("agent.level", level=2, why="CPU"), "level=2 why=CPU"),
         (
@@ -252,6 +297,11 @@ def test_no_name_can_drive_the_terminal(name: str, comm: str) -> None:
         an_mprotect(path=name, process=process),
         a_memfd(name=name, process=process),
         a_ptrace(target_process=Brief(1235, name, 0, "{}"), process=process),
+        a_setns(namespace_type=name, process=process),
+        a_keyctl(type=name, description=name, process=process),
+        a_module(name=name, path=name, parameters=name, process=process),
+        a_bpf(name=name, attach_point=name, pathname=name, process=process),
+        a_kill(target_process=Brief(1235, name, 0, "{}"), process=process),
         fork,
         an_agent_event(version=name),
         an_agent_event("agent.stop", reason=name),

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Published ways to hide from agents like this one. */
+#include "act.h"
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define ROUNDS 200
+
+static void make(const char *name)
+{
+	close(must(name, open(name, O_CREAT | O_WRONLY, 0644)));
+}
+
+static void said_inode(const char *name, const char *path)
+{
+	struct stat facts;
+
+	must(path, stat(path, &facts));
+	said(name, facts.st_ino);
+}
+
+static volatile int racing = 1;
+
+/* Turns one byte back and forth while the kernel reads it. */
+static void *flip(void *at)
+{
+	volatile char *byte = at;
+
+	while (racing)
+		*byte = *byte == '1' ? '2' : '1';
+	return NULL;
+}
+
+/* E1: the name changes after the call has begun. */
+static int act_race_open(char **a)
+{
+	static char name[] = "file1";
+	pthread_t thread;
+
+	(void)a;
+	make("file1");
+	make("file2");
+	said_inode("inode1", "file1");
+	said_inode("inode2", "file2");
+	pthread_create(&thread, NULL, flip, &name[4]);
+	for (int round = 0; round < ROUNDS; round++)
+		close(must("open", syscall(SYS_openat, AT_FDCWD, name, O_RDONLY | O_NOFOLLOW)));
+	racing = 0;
+	pthread_join(thread, NULL);
+	return 0;
+}
+
+/* E1: the address changes after the call has begun; says whom it really reached. */
+static int act_race_connect(char **a)
+{
+	static struct sockaddr_in address = { .sin_family = AF_INET };
+	struct sockaddr_in peer;
+	socklen_t length = sizeof(peer);
+	int listener = must("socket", socket(AF_INET, SOCK_STREAM, 0));
+	char reached[ROUNDS + 1] = "";
+	pthread_t thread;
+
+	(void)a;
+	must("bind", bind(listener, (struct sockaddr *)&address, sizeof(address)));
+	must("listen", listen(listener, ROUNDS));
+	getsockname(listener, (struct sockaddr *)&address, &length);
+	address.sin_addr.s_addr = htonl(0x7f000031);
+	/* 127.0.0.49 and 127.0.0.50, whose last bytes are '1' and '2'. */
+	pthread_create(&thread, NULL, flip, (char *)&address.sin_addr + 3);
+	for (int round = 0; round < ROUNDS; round++) {
+		int client = must("socket", socket(AF_INET, SOCK_STREAM, 0));
+
+		must("connect", connect(client, (struct sockaddr *)&address, sizeof(address)));
+		length = sizeof(peer);
+		getpeername(client, (struct sockaddr *)&peer, &length);
+		reached[round] = ((char *)&peer.sin_addr)[3];
+		close(client);
+	}
+	racing = 0;
+	pthread_join(thread, NULL);
+	/* Not a number. */
+	printf("reached =%s\n", reached);
+	return 0;
+}
+
+/* E2: the way to the file leads through a link and back. */
+static int act_confused(char **a)
+{
+	(void)a;
+	must("mkdir", mkdir("secret", 0755));
+	must("mkdir", mkdir("secret/inner", 0755));
+	must("symlink", symlink("secret/inner", "x"));
+	make("secret/shadow");
+	result(syscall(SYS_openat, AT_FDCWD, "x/../shadow", O_RDONLY));
+	return 0;
+}
+
+/* E3: another name of the same file. */
+static int act_hard_link(char **a)
+{
+	(void)a;
+	make("shadow");
+	said_inode("inode", "shadow");
+	must("link", link("shadow", "harmless"));
+	result(syscall(SYS_openat, AT_FDCWD, "harmless", O_RDONLY));
+	return 0;
+}
+
+/* E4: the folder is a link to the one that is watched. */
+static int act_linked_folder(char **a)
+{
+	(void)a;
+	must("mkdir", mkdir("etc", 0755));
+	must("symlink", symlink("etc", "root-link"));
+	result(syscall(SYS_openat, AT_FDCWD, "root-link/profile", O_WRONLY | O_CREAT, 0644));
+	return 0;
+}
+
+/* E7: the program calls itself by another name. */
+static int act_other_name(char **a)
+{
+	char *arguments[] = { "sudoedit", "-s", NULL };
+
+	must("exec", execv(a[0], arguments));
+	return 1;
+}
+
+/* E9: a shell whose input and output are a pipe with a name, so nothing was duplicated. */
+static int act_back_pipe(char **a)
+{
+	char *arguments[] = { a[0], NULL };
+	int pipe;
+
+	must("mkfifo", mkfifo("back", 0600));
+	pipe = must("open", open("back", O_RDWR));
+	close(0);
+	must("open", open("back", O_RDONLY));
+	close(pipe);
+	must("exec", execv(a[0], arguments));
+	return 1;
+}
+
+/* E13: a program in memory, run by the name of its descriptor. */
+static int act_memory_by_name(char **a)
+{
+	int from = must("open", open("/proc/self/exe", O_RDONLY));
+	int to = must("memfd", memfd_create("harmless", 0));
+	char *arguments[] = { "harmless", "nothing", NULL };
+	char buffer[65536];
+	char name[64];
+	ssize_t length;
+
+	(void)a;
+	while ((length = read(from, buffer, sizeof(buffer))) > 0)
+		must("write", write(to, buffer, length));
+	close(from);
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", to);
+	must("exec", execv(name, arguments));
+	return 1;
+}
+
+/* E14: the loader runs the program, so the kernel sees only the loader. */
+static int act_loader(char **a)
+{
+	char self[PATH_MAX] = "";
+	char *arguments[] = { a[0], self, "nothing", NULL };
+
+	must("readlink", readlink("/proc/self/exe", self, sizeof(self) - 1));
+	said_text("self", self);
+	must("exec", execv(a[0], arguments));
+	return 1;
+}
+
+/* E12: a system call of the 32-bit interface. */
+static int act_call_of_32_bits(char **a)
+{
+	long done = -ENOSYS;
+
+	(void)a;
+	make("file");
+#ifdef __x86_64__
+	char *name = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+
+	strcpy(name, "file");
+	/* open is number 5 there. */
+	__asm__ volatile("int $0x80"
+			 : "=a"(done)
+			 : "a"(5L), "b"(name), "c"((long)O_RDONLY), "d"(0L)
+			 : "memory", "r8", "r9", "r10", "r11");
+#endif
+	said("result", done);
+	return 0;
+}
+
+/* E23: a file system of its own, with another root. */
+static int act_other_root(char **a)
+{
+	char name[64] = "";
+
+	(void)a;
+	must("mkdir", mkdir("root", 0755));
+	must("unshare", unshare(CLONE_NEWNS));
+	must("private", mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	must("mount", mount("none", "root", "tmpfs", 0, NULL));
+	must("readlink", readlink("/proc/self/ns/mnt", name, sizeof(name) - 1));
+	said("namespace", atol(strchr(name, '[') + 1));
+	must("chroot", chroot("root"));
+	must("chdir", chdir("/"));
+	make("/file");
+	result(syscall(SYS_openat, AT_FDCWD, "/file", O_RDONLY));
+	return 0;
+}
+
+/* E23: the folder behind the descriptor has moved. */
+static int act_moved_folder(char **a)
+{
+	int folder;
+
+	(void)a;
+	must("mkdir", mkdir("before", 0755));
+	make("before/file");
+	folder = must("open", open("before", O_PATH | O_DIRECTORY));
+	must("rename", rename("before", "after"));
+	result(syscall(SYS_openat, folder, "file", O_RDONLY));
+	return 0;
+}
+
+static int act_nothing(char **a)
+{
+	(void)a;
+	return 0;
+}
+
+static const struct act acts[] = {
+	{ "race_open", act_race_open },
+	{ "race_connect", act_race_connect },
+	{ "confused", act_confused },
+	{ "hard_link", act_hard_link },
+	{ "linked_folder", act_linked_folder },
+	{ "other_name", act_other_name },
+	{ "back_pipe", act_back_pipe },
+	{ "memory_by_name", act_memory_by_name },
+	{ "loader", act_loader },
+	{ "call_of_32_bits", act_call_of_32_bits },
+	{ "other_root", act_other_root },
+	{ "moved_folder", act_moved_folder },
+	{ "nothing", act_nothing },
+	{ NULL, NULL },
+};
+
+int main(int argc, char **argv)
+{
+	char program[PATH_MAX] = "";
+
+	/* Run under another name, it does nothing. */
+	if (argc > 1 && !strcmp(argv[1], "-s"))
+		return 0;
+	if (argc > 1 && readlink("/proc/self/exe", program, sizeof(program) - 1) > 0)
+		said_text("program", program);
+	return act_main(argc, argv, acts);
+}

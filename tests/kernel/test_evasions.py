@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Published ways to hide, as far as it takes more than one event to tell."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.stream import ACTS, Acted, Stream, act, build
+
+Do = Callable[..., Acted]
+RACES = 200
+
+
+@pytest.fixture(scope="module")
+def evasion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled evasion.c."""
+    return build(ACTS / "evasion.c", tmp_path_factory.mktemp("evasion") / "evasion")
+
+
+def test_name_that_changes_during_the_call_does_not_hide_the_file(
+    stream: Stream, evasion: Path, tmp_path: Path
+) -> None:
+    acted = act(evasion, "race_open", cwd=tmp_path)
+    inodes = {str(tmp_path / f"file{n}"): acted.said[f"inode{n}"] for n in (1, 2)}
+    raced = [e for e in stream.of(acted.pid, "open") if e["flags"] == ["O_RDONLY", "O_NOFOLLOW"]]
+    assert len(raced) == RACES
+    assert all(inodes[e["path"]] == e["inode"] for e in raced)
+
+
+def test_address_that_changes_during_the_call_does_not_hide_the_peer(
+    stream: Stream, evasion: Path, tmp_path: Path
+) -> None:
+    acted = act(evasion, "race_connect", cwd=tmp_path)
+    events = stream.of(acted.pid, "connect")
+    reached = [f"127.0.0.{ord(byte)}" for byte in acted.said["reached"][1:]]
+    assert len(reached) == RACES
+    assert [e["remote"]["address"] for e in sorted(events, key=lambda e: e["time"])] == reached
+
+
+def test_flood_of_opens_hides_no_program(tmp_path: Path) -> None:
+    """The flood fills its own ring, which is a page, and not that of precious kinds."""
+    (tmp_path / "file").touch()
+    flood = f"while True:\n    open({str(tmp_path / 'file')!r}, 'a').close()"
+    with Stream("--set", "kernel.bulk_ring_bytes=4096") as stream:
+        flooding = [subprocess.Popen(["python3", "-IS", "-c", flood]) for _ in range(2)]
+        try:
+            run = [subprocess.Popen(["/bin/true"]) for _ in range(50)]
+            for program in run:
+                program.wait()
+        finally:
+            for each in flooding:
+                each.kill()
+                each.wait()
+        stream.stop()
+    report = stream.events[-1]
+    seen = {e["process"]["pid"] for e in stream.events if e["kind"] == "exec"}
+    assert {program.pid for program in run} <= seen
+    assert sum(report["kinds"]["open"]["lost"].values()) > 0
+    assert not report["kinds"]["exec"]["lost"]
+    assert "balanced" in stream.errors
+
+
+def test_taking_hold_of_a_map_of_the_agent_is_an_event(stream: Stream) -> None:
+    listed = subprocess.run(
+        ["bpftool", "map", "show", "name", "settings"],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"},
+    )
+    assert listed.stdout
+    event = stream.first(
+        lambda e: e["kind"] == "bpf" and e.get("name") == "settings" and e["own"], "own map taken"
+    )
+    assert event["process"]["comm"] == "bpftool"
+    assert event["command"] == "BPF_MAP_GET_FD_BY_ID"
