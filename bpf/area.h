@@ -41,18 +41,18 @@ struct vm_area_struct___before_v6_1 {
 static __always_inline struct vm_area_struct *area_in_rb_tree(struct mm_struct *mm, __u64 address)
 {
 	struct mm_struct___before_v6_1 *old = (void *)mm;
+	struct vm_area_struct___before_v6_1 *area = NULL;
 	struct rb_node *node = BPF_CORE_READ(old, mm_rb.rb_node);
 
 	for (int step = 0; step < RB_STEPS && node; step++) {
-		struct vm_area_struct *area = (void *)
-			container_of(node, struct vm_area_struct___before_v6_1, vm_rb);
+		struct vm_area_struct *found = (void *)node - bpf_core_field_offset(area->vm_rb);
 
-		if (address < BPF_CORE_READ(area, vm_start))
+		if (address < BPF_CORE_READ(found, vm_start))
 			node = BPF_CORE_READ(node, rb_left);
-		else if (address >= BPF_CORE_READ(area, vm_end))
+		else if (address >= BPF_CORE_READ(found, vm_end))
 			node = BPF_CORE_READ(node, rb_right);
 		else
-			return area;
+			return found;
 	}
 	return NULL;
 }

@@ -59,13 +59,16 @@ static __always_inline struct settings *current_settings(void)
 
 #define IS_PROCESS(kind) ((kind) == EVENT_EXEC || (kind) == EVENT_FORK || (kind) == EVENT_EXIT)
 
+/* Whose programs are worth a long look of the verifier. */
+#define IS_FREQUENT(kind) ((kind) == EVENT_OPEN || IS_PROCESS(kind))
+
 /* Counts one operation as seen; false when the policy does not want it. */
 static __always_inline bool wanted(__u32 kind)
 {
 	struct counters *count = kind_counters(kind);
 	struct settings *now = current_settings();
 
-	if (!count || !now)
+	if (!count || !now || now->stopped)
 		return false;
 	COUNT(count->seen);
 	if (!(now->kinds & (1ULL << kind)) ||
@@ -85,7 +88,7 @@ static __always_inline bool wanted_of(__u32 kind, const struct task *task)
 	struct counters *count = kind_counters(kind);
 	struct settings *now = current_settings();
 
-	if (!count || !now)
+	if (!count || !now || now->stopped)
 		return false;
 	COUNT(count->seen);
 	if (!(now->kinds & (1ULL << kind)) || now->own_pid == task->pid ||
@@ -176,7 +179,10 @@ static __always_inline void *emit_start_to(struct scratch *scratch, __u32 kind, 
 	if (!event)
 		return NULL;
 	event->tid = bpf_get_current_pid_tgid();
-	fill_current_task(&event->task);
+	if (IS_FREQUENT(kind))
+		fill_current_task(&event->task);
+	else
+		fill_current_task_cheaply(&event->task);
 	return event;
 }
 

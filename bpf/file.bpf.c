@@ -176,7 +176,7 @@ static __always_inline int report(const struct attempt *attempt)
 __noinline int opened(__s64 result, __u64 name, __u32 asked)
 {
 	struct attempt attempt = {
-		.result = result, .file = file_of(result), .name = (void *)name, .asked = asked
+		.result = result, .file = file_of_quickly(result), .name = (void *)name, .asked = asked
 	};
 
 	return report(&attempt);
@@ -251,13 +251,16 @@ int BPF_PROG(end_filp_open, int directory, struct filename *name, const struct o
 	     struct file *file)
 {
 	struct attempt attempt = { .kernel_name = true, .asked = op->open_flag };
+	__u64 returned = 0;
 
 	if (attempt.asked & FMODE_EXEC)
 		return 0;
-	if ((__u64)file >= (__u64)-LARGEST_ERROR)
-		attempt.result = (long)file;
+	/* Read anew, since nobody may calculate with what the verifier takes for a pointer. */
+	bpf_probe_read_kernel(&returned, sizeof(returned), &ctx[3]);
+	if (returned >= (__u64)-LARGEST_ERROR)
+		attempt.result = returned;
 	else
-		attempt.file = file;
+		attempt.file = (struct file *)returned;
 	attempt.name = name->name;
 	return report(&attempt);
 }

@@ -73,21 +73,55 @@ static __always_inline bool is_sent_before(struct io_uring_event *event, struct 
 	return false;
 }
 
+/* Names got a struct of their own with merge 26c9342bb761 (v7.0). */
+struct delayed_filename___since_v7_0 {
+	struct filename *__incomplete_filename;
+};
+
+struct io_rename___since_v7_0 {
+	struct delayed_filename___since_v7_0 oldpath;
+};
+
+struct io_unlink___since_v7_0 {
+	struct delayed_filename___since_v7_0 filename;
+};
+
+struct io_mkdir___since_v7_0 {
+	struct delayed_filename___since_v7_0 filename;
+};
+
+struct io_link___since_v7_0 {
+	struct delayed_filename___since_v7_0 oldpath;
+};
+
+struct io_open___since_v7_0 {
+	struct delayed_filename___since_v7_0 filename;
+};
+
+/* NULL where the kernel does not have such requests. */
+#define NAME_IN(type, request, field)                                                     \
+	(bpf_core_field_exists(struct type##___since_v7_0, field.__incomplete_filename) ? \
+		 BPF_CORE_READ((struct type##___since_v7_0 *)(request),                   \
+			       field.__incomplete_filename) :                             \
+	 bpf_core_field_exists(struct type, field) ?                                      \
+		 BPF_CORE_READ((struct type *)(request), field) :                         \
+		 NULL)
+
 /* Where each request keeps the name that it has copied into the kernel. */
 static __always_inline const char *name_of(struct io_kiocb *request, __u32 operation)
 {
 	struct filename *name = NULL;
 
 	if (operation == DO_RENAMEAT)
-		name = BPF_CORE_READ((struct io_rename *)request, oldpath);
+		name = NAME_IN(io_rename, request, oldpath);
 	else if (operation == DO_UNLINKAT)
-		name = BPF_CORE_READ((struct io_unlink *)request, filename);
+		name = NAME_IN(io_unlink, request, filename);
 	else if (operation == DO_MKDIRAT)
-		name = BPF_CORE_READ((struct io_mkdir *)request, filename);
+		name = NAME_IN(io_mkdir, request, filename);
 	else if (operation == DO_LINKAT || operation == DO_SYMLINKAT)
-		name = BPF_CORE_READ((struct io_link *)request, oldpath);
+		name = NAME_IN(io_link, request, oldpath);
 	else
-		name = BPF_CORE_READ((struct io_open *)request, filename);
+		name = NAME_IN(io_open, request, filename);
 	return BPF_CORE_READ(name, name);
 }
 

@@ -265,31 +265,42 @@ static __always_inline void fill_owner(struct file_owner *to, struct file *file,
 	to->memfd = is_memfd(file, inode);
 }
 
-#define FILL_TABLE(READ, task, slots, count)             \
-	do {                                             \
-		slots = READ(task, files, fdt, fd);      \
-		count = READ(task, files, fdt, max_fds); \
-	} while (0)
+struct descriptors {
+	__u64 count;
+	struct file **slots;
+};
+
+static __always_inline struct file *slot_of(const struct descriptors *table, int fd)
+{
+	struct file *file = NULL;
+
+	if (fd >= 0 && (__u32)fd < (__u32)table->count)
+		bpf_probe_read_kernel(&file, sizeof(file), table->slots + fd);
+	return file;
+}
 
 /* The open file behind a descriptor of the current task, or NULL. */
 static __always_inline struct file *file_of(int fd)
 {
-	struct file *file = NULL;
-	struct file **slots;
-	__u32 count;
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+	struct descriptors table = { .count = BPF_CORE_READ(fdt, max_fds),
+				     .slots = BPF_CORE_READ(fdt, fd) };
 
+	return slot_of(&table, fd);
+}
+
+/* The same for programs that run often, see fill_current_task_cheaply(). */
+static __always_inline struct file *file_of_quickly(int fd)
+{
 	if (HAS_TYPED_TASK) {
 		struct task_struct *task = bpf_get_current_task_btf();
+		struct descriptors table = { .count = LOADED(task, files, fdt, max_fds),
+					     .slots = LOADED(task, files, fdt, fd) };
 
-		FILL_TABLE(LOADED, task, slots, count);
-	} else {
-		struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-
-		FILL_TABLE(BPF_CORE_READ, task, slots, count);
+		return slot_of(&table, fd);
 	}
-	if (fd >= 0 && (__u32)fd < count)
-		bpf_probe_read_kernel(&file, sizeof(file), slots + fd);
-	return file;
+	return file_of(fd);
 }
 
 #endif

@@ -58,7 +58,8 @@ struct settings {
 	__u32 count_repeats;
 	/* Which table of repeats is in use, by its lowest bit. */
 	__u32 turn;
-	__u32 reserved;
+	/* The agent is about to end: nothing is counted any more. */
+	__u32 stopped;
 };
 
 #endif

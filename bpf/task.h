@@ -42,6 +42,63 @@ static __always_inline void fill_task(struct task *to, struct task_struct *task)
 	BPF_CORE_READ_INTO(&to->comm, task, comm);
 }
 
+/* As the members lie in struct cred, unless its layout is randomised. */
+struct cred_ids {
+	__u32 uid;
+	__u32 gid;
+	__u32 suid;
+	__u32 sgid;
+	__u32 euid;
+	__u32 egid;
+};
+
+#define FROM_UID(cred, field) \
+	(bpf_core_field_offset((cred)->field) - bpf_core_field_offset((cred)->uid))
+
+static __always_inline void fill_task_ids(struct task *to, const struct cred *cred)
+{
+	struct cred_ids ids = {};
+
+	if (FROM_UID(cred, gid) == __builtin_offsetof(struct cred_ids, gid) &&
+	    FROM_UID(cred, euid) == __builtin_offsetof(struct cred_ids, euid) &&
+	    FROM_UID(cred, egid) == __builtin_offsetof(struct cred_ids, egid)) {
+		bpf_core_read(&ids, sizeof(ids), &cred->uid);
+	} else {
+		ids.uid = BPF_CORE_READ(cred, uid.val);
+		ids.gid = BPF_CORE_READ(cred, gid.val);
+		ids.euid = BPF_CORE_READ(cred, euid.val);
+		ids.egid = BPF_CORE_READ(cred, egid.val);
+	}
+	to->uid = ids.uid;
+	to->gid = ids.gid;
+	to->euid = ids.euid;
+	to->egid = ids.egid;
+}
+
+/*
+ * The verifier takes milliseconds for each pointer that is followed by a load, since it
+ * looks for its type by name in all types of the kernel. So only programs that run often
+ * follow pointers like that; in others a call for each of them does not matter.
+ */
+static __always_inline void fill_current_task_cheaply(struct task *to)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	to->start_time = BPF_CORE_READ(task, group_leader, start_boottime);
+	to->pid = bpf_get_current_pid_tgid() >> 32;
+	to->parent_pid = BPF_CORE_READ(task, real_parent, tgid);
+	fill_task_ids(to, BPF_CORE_READ(task, cred));
+	to->login_uid = -1;
+	to->session_id = -1;
+	if (bpf_core_field_exists(task->loginuid)) {
+		to->login_uid = BPF_CORE_READ(task, loginuid.val);
+		to->session_id = BPF_CORE_READ(task, sessionid);
+	}
+	to->exec_id = BPF_CORE_READ(task, self_exec_id);
+	to->cgroup = bpf_get_current_cgroup_id();
+	bpf_get_current_comm(to->comm, sizeof(to->comm));
+}
+
 static __always_inline void fill_current_task(struct task *to)
 {
 	if (HAS_TYPED_TASK) {

@@ -23,7 +23,7 @@ TEXT_LIMIT: Final = 8192
 """Characters of all answers together: compression makes much out of few bytes."""
 NAME_LIMIT: Final = 255
 """Bytes of a name with its lengths."""
-JUMPS_LIMIT: Final = 32
+JUMPS_LIMIT: Final = 16
 """In one name, to what came before; each of them costs time and no bytes."""
 QUESTIONS_LIMIT: Final = 16
 """Queries have one, multicast DNS a few."""
@@ -189,6 +189,8 @@ class _Reader:
 
 
 def _label(raw: bytes) -> str:
+    if raw.isalnum():
+        return raw.decode("ascii")
     return "".join(map(_CHARACTERS.__getitem__, raw))
 
 

@@ -21,6 +21,8 @@ from nodeagent.event import (
     CapabilitySets,
     Capset,
     Connect,
+    Dns,
+    Dup,
     Endpoint,
     Event,
     Exec,
@@ -39,6 +41,7 @@ from nodeagent.event import (
     Ptrace,
     Setns,
     Setuid,
+    Socket,
     Targeted,
     Unshare,
     Userfaultfd,
@@ -164,6 +167,50 @@ def _listen(event: Listen) -> Said:
     return Said(_actor(event), _peers(event, "→"), f"backlog {event.backlog}", outcome, bad)
 
 
+def _socket(event: Socket) -> Said:
+    fields = ("family", "type", "protocol") if event.protocol else ("family", "type")
+    words = [_shown(type(event), field, getattr(event, field)) for field in fields]
+    return Said(_actor(event), " ".join(words), "", *_result(event, of_value=True))
+
+
+def _dup(event: Dup) -> Said:
+    words = [str(event.old_fd)]
+    if event.process is not None and event.from_pid != event.process.task.pid:
+        words.append(f"of {event.from_pid}")
+    if event.new_fd != UNKNOWN_ID:
+        words += ["→", str(event.new_fd)]
+    if event.family:
+        words.append(_protocol(event))
+    if event.local is not None:
+        words.append(_endpoint(event.local))
+    if event.remote is not None:
+        words += ["→", _endpoint(event.remote)]
+    if event.path:
+        words.append(_quote(event.path))
+    return Said(_actor(event), " ".join(words), "", *_result(event))
+
+
+def _dns(event: Dns) -> Said:
+    message = event.message
+    peer = "" if event.remote is None else _endpoint(event.remote)
+    way = f"{'←' if event.incoming else '→'} {peer}"
+    if message is None:
+        end = event.message_offset + len(event.payload)
+        part = f"{event.message_offset} to {end} of " if end - event.message_bytes else ""
+        return Said(_actor(event), f"{part}{event.message_bytes} bytes {way}")
+    asked = "nothing"
+    if message.question is not None:
+        question = message.question
+        kind = _shown(type(question), "type", question.type)
+        asked = f"{kind} {harmless(question.name)}"
+    if not message.response:
+        return Said(_actor(event), f"? {asked} {way}")
+    found = ", ".join(harmless(answer.data) for answer in message.answers)
+    rcode = _shown(type(message), "rcode", message.rcode)
+    outcome = rcode if message.rcode or not found else found
+    return Said(_actor(event), f"{asked} {way}", "", f"= {outcome}", bool(message.rcode))
+
+
 def _mmap(event: Mmap) -> Said:
     what = _quote(event.path) if event.path else "anonymous"
     detail = f"{_rights(event.protection)} {event.length} bytes"
@@ -211,8 +258,9 @@ def _setuid(event: Setuid) -> Said:
     asked = [getattr(event, argument) for argument in ASKED.get(call, ())]
     words = [call, *("-" if number == UNKNOWN_ID else str(number) for number in asked)]
     changes = [
-        f"{name} {'?' if old == UNKNOWN_ID else old} → {new}"
+        f"{name} {old} → {new}"
         for name, old, new in _changes(event.old, event.new)
+        if old != UNKNOWN_ID
     ]
     return Said(_actor(event), " ".join(words), ", ".join(changes), *_result(event))
 
@@ -329,6 +377,9 @@ _SAY: Final[Mapping[type, Callable[[Any], Said]]] = {
     Bind: _connect,
     Listen: _listen,
     Accept: _accept,
+    Socket: _socket,
+    Dup: _dup,
+    Dns: _dns,
     Mmap: _mmap,
     Mprotect: _mprotect,
     Memfd: _memfd,
@@ -397,7 +448,7 @@ def _pairs(values: Mapping[str, object]) -> str:
     return " ".join(f"{harmless(name)}={harmless(str(value))}" for name, value in values.items())
 
 
-def _protocol(event: Network) -> str:
+def _protocol(event: Network | Dup) -> str:
     family = _shown(type(event), "family", event.family).removeprefix("AF_").lower()
     protocol = _shown(type(event), "protocol", event.protocol)
     # The numbers mean something else in other families.
@@ -430,7 +481,7 @@ class _Marker(Protocol):
 
 
 @cache
-def _markers(event: type[Event]) -> dict[str, _Marker]:
+def _markers(event: type) -> dict[str, _Marker]:
     """How the fields of an event are shown, as their annotations say."""
     return {
         name: marker
@@ -440,7 +491,7 @@ def _markers(event: type[Event]) -> dict[str, _Marker]:
     }
 
 
-def _shown(event: type[Event], field: str, value: object) -> str:
+def _shown(event: type, field: str, value: object) -> str:
     marker = _markers(event).get(field)
     shown = marker.show(value) if marker is not None and isinstance(value, int) else value
     if isinstance(shown, list):

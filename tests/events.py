@@ -11,18 +11,20 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from nodeagent.encode import lineage_json, process_json
+from nodeagent.dns import DnsMessage, DnsQuestion
+from nodeagent.encode import brief, lineage_json, process_json
 from nodeagent.event import (
     Accept,
     AgentEvent,
     Ancestor,
     Bind,
     Bpf,
-    Brief,
     CapabilitySets,
     Capset,
     Connect,
     Credentials,
+    Dns,
+    Dup,
     Endpoint,
     Event,
     Exec,
@@ -44,6 +46,7 @@ from nodeagent.event import (
     Ptrace,
     Setns,
     Setuid,
+    Socket,
     Stream,
     Task,
     Unshare,
@@ -303,6 +306,59 @@ def a_kill(**changes: Any) -> Kill:
     return _make(Kill, changes, **A_TARGET, signal=9, target_tid=0)
 
 
+def a_socket(**changes: Any) -> Socket:
+    return _make(
+        Socket,
+        {"result": 3} | changes,
+        family=socket.AF_INET,
+        type=socket.SOCK_STREAM,
+        protocol=0,
+    )
+
+
+def a_dup(**changes: Any) -> Dup:
+    return _make(
+        Dup,
+        changes,
+        old_fd=4,
+        new_fd=0,
+        from_pid=1234,
+        family=socket.AF_INET,
+        type=socket.SOCK_STREAM,
+        protocol=socket.IPPROTO_TCP,
+        local=Endpoint("127.0.0.1", 4242),
+        remote=Endpoint("127.0.0.1", 80),
+        path="",
+    )
+
+
+def a_message(**changes: Any) -> DnsMessage:
+    fields: dict[str, Any] = {
+        "id": 1,
+        "response": False,
+        "rcode": 0,
+        "question": DnsQuestion("example.org", 1),
+        "answers": (),
+        "answer_count": 0,
+    }
+    return DnsMessage(**fields | changes)
+
+
+def a_dns(**changes: Any) -> Dns:
+    return _make(
+        Dns,
+        changes,
+        protocol=socket.IPPROTO_UDP,
+        incoming=False,
+        local=Endpoint("127.0.0.1", 4242),
+        remote=Endpoint("127.0.0.1", 53),
+        message_bytes=29,
+        message_offset=0,
+        payload=bytes(29),
+        message=a_message(),
+    )
+
+
 def an_agent_event(kind: str = "agent.start", **details: object) -> AgentEvent:
     return AgentEvent(kind, TIME, details)
 
@@ -323,7 +379,7 @@ A_FILE: Final[dict[str, Any]] = {"inode": 131, "device": 0x800001, "mode": 0o100
 
 A_TARGET: Final[dict[str, Any]] = {
     "target": Other(start_time=0, pid=0, passed_pid=1235),
-    "target_process": Brief(1235, "/usr/bin/sleep", 2_000_000_000, "{}"),
+    "target_process": brief((1235, 2_000_000_000), "/usr/bin/sleep", BOOT),
 }
 
 A_SOCKET: Final[dict[str, Any]] = {

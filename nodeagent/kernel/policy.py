@@ -74,6 +74,10 @@ class Policy:
         """Who the agent is; the iterator of processes tells it by itself."""
         self._change(own_pid=pid)
 
+    def stop(self) -> None:
+        """Let the counters come to rest; what happens from now on is not seen."""
+        self._change(stopped=1)
+
     def apply(self, rules: Rules) -> None:
         """Put `rules` in force; raises BpfError when a table is full.
 

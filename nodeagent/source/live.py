@@ -220,7 +220,8 @@ class LiveSource:
                     await alarm.pause(PAUSE_SECONDS)
         finally:
             alarm.close()
-        self._kernel.loaded.detach()
+        # To detach all programs takes the kernel a second or two; that can wait.
+        self._kernel.policy.stop()
         deadline = time.monotonic() + REST_SECONDS
         while time.monotonic() < deadline:
             records = self._read()

@@ -103,6 +103,18 @@ static int act_mmap_badfd(char **a)
 	return 0;
 }
 
+/* Neither code from a file nor memory that can be written and executed, and then that. */
+static int act_mmap_quietly(char **a)
+{
+	int fd = open_library(O_RDONLY);
+
+	(void)a;
+	must("read", map(PAGE, PROT_READ, MAP_PRIVATE, fd));
+	must("write", map(PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd));
+	must("execute", map(PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1));
+	return say_map(map(PAGE, PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1));
+}
+
 static int protect(long address, size_t length, int protection)
 {
 	said("address", address);
@@ -152,6 +164,16 @@ static int act_mprotect_one_of_many(char **a)
 	for (int page = 0; page < 3000; page += 2)
 		must("mprotect", syscall(SYS_mprotect, pages + page * PAGE, PAGE, PROT_WRITE));
 	return protect(pages + 1234 * PAGE, PAGE, PROT_EXEC);
+}
+
+/* First without the right to execute. */
+static int act_mprotect_quietly(char **a)
+{
+	long pages = must("mmap", map(PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1));
+
+	(void)a;
+	must("mprotect", syscall(SYS_mprotect, pages, PAGE, PROT_READ | PROT_WRITE));
+	return protect(pages, PAGE, PROT_READ | PROT_EXEC);
 }
 
 /* Nothing is mapped there. */
@@ -332,6 +354,18 @@ static pid_t start_tracee(void)
 	must("attach", trace(PTRACE_ATTACH, child, NULL, 0));
 	must("wait", waitpid(child, NULL, 0));
 	return child;
+}
+
+/* A tracer that only looks. */
+static int act_ptrace_quietly(char **a)
+{
+	pid_t child = start_tracee();
+	long copy;
+
+	(void)a;
+	must("peek", trace(PTRACE_PEEKDATA, child, &word, (uintptr_t)&copy));
+	must("continue", trace(PTRACE_CONT, child, NULL, 0));
+	return end_child(child);
 }
 
 /* Not the newest of several tracees. */
@@ -544,11 +578,13 @@ static const struct act acts[] = {
 	{ "mmap_memfd", act_mmap_memfd },
 	{ "mmap_denied", act_mmap_denied },
 	{ "mmap_badfd", act_mmap_badfd },
+	{ "mmap_quietly", act_mmap_quietly },
 	{ "mprotect_anonymous", act_mprotect_anonymous },
 	{ "mprotect_heap", act_mprotect_heap },
 	{ "mprotect_stack", act_mprotect_stack },
 	{ "mprotect_file", act_mprotect_file },
 	{ "mprotect_one_of_many", act_mprotect_one_of_many },
+	{ "mprotect_quietly", act_mprotect_quietly },
 	{ "mprotect_nothing", act_mprotect_nothing },
 	{ "mprotect_denied", act_mprotect_denied },
 	{ "pkey_mprotect", act_pkey_mprotect },
@@ -561,6 +597,7 @@ static const struct act acts[] = {
 	{ "ptrace_attach", act_ptrace_attach },
 	{ "ptrace_seize", act_ptrace_seize },
 	{ "ptrace_thread", act_ptrace_thread },
+	{ "ptrace_quietly", act_ptrace_quietly },
 	{ "ptrace_poke", act_ptrace_poke },
 	{ "ptrace_registers", act_ptrace_registers },
 	{ "ptrace_traceme", act_ptrace_traceme },

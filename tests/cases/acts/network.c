@@ -125,6 +125,19 @@ static int act_copy(char **a)
 	return 0;
 }
 
+static int act_copy_onto_itself(char **a)
+{
+	int old = to_copy(a[0]);
+
+	said("old_fd", old);
+#ifdef SYS_dup2
+	result(syscall(SYS_dup2, old, old));
+#else
+	result(dup2(old, old));
+#endif
+	return 0;
+}
+
 /* There is no room for another descriptor. */
 static int act_copy_full(char **a)
 {
@@ -459,6 +472,7 @@ static int act_dns_long(char **a)
 static const struct act acts[] = {
 	{ "socket", act_socket },
 	{ "copy", act_copy },
+	{ "copy_onto_itself", act_copy_onto_itself },
 	{ "copy_full", act_copy_full },
 	{ "steal", act_steal },
 	{ "steal_nothing", act_steal_nothing },

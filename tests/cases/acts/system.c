@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -628,5 +629,9 @@ static const struct act acts[] = {
 
 int main(int argc, char **argv)
 {
+	const struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
+
+	/* What eBPF is charged to before v5.11. */
+	setrlimit(RLIMIT_MEMLOCK, &all);
 	return act_main(argc, argv, acts);
 }
