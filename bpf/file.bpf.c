@@ -86,60 +86,41 @@ struct attempt {
 	__u32 asked;
 };
 
-static __always_inline int report_failure(struct scratch *scratch, const struct attempt *attempt)
+static __always_inline void fill_failure(struct open_event *open, const struct attempt *attempt)
 {
-	struct open_event *open = emit_start(scratch, EVENT_OPEN, sizeof(*open));
-
-	if (!open)
-		return 0;
-	open->event.result = attempt->result;
-	open->count = 1;
 	open->flags = attempt->asked;
-	append_string(open, &open->argument, attempt->name, PATH_BYTES, !attempt->kernel_name);
-	emit_submit(open, EVENT_OPEN);
-	return 0;
+	/* Another thread has closed it before we looked. */
+	if (attempt->result >= 0)
+		open->path.leaf_first.error = -ENOENT;
+	else
+		append_string(open, &open->argument, attempt->name, PATH_BYTES,
+			      !attempt->kernel_name);
 }
 
-/* Another thread has closed it before we looked. */
-static __always_inline int report_gone(struct scratch *scratch, int fd, __u32 asked)
+/* What the rules say about it. */
+static __always_inline __u32 fill_opened(struct open_event *open, struct settings *now,
+					 const struct opened_file *file)
 {
-	struct open_event *open = emit_start(scratch, EVENT_OPEN, sizeof(*open));
+	struct scratch *scratch = scratch_of(open);
 
-	if (!open)
-		return 0;
-	open->event.result = fd;
-	open->count = 1;
-	open->flags = asked;
-	open->path.leaf_first.error = -ENOENT;
-	emit_submit(open, EVENT_OPEN);
-	return 0;
-}
-
-static __always_inline int report_success(struct scratch *scratch, struct settings *now, int fd,
-					  const struct opened_file *file, bool seen,
-					  const struct open_key *key)
-{
-	struct open_event *open = emit_start(scratch, EVENT_OPEN, sizeof(*open));
-	__u32 rule = 0;
-
-	if (!open)
-		return 0;
-	open->event.result = fd;
-	open->count = 1;
 	open->flags = file->flags;
 	open->created = !!(file->mode & FMODE_CREATED);
 	fill_file_id(scratch, &open->file, file->inode);
 	append_path(open, &open->path, file->mount, file->dentry);
-	if (now->filters & FILTER_PATHS)
-		rule = path_rule(scratch->index);
-	if (rule == PATH_EXCLUDED) {
-		emit_cancel(open, EVENT_OPEN);
-		return 0;
-	}
-	if (seen && rule != PATH_WATCHED)
-		count_from_now(now, scratch, key);
-	emit_submit(open, EVENT_OPEN);
-	return 0;
+	return now->filters & FILTER_PATHS ? path_rule(scratch->index) : 0;
+}
+
+/* Whether the open is one that is counted and not reported; @seen: the next one may be. */
+static __always_inline bool is_repeat(struct settings *now, const struct opened_file *file,
+				      struct open_key *key, bool *seen)
+{
+	if (!now->count_repeats || !only_reads(file))
+		return false;
+	fill_key(key, file);
+	if (is_counted(now, key))
+		return true;
+	*seen = is_known(key);
+	return false;
 }
 
 static __always_inline int report(const struct attempt *attempt)
@@ -147,8 +128,10 @@ static __always_inline int report(const struct attempt *attempt)
 	struct scratch *scratch = emit_take(EVENT_OPEN);
 	struct settings *now = current_settings();
 	struct opened_file file = {};
+	struct open_event *open;
 	struct open_key key = {};
 	bool seen = false;
+	__u32 rule = 0;
 
 	if (!scratch)
 		return 0;
@@ -156,28 +139,39 @@ static __always_inline int report(const struct attempt *attempt)
 		emit_leave(scratch, EVENT_OPEN);
 		return 0;
 	}
-	if (attempt->result < 0)
-		return report_failure(scratch, attempt);
-	if (!attempt->file)
-		return report_gone(scratch, attempt->result, attempt->asked);
-	look_at(scratch, &file, attempt->file, attempt->asked);
-	if (now->count_repeats && only_reads(&file)) {
-		fill_key(&key, &file);
-		if (is_counted(now, &key)) {
+	if (attempt->file) {
+		look_at(scratch, &file, attempt->file, attempt->asked);
+		if (is_repeat(now, &file, &key, &seen)) {
 			emit_counted(scratch, EVENT_OPEN);
 			return 0;
 		}
-		seen = is_known(&key);
 	}
-	return report_success(scratch, now, attempt->result, &file, seen, &key);
+	open = emit_start(scratch, EVENT_OPEN, sizeof(*open));
+	if (!open)
+		return 0;
+	open->event.result = attempt->result;
+	open->count = 1;
+	if (attempt->file)
+		rule = fill_opened(open, now, &file);
+	else
+		fill_failure(open, attempt);
+	if (rule == PATH_EXCLUDED) {
+		emit_cancel(open, EVENT_OPEN);
+		return 0;
+	}
+	if (seen && rule != PATH_WATCHED)
+		count_from_now(now, scratch, &key);
+	emit_submit(open, EVENT_OPEN);
+	return 0;
 }
 
 /* A function of its own, which the verifier looks at once for each program. */
 __noinline int opened(__s64 result, __u64 name, __u32 asked)
 {
-	struct attempt attempt = {
-		.result = result, .file = file_of_quickly(result), .name = (void *)name, .asked = asked
-	};
+	struct attempt attempt = { .result = result,
+				   .file = file_of_quickly(result),
+				   .name = (void *)name,
+				   .asked = asked };
 
 	return report(&attempt);
 }
