@@ -92,11 +92,15 @@ struct ports {
 	__be16 destination;
 };
 
-static __always_inline bool is_dns_port(__u32 port)
+static __always_inline __u64 dns_ports(void)
 {
 	struct settings *now = current_settings();
-	__u64 ports = now ? now->dns_ports : 0;
 
+	return now ? now->dns_ports : 0;
+}
+
+static __always_inline bool is_dns_port(__u64 ports, __u32 port)
+{
 	for (int i = 0; i < 4; i++, ports >>= 16)
 		if (port && port == (ports & 0xffff))
 			return true;
@@ -104,11 +108,11 @@ static __always_inline bool is_dns_port(__u32 port)
 }
 
 /* Whether it is worth looking at the packet: most sockets have a peer, with another port. */
-static __always_inline bool may_speak_dns(struct bpf_sock *sk)
+static __always_inline bool may_speak_dns(__u64 ports, struct bpf_sock *sk)
 {
 	__u32 remote = bpf_ntohs(sk->dst_port);
 
-	return !remote || is_dns_port(remote) || is_dns_port(sk->src_port);
+	return !remote || is_dns_port(ports, remote) || is_dns_port(ports, sk->src_port);
 }
 
 /* The kernel has found it already, whatever headers are in between. */
@@ -135,7 +139,8 @@ static __always_inline bool read_tcp(struct packet *packet, __u32 at)
 }
 
 /* False when the packet has nothing to do with DNS. */
-static __always_inline bool read_transport(struct packet *packet, struct bpf_sock *sk)
+static __always_inline bool read_transport(struct packet *packet, struct bpf_sock *sk,
+					   __u64 dns_ports)
 {
 	__u32 at = transport_offset(packet->skb);
 	struct ports ports;
@@ -148,7 +153,8 @@ static __always_inline bool read_transport(struct packet *packet, struct bpf_soc
 		return false;
 	packet->remote.port = bpf_ntohs(packet->incoming ? ports.source : ports.destination);
 	packet->local.port = bpf_ntohs(packet->incoming ? ports.destination : ports.source);
-	if (!is_dns_port(packet->remote.port) && !is_dns_port(packet->local.port))
+	if (!is_dns_port(dns_ports, packet->remote.port) &&
+	    !is_dns_port(dns_ports, packet->local.port))
 		return false;
 	if (packet->protocol == IPPROTO_TCP)
 		return read_tcp(packet, at);
@@ -350,10 +356,12 @@ static __always_inline int look_at(struct __sk_buff *skb, bool incoming)
 {
 	struct packet packet = { .skb = skb, .incoming = incoming };
 	struct bpf_sock *sk = skb->sk;
+	__u64 ports = dns_ports();
 
-	if (sk)
-		sk = bpf_sk_fullsock(sk);
-	if (!sk || !may_speak_dns(sk) || !read_transport(&packet, sk))
+	if (!sk || !may_speak_dns(ports, sk))
+		return PASS;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk || !read_transport(&packet, sk, ports))
 		return PASS;
 	read_addresses(&packet);
 	/* NULL when the socket may not have more memory: then only what it sends has a sender. */
@@ -381,7 +389,7 @@ static __always_inline int bound(struct bpf_sock *sk)
 {
 	struct speaker *speaker;
 
-	if (!is_dns_port(sk->src_port))
+	if (!is_dns_port(dns_ports(), sk->src_port))
 		return PASS;
 	speaker = bpf_sk_storage_get(&speakers, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (speaker)

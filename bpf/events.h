@@ -539,6 +539,8 @@ enum setuid_call {
 
 struct setuid_event {
 	struct event event;
+	/* After the call. */
+	struct process_facts facts;
 	/* Before the call; all ones when its start was not seen. */
 	struct ids old;
 	struct ids new;
@@ -561,6 +563,8 @@ struct capability_sets {
 
 struct capset_event {
 	struct event event;
+	/* After the call. */
+	struct process_facts facts;
 	/* Before the call; all ones when its start was not seen. */
 	struct capability_sets old;
 	struct capability_sets new;
@@ -609,12 +613,16 @@ struct userfaultfd_event {
 
 struct unshare_event {
 	struct event event;
+	/* After the call. */
+	struct process_facts facts;
 	/* CLONE_* bits. */
 	__u64 flags;
 };
 
 struct setns_event {
 	struct event event;
+	/* After the call. */
+	struct process_facts facts;
 	/* CLONE_* bits of the namespaces that were asked for; 0: whatever it is. */
 	__u64 flags;
 	/* Of the namespace, as in /proc/PID/ns; 0 for a pidfd. */

@@ -18,7 +18,7 @@
 /* The ids of threads that are about to change them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 1024);
 	__type(key, __u64);
 	__type(value, struct ids);
 } ids_before SEC(".maps");
@@ -26,7 +26,7 @@ struct {
 /* The same for capabilities. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 1024);
 	__type(key, __u64);
 	__type(value, struct capability_sets);
 } sets_before SEC(".maps");
@@ -110,6 +110,7 @@ static __always_inline int changed_ids(long result, enum setuid_call call, struc
 	event->asked_fs = asked.fs;
 	event->old = old;
 	fill_ids(&event->new);
+	fill_facts_now(&event->facts);
 	emit_submit(event, EVENT_SETUID);
 	return 0;
 }
@@ -205,6 +206,7 @@ int exit_capset(struct trace_event_raw_sys_exit *context)
 	event->event.result = context->ret;
 	event->old = old;
 	fill_sets(&event->new);
+	fill_facts_now(&event->facts);
 	emit_submit(event, EVENT_CAPSET);
 	return 0;
 }
@@ -219,6 +221,7 @@ int exit_unshare(struct trace_event_raw_sys_exit *context)
 		return 0;
 	event->event.result = context->ret;
 	event->flags = ARGUMENT(REGISTER_ARG1);
+	fill_facts_now(&event->facts);
 	emit_submit(event, EVENT_UNSHARE);
 	return 0;
 }
@@ -258,6 +261,7 @@ int exit_setns(struct trace_event_raw_sys_exit *context)
 	file = file_of(passed.first);
 	if (file)
 		fill_entered(event, file);
+	fill_facts_now(&event->facts);
 	emit_submit(event, EVENT_SETNS);
 	return 0;
 }

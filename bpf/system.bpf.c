@@ -25,7 +25,7 @@ struct module_name {
 /* Modules that threads are loading or unloading, as the kernel knows them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 256);
 	__type(key, __u64);
 	__type(value, struct module_name);
 } modules_under_way SEC(".maps");
@@ -54,17 +54,31 @@ int BPF_PROG(on_module_free, struct module *module)
 	return remember_module(module);
 }
 
-/* Takes what remember_module() left; false when the kernel did not get that far. */
-static __always_inline bool append_module_name(struct module_event *event)
+/* Takes what remember_module() left; empty when the kernel did not get that far. */
+static __always_inline void take_module(struct module_name *to)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct module_name *name = bpf_map_lookup_elem(&modules_under_way, &thread);
 
 	if (!name)
-		return false;
-	append_string(event, &event->name, name->text, MODULE_NAME_BYTES, false);
+		return;
+	*to = *name;
 	bpf_map_delete_elem(&modules_under_way, &thread);
-	return true;
+}
+
+static __always_inline struct module_event *reserve_module(long result)
+{
+	struct module_name name = {};
+	struct module_event *event;
+
+	take_module(&name);
+	event = emit_reserve(EVENT_MODULE, sizeof(*event));
+	if (!event)
+		return NULL;
+	event->event.result = result;
+	if (name.text[0])
+		append_string(event, &event->name, name.text, MODULE_NAME_BYTES, false);
+	return event;
 }
 
 static __always_inline void append_parameters(struct module_event *event, __u64 parameters)
@@ -77,12 +91,10 @@ static __always_inline void append_parameters(struct module_event *event, __u64 
 SEC("tp/syscalls/sys_exit_init_module")
 int exit_init_module(struct trace_event_raw_sys_exit *context)
 {
-	struct module_event *event = emit_reserve(EVENT_MODULE, sizeof(*event));
+	struct module_event *event = reserve_module(context->ret);
 
 	if (!event)
 		return 0;
-	event->event.result = context->ret;
-	append_module_name(event);
 	append_parameters(event, ARGUMENT(REGISTER_ARG3));
 	emit_submit(event, EVENT_MODULE);
 	return 0;
@@ -92,16 +104,14 @@ int exit_init_module(struct trace_event_raw_sys_exit *context)
 SEC("tp/syscalls/sys_exit_finit_module")
 int exit_finit_module(struct trace_event_raw_sys_exit *context)
 {
-	struct module_event *event = emit_reserve(EVENT_MODULE, sizeof(*event));
+	struct module_event *event = reserve_module(context->ret);
 	struct arguments passed;
 	struct file *file;
 
 	if (!event)
 		return 0;
 	read_arguments(&passed);
-	event->event.result = context->ret;
 	event->flags = passed.third;
-	append_module_name(event);
 	append_parameters(event, passed.second);
 	file = file_of(passed.first);
 	if (file) {
@@ -116,16 +126,15 @@ int exit_finit_module(struct trace_event_raw_sys_exit *context)
 SEC("tp/syscalls/sys_exit_delete_module")
 int exit_delete_module(struct trace_event_raw_sys_exit *context)
 {
-	struct module_event *event = emit_reserve(EVENT_MODULE, sizeof(*event));
+	struct module_event *event = reserve_module(context->ret);
 	struct arguments passed;
 
 	if (!event)
 		return 0;
 	read_arguments(&passed);
-	event->event.result = context->ret;
 	event->flags = passed.second;
 	event->unloaded = 1;
-	if (!append_module_name(event))
+	if (!event->name.length)
 		append_string(event, &event->name, (void *)passed.first, MODULE_NAME_BYTES, true);
 	emit_submit(event, EVENT_MODULE);
 	return 0;

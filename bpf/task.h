@@ -154,4 +154,9 @@ static __always_inline void fill_facts(struct process_facts *to, struct task_str
 	fill_namespaces(&to->namespaces, task, number.ns);
 }
 
+static __always_inline void fill_facts_now(struct process_facts *to)
+{
+	fill_facts(to, (struct task_struct *)bpf_get_current_task());
+}
+
 #endif

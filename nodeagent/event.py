@@ -74,6 +74,7 @@ __all__ = [
     "Brief",
     "CapabilitySets",
     "Capset",
+    "Changing",
     "Chmod",
     "Chown",
     "Chroot",
@@ -650,6 +651,13 @@ class VmWrite(Targeted):
     flags: int
 
 
+class Changing(Event):
+    """What the kinds have in common that change what a process may do or see."""
+
+    facts: ProcessFacts
+    """After the call."""
+
+
 class Ids(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """All user and group ids of a process; None where they are not known."""
 
@@ -663,7 +671,7 @@ class Ids(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     fsgid: UserId
 
 
-class Setuid(Event):
+class Setuid(Changing):
     """A process changed one of its user or group ids."""
 
     kind = "setuid"
@@ -687,7 +695,7 @@ class CapabilitySets(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     inheritable: int
 
 
-class Capset(Event):
+class Capset(Changing):
     """A process changed its capabilities."""
 
     kind = "capset"
@@ -743,7 +751,7 @@ class Userfaultfd(Event):
     flags: Annotated[int, USERFAULTFD_FLAGS]
 
 
-class Unshare(Event):
+class Unshare(Changing):
     """A process left namespaces for new ones of its own."""
 
     kind = "unshare"
@@ -751,7 +759,7 @@ class Unshare(Event):
     flags: Annotated[int, CLONE_FLAGS]
 
 
-class Setns(Event):
+class Setns(Changing):
     """A process entered namespaces of others."""
 
     kind = "setns"

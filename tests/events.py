@@ -231,6 +231,7 @@ def a_setuid(**changes: Any) -> Setuid:
     return _make(
         Setuid,
         changes,
+        facts=some_facts(),
         call=2,
         old=Ids(*[0] * 8),
         new=Ids(uid=0, gid=0, euid=1000, egid=0, suid=0, sgid=0, fsuid=1000, fsgid=0),
@@ -245,18 +246,25 @@ def a_capset(**changes: Any) -> Capset:
     return _make(
         Capset,
         changes,
+        facts=some_facts(),
         old=CapabilitySets(effective=0x3FF, permitted=0x3FF, inheritable=0),
         new=CapabilitySets(effective=0x3DF, permitted=0x3DF, inheritable=0),
     )
 
 
 def an_unshare(**changes: Any) -> Unshare:
-    return _make(Unshare, changes, flags=0x10020000)
+    return _make(Unshare, changes, facts=some_facts(), flags=0x10020000)
 
 
 def a_setns(**changes: Any) -> Setns:
     return _make(
-        Setns, changes, flags=0x00020000, namespace_type="mnt", inode=4026531841, target_pid=0
+        Setns,
+        changes,
+        facts=some_facts(),
+        flags=0x00020000,
+        namespace_type="mnt",
+        inode=4026531841,
+        target_pid=0,
     )
 
 

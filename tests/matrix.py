@@ -7,6 +7,7 @@ Each test of a case notes its cell; the table is made of the reports of all test
 from __future__ import annotations
 
 import errno
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
@@ -20,6 +21,7 @@ CELL: Final = "cell"
 """The name of the property that a test notes."""
 ABSENT: Final = "the kernel has no such call"
 GAP: Final = "  "
+NUMBERS: Final = re.compile(r"(\d+)")
 
 Note = Callable[[str, object], None]
 """pytest's record_property."""
@@ -52,23 +54,28 @@ def judge(
 def table(reports: Iterable[pytest.TestReport]) -> list[str]:
     """Lines; none when no case was judged."""
     cells: dict[tuple[str, str], list[str]] = defaultdict(list)
-    holes: dict[str, None] = {}
+    reasons: dict[str, None] = {}
     for report in reports:
         for name, value in report.user_properties:
             if name != CELL:
                 continue
             column, kind = cast("tuple[str, str]", value)
-            outcome = "hole" if hasattr(report, "wasxfail") or report.failed else report.outcome
-            cells[kind, column].append(outcome)
-            if outcome == "hole":
-                holes[f"hole: {report.nodeid.rpartition('::')[2]}: {_reason(report)}"] = None
-    columns = list(dict.fromkeys(column for _, column in cells))
+            known = getattr(report, "wasxfail", None)
+            cells[kind, column].append("hole" if known or report.failed else report.outcome)
+            if known:
+                reasons[f"{kind}, {column}: {str(known).removeprefix('reason: ')}"] = None
+    columns = sorted({column for _, column in cells}, key=_by_number)
     rows = [["", *columns]]
     rows += [
         [kind, *(_cell(cells.get((kind, column), [])) for column in columns)]
-        for kind in dict.fromkeys(kind for kind, _ in cells)
+        for kind in sorted({kind for kind, _ in cells})
     ]
-    return [*_aligned(rows), *holes] if cells else []
+    return [*_aligned(rows), *reasons] if cells else []
+
+
+def _by_number(text: str) -> list[tuple[int, str]]:
+    """Orders 6.12 behind 6.1."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in NUMBERS.split(text)]
 
 
 def _cell(outcomes: Sequence[str]) -> str:
@@ -76,12 +83,6 @@ def _cell(outcomes: Sequence[str]) -> str:
     if holes:
         return f"hole {holes}/{worked + holes}"
     return f"ok {worked}" if worked else "-"
-
-
-def _reason(report: pytest.TestReport) -> str:
-    if hasattr(report, "wasxfail"):
-        return str(report.wasxfail).removeprefix("reason: ")
-    return "not listed in HOLES"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -45,9 +44,11 @@ TABLES: Final = {"kinds": kinds, "holes": holes}
 def rendered(text: str) -> str:
     """The README with its tables as the code says them."""
     for name, table in TABLES.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(start)
+        _, _, after = rest.partition(end)
         lines = "\n".join(table())
-        mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        text = mark.sub(lambda found, lines=lines: f"{found[1]}{lines}\n{found[2]}", text)
+        text = f"{before}{start}{lines}\n{end}{after}"
     return text
 
 

@@ -20,6 +20,7 @@ from nodeagent.event import (
     TICK_NS,
     Ancestor,
     Brief,
+    Changing,
     Event,
     Exec,
     Exit,
@@ -91,8 +92,9 @@ class ProcessTable:
             Fork: self._on_fork,
             Exit: self._on_exit,
             **{kind: self._on_targeted for kind in EVENTS.values() if issubclass(kind, Targeted)},
+            **{kind: self._on_changing for kind in EVENTS.values() if issubclass(kind, Changing)},
         }
-        """What an event says about other processes."""
+        """What an event says about a process besides who did it."""
         self._no_lineage = self._make_lineage(())
         self._ended: deque[tuple[int, tuple[Identity, int]]] = deque()
         self.unknown = 0
@@ -145,6 +147,15 @@ class ProcessTable:
             if program.brief is None:
                 program.brief = brief(program.identity, program.path, self._boot_ns)
             event.target_process = program.brief
+
+    def _on_changing(self, event: Changing, process: Process) -> None:
+        program = self._programs.get((_identity(process.task), process.task.exec_id))
+        if program is None or event.result or program.facts == event.facts:
+            return
+        program.facts = event.facts
+        for raw in program.views:
+            self._views.pop(raw, None)
+        program.views.clear()
 
     def _find(self, other: Other, process: Process) -> _Program | None:
         """The process that an event is about."""

@@ -51,6 +51,8 @@ SPARE_FILES: Final = re.compile(
 
 DEVICES: Final = {Path("/dev/console"): (5, 1)}
 """The kernel opens the console before anything is mounted."""
+OPENED: Final = (SONAME, "libgcc_s.so.1")
+"""Libraries that are opened by name: by the agent, and by pthread_exit(3)."""
 LIBRARY_CACHE: Final = Path("/etc/ld.so.cache")
 
 
@@ -190,7 +192,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _needed(binaries: Sequence[Path]) -> list[Path]:
-    """The libraries that these are linked to, and libbpf, which is opened by its name."""
+    """The libraries that these are linked to, and those that are opened by name."""
     known = subprocess.run(
         ["ldconfig", "-p"],
         check=True,
@@ -198,10 +200,12 @@ def _needed(binaries: Sequence[Path]) -> list[Path]:
         text=True,
         env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
     ).stdout
-    libbpf = re.search(rf"{re.escape(SONAME)} .* => (\S+)", known)
-    assert libbpf, f"{SONAME} is not installed"
-    own = Path(libbpf[1])
+    opened = []
+    for name in OPENED:
+        line = re.search(rf"{re.escape(name)} .* => (\S+)", known)
+        assert line, f"{name} is not installed"
+        opened.append(Path(line[1]))
     linked = subprocess.run(
-        ["ldd", *binaries, own], check=True, capture_output=True, text=True
+        ["ldd", *binaries, *opened], check=True, capture_output=True, text=True
     ).stdout
-    return [own, *(Path(name) for name in sorted(set(re.findall(r"(/\S+) \(0x", linked))))]
+    return [*opened, *(Path(name) for name in sorted(set(re.findall(r"(/\S+) \(0x", linked))))]
