@@ -20,6 +20,9 @@
 #define KERNEL_STACK_BYTES (4096 << 2)
 
 #define HAS_TYPED_TASK bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)
+/* At first only tracing programs had it; kernels with this other helper (v6.1) give it to all. */
+#define HAS_TYPED_TASK_FOR_ALL \
+	bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_user_ringbuf_drain)
 
 /*
  * The verifier follows the body of a loop each time, but a global function only once. So a

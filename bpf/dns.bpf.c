@@ -192,14 +192,6 @@ static __always_inline bool is_sent_by_current(struct packet *packet)
 	return packet->protocol == IPPROTO_UDP || BPF_CORE_READ(skb, sk, sk_lock.owned);
 }
 
-static __always_inline void fill_sender(struct sender *sender)
-{
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-
-	fill_sending_task(&sender->task, task);
-	sender->tid = BPF_CORE_READ(task, pid);
-}
-
 static __always_inline void append_payload(struct dns_event *dns, struct packet *packet, __u32 size)
 {
 	struct text *text = &dns->payload;
@@ -335,7 +327,7 @@ static __always_inline void report_packet(struct packet *packet, struct speaker 
 	struct flow flow = {};
 
 	if (is_sent_by_current(packet)) {
-		fill_sender(&sender);
+		fill_sender(&sender.task, &sender.tid);
 		if (speaker)
 			speaker->sender = sender;
 	} else if (speaker) {
@@ -393,7 +385,7 @@ static __always_inline int bound(struct bpf_sock *sk)
 		return PASS;
 	speaker = bpf_sk_storage_get(&speakers, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (speaker)
-		fill_sender(&speaker->sender);
+		fill_sender(&speaker->sender.task, &speaker->sender.tid);
 	return PASS;
 }
 

@@ -107,7 +107,7 @@ struct path_text {
 /*
  * A file that a call names. Where a hook sees the kernel's own object, @path is its
  * real path. Elsewhere @argument is what was passed and @base is the real path of the
- * directory from which a relative argument starts.
+ * directory where it starts: for an absolute argument the root of the caller.
  */
 struct target {
 	struct path_text path;
@@ -415,10 +415,11 @@ struct mount_event {
 	struct event event;
 	/* MS_* bits of mount(2). */
 	__u64 flags;
-	/* MOUNT_ATTR_* bits that mount_setattr(2) sets. */
+	/* MOUNT_ATTR_* bits that mount_setattr(2) sets, and those that it clears. */
 	__u64 attributes;
-	/* A device, a folder, or any word. */
-	struct text source;
+	__u64 cleared;
+	/* A device, a folder, or any word; only a folder has a base. */
+	struct target source;
 	struct target target;
 	/* Of the file system. */
 	struct text type;

@@ -158,7 +158,7 @@ static __always_inline int submitted(struct io_kiocb *request, __u32 operation)
 	event->fd = NO_FD;
 	if (request && ON_SOCKETS & BIT(operation)) {
 		event->fd = fd_of(request);
-		file = file_of(event->fd);
+		file = event->fd == NO_FD ? BPF_CORE_READ(request, file) : file_of(event->fd);
 		fill_peer(event, request, file);
 	}
 	if (SENDS & BIT(operation) && is_sent_before(event, file)) {

@@ -299,8 +299,7 @@ int exit_chroot(struct trace_event_raw_sys_exit *context)
 	event->event.result = context->ret;
 	event->unverified = !!context->ret;
 	if (context->ret)
-		append_passed_target(event, &event->root,
-				     (struct named){ AT_FDCWD, passed.first });
+		append_passed_target(event, &event->root, (struct named){ AT_FDCWD, passed.first });
 	else
 		append_root(event, &event->root.path);
 	emit_submit(event, EVENT_CHROOT);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Sockets: socket, connect, bind, listen, accept, seen when the call returns. */
 #include <vmlinux.h>
+#include <bpf/bpf_tracing.h>
 #include "emit.h"
 #include "path.h"
 #include "socket.h"
@@ -97,107 +98,88 @@ static __always_inline bool is_raw(__u16 family, __u16 type)
 	return family == AF_PACKET || (type == SOCK_RAW && family != AF_NETLINK);
 }
 
-/* long socket(int family, int type, int protocol) */
-SEC("tp/syscalls/sys_exit_socket")
-int exit_socket(struct trace_event_raw_sys_exit *context)
+static __always_inline int made_socket(long result, __u16 family, __u32 type, __u32 protocol)
 {
 	struct socket_event *made;
-	struct arguments passed;
-	__u16 type;
 	bool raw;
 
-	read_arguments(&passed);
-	type = passed.second & SOCK_TYPE_MASK;
-	raw = is_raw(passed.first, type);
+	type &= SOCK_TYPE_MASK;
+	raw = is_raw(family, type);
 	made = emit_reserve_to(EVENT_SOCKET, sizeof(*made), raw);
 	if (!made)
 		return 0;
-	made->event.result = context->ret;
-	made->family = passed.first;
+	made->event.result = result;
+	made->family = family;
 	made->type = type;
-	made->protocol = passed.third;
+	made->protocol = protocol;
 	emit_submit_to(made, EVENT_SOCKET, raw);
 	return 0;
 }
 
-/* long connect(int fd, struct sockaddr *uservaddr, int addrlen) */
-SEC("tp/syscalls/sys_exit_connect")
-int exit_connect(struct trace_event_raw_sys_exit *context)
+static __always_inline int connected(long result, int fd, __u64 address, __u32 length)
 {
-	struct arguments passed;
-	struct network_event *event = reserve(EVENT_CONNECT, context->ret);
+	struct network_event *event = reserve(EVENT_CONNECT, result);
 	struct sock *sk;
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
-	sk = fill_socket(event, passed.first);
-	if (sk && event->family == AF_UNIX && !context->ret)
+	sk = fill_socket(event, fd);
+	if (sk && event->family == AF_UNIX && !result)
 		append_unix_name(event, BPF_CORE_READ((struct unix_sock *)sk, peer));
-	else if (sk && (!context->ret || context->ret == -EINPROGRESS))
+	else if (sk && (!result || result == -EINPROGRESS))
 		fill_remote(&event->remote, sk, event->family);
 	else
-		fill_passed(event, &event->remote, (void *)passed.second, passed.third);
+		fill_passed(event, &event->remote, (void *)address, length);
 	emit_submit(event, EVENT_CONNECT);
 	return 0;
 }
 
-/* long bind(int fd, struct sockaddr *umyaddr, int addrlen) */
-SEC("tp/syscalls/sys_exit_bind")
-int exit_bind(struct trace_event_raw_sys_exit *context)
+static __always_inline int bound(long result, int fd, __u64 address, __u32 length)
 {
-	struct arguments passed;
-	struct network_event *event = reserve(EVENT_BIND, context->ret);
+	struct network_event *event = reserve(EVENT_BIND, result);
 	struct sock *sk;
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
-	sk = fill_socket(event, passed.first);
-	if (context->ret)
-		fill_passed(event, &event->local, (void *)passed.second, passed.third);
+	sk = fill_socket(event, fd);
+	if (result)
+		fill_passed(event, &event->local, (void *)address, length);
 	else if (event->family == AF_UNIX)
 		append_unix_name(event, sk);
 	emit_submit(event, EVENT_BIND);
 	return 0;
 }
 
-/* long listen(int fd, int backlog) */
-SEC("tp/syscalls/sys_exit_listen")
-int exit_listen(struct trace_event_raw_sys_exit *context)
+static __always_inline int listened(long result, int fd, __u32 backlog)
 {
-	struct arguments passed;
-	struct network_event *event = reserve(EVENT_LISTEN, context->ret);
+	struct network_event *event = reserve(EVENT_LISTEN, result);
 	struct sock *sk;
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
-	sk = fill_socket(event, passed.first);
-	event->backlog = passed.second;
+	sk = fill_socket(event, fd);
+	event->backlog = backlog;
 	if (event->family == AF_UNIX)
 		append_unix_name(event, sk);
 	emit_submit(event, EVENT_LISTEN);
 	return 0;
 }
 
-static __always_inline int accepted(struct trace_event_raw_sys_exit *context)
+static __always_inline int accepted(long result, int listener)
 {
-	struct arguments passed;
-	struct network_event *event = reserve(EVENT_ACCEPT, context->ret);
+	struct network_event *event = reserve(EVENT_ACCEPT, result);
 	struct sock *sk;
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
 	/* A non-blocking listener that found nobody waiting. */
-	if (context->ret == -EAGAIN) {
+	if (result == -EAGAIN) {
 		emit_cancel(event, EVENT_ACCEPT);
 		return 0;
 	}
 	/* The new socket, or the listener when there is no new one. */
-	sk = fill_socket(event, context->ret >= 0 ? context->ret : (long)passed.first);
-	if (sk && context->ret >= 0)
+	sk = fill_socket(event, result >= 0 ? result : (long)listener);
+	if (sk && result >= 0)
 		fill_remote(&event->remote, sk, event->family);
 	if (event->family == AF_UNIX)
 		append_unix_name(event, sk);
@@ -205,16 +187,95 @@ static __always_inline int accepted(struct trace_event_raw_sys_exit *context)
 	return 0;
 }
 
+/* long socket(int family, int type, int protocol) */
+SEC("tp/syscalls/sys_exit_socket")
+int exit_socket(struct trace_event_raw_sys_exit *context)
+{
+	struct arguments passed;
+
+	read_arguments(&passed);
+	return made_socket(context->ret, passed.first, passed.second, passed.third);
+}
+
+/* long connect(int fd, struct sockaddr *uservaddr, int addrlen) */
+SEC("tp/syscalls/sys_exit_connect")
+int exit_connect(struct trace_event_raw_sys_exit *context)
+{
+	struct arguments passed;
+
+	read_arguments(&passed);
+	return connected(context->ret, passed.first, passed.second, passed.third);
+}
+
+/* long bind(int fd, struct sockaddr *umyaddr, int addrlen) */
+SEC("tp/syscalls/sys_exit_bind")
+int exit_bind(struct trace_event_raw_sys_exit *context)
+{
+	struct arguments passed;
+
+	read_arguments(&passed);
+	return bound(context->ret, passed.first, passed.second, passed.third);
+}
+
+/* long listen(int fd, int backlog) */
+SEC("tp/syscalls/sys_exit_listen")
+int exit_listen(struct trace_event_raw_sys_exit *context)
+{
+	struct arguments passed;
+
+	read_arguments(&passed);
+	return listened(context->ret, passed.first, passed.second);
+}
+
 /* long accept(int fd, struct sockaddr *upeer_sockaddr, int *upeer_addrlen) */
 SEC("tp/syscalls/sys_exit_accept")
 int exit_accept(struct trace_event_raw_sys_exit *context)
 {
-	return accepted(context);
+	return accepted(context->ret, ARGUMENT(REGISTER_ARG1));
 }
 
 /* long accept4(int fd, struct sockaddr *upeer_sockaddr, int *upeer_addrlen, int flags) */
 SEC("tp/syscalls/sys_exit_accept4")
 int exit_accept4(struct trace_event_raw_sys_exit *context)
 {
-	return accepted(context);
+	return accepted(context->ret, ARGUMENT(REGISTER_ARG1));
+}
+
+/*
+ * What the calls of 64 and of 32 bits and socketcall(2) have in common.
+ *
+ * int __sys_socket(int family, int type, int protocol)
+ */
+SEC("fexit/__sys_socket")
+int BPF_PROG(end_socket, int family, int type, int protocol, int result)
+{
+	return made_socket(result, family, type, protocol);
+}
+
+/* int __sys_connect(int fd, struct sockaddr *uservaddr, int addrlen) */
+SEC("fexit/__sys_connect")
+int BPF_PROG(end_connect, int fd, __u64 address, int length, int result)
+{
+	return connected(result, fd, address, length);
+}
+
+/* int __sys_bind(int fd, struct sockaddr *umyaddr, int addrlen) */
+SEC("fexit/__sys_bind")
+int BPF_PROG(end_bind, int fd, __u64 address, int length, int result)
+{
+	return bound(result, fd, address, length);
+}
+
+/* int __sys_listen(int fd, int backlog) */
+SEC("fexit/__sys_listen")
+int BPF_PROG(end_listen, int fd, int backlog, int result)
+{
+	return listened(result, fd, backlog);
+}
+
+/* int __sys_accept4(int fd, struct sockaddr *upeer_sockaddr, int *upeer_addrlen, int flags) */
+SEC("fexit/__sys_accept4")
+int BPF_PROG(end_accept, int fd, __u64 address, __u64 length, int flags, int result)
+{
+	return accepted(result, fd);
 }

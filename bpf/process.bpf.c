@@ -251,15 +251,14 @@ static __always_inline void fill_exit(struct exit_event *exit, struct task_struc
 	__u32 status = BPF_CORE_READ(task, exit_code);
 	struct arguments passed;
 
-	/*
-	 * Since commit d80f7d7b2c75 (v5.19) the flag is set for the last thread however it
-	 * ends, so ask whether that was exit(2), which ends a thread.
-	 */
-	if (BPF_CORE_READ(signal, flags) & SIGNAL_GROUP_EXIT) {
-		read_arguments(&passed);
+	if (BPF_CORE_READ(signal, flags) & SIGNAL_GROUP_EXIT)
 		status = BPF_CORE_READ(signal, group_exit_code);
-		exit->group_exit = passed.number != NR_EXIT;
-	}
+	/*
+	 * The flag says less than its name: before commit d80f7d7b2c75 (v5.19) it is not set
+	 * for a single thread, since then it is always set. exit(2) ends a thread.
+	 */
+	read_arguments(&passed);
+	exit->group_exit = passed.number != NR_EXIT;
 	exit->code = status >> 8 & 0xff;
 	exit->signal = status & SIGNAL_BITS;
 	exit->core_dumped = !!(status & CORE_BIT);

@@ -114,12 +114,26 @@ static __always_inline void fill_current_task(struct task *to)
 	bpf_get_current_comm(to->comm, sizeof(to->comm));
 }
 
-/* For programs on packets, to which older kernels give no helper but the one for the task. */
-static __always_inline void fill_sending_task(struct task *to, struct task_struct *task)
+#define FILL_SENDER(READ, to, tid, task)                              \
+	do {                                                          \
+		FILL_TASK(READ, to, task);                            \
+		(to)->cgroup = READ(task, cgroups, dfl_cgrp, kn, id); \
+		*(tid) = READ(task, pid);                             \
+		BPF_CORE_READ_INTO(&(to)->comm, task, comm);          \
+	} while (0)
+
+/* The current task, for programs on packets: they have few helpers. */
+static __always_inline void fill_sender(struct task *to, __u32 *tid)
 {
-	FILL_TASK(BPF_CORE_READ, to, task);
-	to->cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
-	BPF_CORE_READ_INTO(&to->comm, task, comm);
+	if (HAS_TYPED_TASK_FOR_ALL) {
+		struct task_struct *task = bpf_get_current_task_btf();
+
+		FILL_SENDER(LOADED, to, tid, task);
+	} else {
+		struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+		FILL_SENDER(BPF_CORE_READ, to, tid, task);
+	}
 }
 
 static __always_inline void fill_namespaces(struct namespaces *to, struct task_struct *task,

@@ -41,22 +41,24 @@ ENOTSUPP: Final = 524
 TRACEPOINT: Final = "tracepoint"
 
 NOT_REACHED: Final = (
-    "io_uring: open, connect, bind, listen and accept that go through it",
+    "io_uring: what it does shows as events of kind io_uring, not as open, connect or rename",
     "32-bit calls (ia32, x32, arm32): all but fork, exit and an exec that works",
     "sendto(2) and sendmsg(2) with MSG_FASTOPEN, which connect while they send",
-    "UDP that is sent without connect(2)",
+    "UDP that is sent without connect(2), unless it is DNS",
+    "writes into /proc/PID/mem: the open of it is an event, each write is none",
+    "memory made executable by shmat(2) or the personality READ_IMPLIES_EXEC",
 )
 """What passes by tracepoints."""
 
+BY_CALL: Final = "not by io_uring or 32-bit calls"
 LIMITS: Final = {
     "exec": "failed attempts of 32-bit processes are not seen",
-    "open": "not by io_uring or 32-bit calls",
+    "fork": "",
+    "exit": "",
+    "io_uring": "",
     "connect": "not by io_uring, 32-bit calls, MSG_FASTOPEN, or UDP without connect",
-    "bind": "not by io_uring or 32-bit calls",
-    "listen": "not by io_uring or 32-bit calls",
-    "accept": "not by io_uring or 32-bit calls",
 }
-"""The same by kind."""
+"""The same by kind, where it is not `BY_CALL`."""
 
 REFUSALS: Final = {
     errno.EPERM: "kernel lockdown?",
@@ -420,7 +422,8 @@ def _coverage(kind: str, hooks: Iterable[Hook], can_run: bool) -> Coverage:
         reason = next((hook.missing for hook in own if hook.missing), None)
         return Coverage(kind, State.MISSING, "", [], reason or "no hook can be used")
     family = family_of(own) or ""
-    notes = [LIMITS[kind]] if kind in LIMITS and family == TRACEPOINT else []
+    limit = LIMITS.get(kind, BY_CALL) if family == TRACEPOINT else ""
+    notes = [limit] if limit else []
     notes += [hook.missing for hook in own if hook.missing]
     state = State.OK if can_run else State.UNKNOWN
     return Coverage(kind, state, family, there, "; ".join(notes))

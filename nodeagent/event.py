@@ -525,7 +525,7 @@ class Mount(Event):
 
     kind = "mount"
 
-    source: Annotated[str, Text()]
+    source: Annotated[str, Target()]
     """A device, a folder, or any word."""
     path: Annotated[str, At("target"), Target()]
     """Where it is mounted."""
@@ -534,6 +534,8 @@ class Mount(Event):
     flags: Annotated[int, MOUNT_FLAGS]
     attributes: Annotated[int, MOUNT_ATTRIBUTES]
     """What mount_setattr(2) sets."""
+    cleared: Annotated[int, MOUNT_ATTRIBUTES]
+    """What mount_setattr(2) clears."""
     call: Annotated[int, MOUNT_CALLS]
     unverified: Flag
     """The path is what the caller passed, not what the kernel resolved."""

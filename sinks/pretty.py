@@ -29,6 +29,7 @@ from nodeagent.event import (
     Exit,
     Fork,
     Ids,
+    IoUring,
     Keyctl,
     Kill,
     Listen,
@@ -319,6 +320,19 @@ def _kill(event: Kill) -> Said:
     return Said(_actor(event), f"{signal} → {_target(event)}", thread, *_result(event))
 
 
+def _io_uring(event: IoUring) -> Said:
+    operation = _shown(type(event), "operation", event.operation).removeprefix("IORING_OP_")
+    words = [operation.lower()]
+    if event.entries:
+        words = ["set up", f"{event.entries} entries"]
+    if event.argument or event.path:
+        words.append(_quote(event.argument or event.path))
+    if event.remote is not None:
+        words += ["→", _endpoint(event.remote)]
+    outcome, bad = _result(event)
+    return Said(_actor(event), " ".join(words), "", outcome, bad)
+
+
 def _unknown(event: Event) -> Said:
     """A kind for which nobody has written a line yet."""
     common = {*Event.__struct_fields__, "facts"}
@@ -395,6 +409,7 @@ _SAY: Final[Mapping[type, Callable[[Any], Said]]] = {
     Module: _module,
     Bpf: _bpf,
     Kill: _kill,
+    IoUring: _io_uring,
     AgentEvent: _agent,
     Finding: _finding,
 }

@@ -7,6 +7,7 @@ import mmap
 import os
 import socket
 import stat
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -21,6 +22,9 @@ from nodeagent.event import (
     Bpf,
     CapabilitySets,
     Capset,
+    Chmod,
+    Chown,
+    Chroot,
     Connect,
     Credentials,
     Dns,
@@ -31,24 +35,32 @@ from nodeagent.event import (
     Exit,
     Fork,
     Ids,
+    IoUring,
     Keyctl,
     Kill,
+    Link,
     Listen,
     Memfd,
     Mmap,
     Module,
+    Mount,
     Mprotect,
     Namespaces,
     Open,
     Other,
+    PivotRoot,
     Process,
     ProcessFacts,
     Ptrace,
+    Rename,
     Setns,
     Setuid,
     Socket,
     Stream,
+    Symlink,
     Task,
+    Umount,
+    Unlink,
     Unshare,
     Userfaultfd,
     VmRead,
@@ -367,6 +379,71 @@ def a_dns(**changes: Any) -> Dns:
     )
 
 
+def a_rename(**changes: Any) -> Rename:
+    return _make(Rename, changes, **UNVERIFIED, path="/tmp/a", new_path="/tmp/b", flags=1)
+
+
+def a_link(**changes: Any) -> Link:
+    return _make(Link, changes, **UNVERIFIED, path="/tmp/b", target="/etc/shadow", flags=0)
+
+
+def a_symlink(**changes: Any) -> Symlink:
+    return _make(Symlink, changes, **UNVERIFIED, path="/tmp/b", target="../etc")
+
+
+def an_unlink(**changes: Any) -> Unlink:
+    return _make(Unlink, changes, **UNVERIFIED, path="/tmp/a", flags=0)
+
+
+def a_chmod(**changes: Any) -> Chmod:
+    return _make(Chmod, changes, **UNVERIFIED, path="/tmp/a", mode=0o4755)
+
+
+def a_chown(**changes: Any) -> Chown:
+    return _make(Chown, changes, **UNVERIFIED, path="/tmp/a", uid=1000, gid=UNSET)
+
+
+def a_mount(**changes: Any) -> Mount:
+    return _make(
+        Mount,
+        changes,
+        **UNVERIFIED,
+        source="/dev/sda1",
+        path="/mnt",
+        type="ext4",
+        flags=1,
+        attributes=0,
+        cleared=0,
+        call=0,
+    )
+
+
+def an_umount(**changes: Any) -> Umount:
+    return _make(Umount, changes, **UNVERIFIED, path="/mnt", flags=2)
+
+
+def a_pivot_root(**changes: Any) -> PivotRoot:
+    return _make(PivotRoot, changes, **UNVERIFIED, path="/mnt", put_old="/mnt/old")
+
+
+def a_chroot(**changes: Any) -> Chroot:
+    return _make(Chroot, changes, path="/srv/root", unverified=False)
+
+
+def an_io_uring(**changes: Any) -> IoUring:
+    return _make(
+        IoUring,
+        changes,
+        operation=18,
+        flags=0,
+        fd=UNSET,
+        entries=0,
+        path="",
+        argument="/etc/shadow",
+        remote=None,
+    )
+
+
 def an_agent_event(kind: str = "agent.start", **details: object) -> AgentEvent:
     return AgentEvent(kind, TIME, details)
 
@@ -382,6 +459,8 @@ def a_finding(**changes: Any) -> Finding:
     }
     return Finding(**fields | changes)
 
+
+UNVERIFIED: Final[dict[str, Any]] = {"unverified": True}
 
 A_FILE: Final[dict[str, Any]] = {"inode": 131, "device": 0x800001, "mode": 0o100755}
 
@@ -415,3 +494,45 @@ def _make(event: type[E], changes: dict[str, Any], **fields: Any) -> E:
         "incomplete": None,
     }
     return event(**common | fields | changes)
+
+
+MAKERS: Final[dict[str, Callable[..., Event]]] = {
+    "exec": an_exec,
+    "fork": a_fork,
+    "exit": an_exit,
+    "open": an_open,
+    "rename": a_rename,
+    "link": a_link,
+    "symlink": a_symlink,
+    "unlink": an_unlink,
+    "chmod": a_chmod,
+    "chown": a_chown,
+    "mount": a_mount,
+    "umount": an_umount,
+    "socket": a_socket,
+    "connect": a_connect,
+    "bind": a_bind,
+    "listen": a_listen,
+    "accept": an_accept,
+    "dup": a_dup,
+    "dns": a_dns,
+    "mmap": an_mmap,
+    "mprotect": an_mprotect,
+    "memfd": a_memfd,
+    "ptrace": a_ptrace,
+    "vm_read": a_vm_read,
+    "vm_write": a_vm_write,
+    "userfaultfd": a_userfaultfd,
+    "setuid": a_setuid,
+    "capset": a_capset,
+    "unshare": an_unshare,
+    "setns": a_setns,
+    "pivot_root": a_pivot_root,
+    "chroot": a_chroot,
+    "module": a_module,
+    "bpf": a_bpf,
+    "keyctl": a_keyctl,
+    "io_uring": an_io_uring,
+    "kill": a_kill,
+}
+"""A maker for each kind."""

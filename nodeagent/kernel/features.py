@@ -64,13 +64,20 @@ SERVES: Final = {
     "exit_mount": "mount",
     "exit_move_mount": "mount",
     "exit_mount_setattr": "mount",
+    "enter_umount": "umount",
     "exit_umount": "umount",
+    "enter_pivot_root": "pivot_root",
     "exit_pivot_root": "pivot_root",
     "exit_chroot": "chroot",
     "on_submit_request": "io_uring",
     "on_submit_sqe": "io_uring",
     "exit_io_uring_setup": "io_uring",
     "exit_socket": "socket",
+    "end_socket": "socket",
+    "end_connect": "connect",
+    "end_bind": "bind",
+    "end_listen": "listen",
+    "end_accept": "accept",
     "exit_connect": "connect",
     "exit_bind": "bind",
     "exit_listen": "listen",
@@ -136,6 +143,11 @@ SERVES: Final = {
 
 REPLACES: Final[dict[str, frozenset[str]]] = {
     "end_filp_open": frozenset({"exit_open", "exit_openat", "exit_openat2", "exit_creat"}),
+    "end_socket": frozenset({"exit_socket"}),
+    "end_connect": frozenset({"exit_connect"}),
+    "end_bind": frozenset({"exit_bind"}),
+    "end_listen": frozenset({"exit_listen"}),
+    "end_accept": frozenset({"exit_accept", "exit_accept4"}),
 }
 """The tracepoint programs that a trampoline makes needless: it sees what they see and more."""
 

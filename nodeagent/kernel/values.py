@@ -44,9 +44,9 @@ def join_target(path: str, base: str, argument: str) -> str:
 
     Nothing is resolved: a `..` may lead through a symbolic link.
     """
-    if path or not base or not argument or argument.startswith("/"):
+    if path or not base or not argument:
         return path or argument
-    return f"{base.removesuffix('/')}/{argument}"
+    return f"{base.removesuffix('/')}/{argument.removeprefix('/')}"
 
 
 def read_strings(raw: bytes) -> tuple[str, ...]:

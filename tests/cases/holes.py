@@ -23,7 +23,23 @@ class Hole:
     reason: str
 
 
-HOLES: Final[tuple[Hole, ...]] = ()
+HOLES: Final = (
+    Hole(
+        "evasion-call-of-32-bits",
+        "*",
+        "tracepoint",
+        "32-bit calls pass by the tracepoints of system calls",
+    ),
+    *(
+        Hole(
+            case,
+            "5.10.*",
+            "*",
+            "before commit 97b388d70b53 (v5.19) a request does not keep its descriptor",
+        )
+        for case in ("io-uring-connect", "io-uring-send")
+    ),
+)
 
 
 def hole_of(case: Case, release: str, family: str) -> Hole | None:

@@ -52,6 +52,7 @@ from tests.events import (
     an_agent_event,
     an_exec,
     an_exit,
+    an_io_uring,
     an_mmap,
     an_mprotect,
     an_open,
@@ -108,6 +109,8 @@ def test_a_line_begins_with_local_time_kind_and_process() -> None:
         (an_exit(signal=signal.SIGKILL), "signal SIGKILL 12 ms CPU"),
         (an_exit(signal=signal.SIGSEGV, core_dumped=True), "signal SIGSEGV, core dumped 12 ms CPU"),
         (an_open(), "/etc/passwd O_RDONLY|O_CLOEXEC = 3"),
+        (an_io_uring(), "openat /etc/shadow"),
+        (an_io_uring(operation=2**32 - 1, argument="", entries=8, fd=3), "set up 8 entries"),
         (an_open(flags=os.O_WRONLY, created=True), "/etc/passwd O_WRONLY created = 3"),
         (
             an_open(path="", argument="nope.txt", flags=0, result=-errno.ENOENT),

@@ -18,51 +18,17 @@ from nodeagent.finding import Finding
 from nodeagent.ledger import KernelCounts, Ledger
 from nodeagent.schema import KINDS, stream_schema
 from tests.events import (
+    MAKERS,
     TIME,
-    a_bind,
     a_connect,
-    a_dns,
-    a_dup,
     a_finding,
     a_fork,
-    a_listen,
-    a_memfd,
     a_process,
-    a_ptrace,
-    a_socket,
     a_task,
-    a_userfaultfd,
-    a_vm_read,
-    a_vm_write,
-    an_accept,
     an_agent_event,
-    an_exec,
     an_exit,
-    an_mmap,
-    an_mprotect,
     an_open,
 )
-
-MAKERS: dict[str, Callable[..., Event]] = {
-    "exec": an_exec,
-    "fork": a_fork,
-    "exit": an_exit,
-    "open": an_open,
-    "connect": a_connect,
-    "bind": a_bind,
-    "listen": a_listen,
-    "accept": an_accept,
-    "socket": a_socket,
-    "dup": a_dup,
-    "dns": a_dns,
-    "mmap": an_mmap,
-    "mprotect": an_mprotect,
-    "memfd": a_memfd,
-    "ptrace": a_ptrace,
-    "vm_read": a_vm_read,
-    "vm_write": a_vm_write,
-    "userfaultfd": a_userfaultfd,
-}
 
 
 def closed(schema: Any) -> Any:

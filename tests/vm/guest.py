@@ -84,6 +84,8 @@ def prepare() -> None:
         Path(target).mkdir(parents=True, exist_ok=True)
         mount(kind, target, kind)
     Path("/tmp").chmod(0o1777)
+    # As udev does it. TOMOYO refuses execveat(2) of a descriptor where it is missing.
+    Path("/dev/fd").symlink_to("/proc/self/fd")
     socket.sethostname("guest")
     with socket.socket() as any_socket:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
