@@ -10,15 +10,18 @@ from tests.cases import Case
 
 DONE: Final = {"result": 0, "error": None, "truncated": None, "unread": None}
 PASSED: Final = {"unverified": True}
+"""What a hook says that sees no more of a file than its name."""
 NOT_THERE: Final = {"result": -2, "error": "ENOENT"}
 THERE: Final = {"result": -17, "error": "EEXIST"}
 CLOSED: Final = {"result": -9, "error": "EBADF"}
 
 
-def case(name: str, kind: str, arguments: str, expect: Mapping[str, object]) -> Case:
-    """The act has the name of the call."""
-    call = name.partition("-")[0]
-    return Case(name, kind, ("file", call, *arguments.split()), {**DONE, **PASSED, **expect})
+def case(
+    name: str, kind: str, arguments: str, expect: Mapping[str, object], **passed: object
+) -> Case:
+    """The act has the name of the call; `passed` is told of names as they were passed."""
+    act = ("file", name.partition("-")[0], *arguments.split())
+    return Case(name, kind, act, {**DONE, **expect}, tracepoint={**PASSED, **passed})
 
 
 CASES: Final = [
@@ -66,7 +69,9 @@ CASES: Final = [
         "rename-up",
         "rename",
         "dir/../dir/file ./other",
-        {"path": "{cwd}/dir/../dir/file", "new_path": "{cwd}/./other"},
+        {},
+        path="{cwd}/dir/../dir/file",
+        new_path="{cwd}/./other",
     ),
     case(
         "rename_in_root",
@@ -148,21 +153,23 @@ CASES: Final = [
         "rmdir-itself",
         "unlink",
         ".",
-        {"result": -22, "error": "EINVAL", "path": "{cwd}/.", "flags": ["AT_REMOVEDIR"]},
+        {"result": -22, "error": "EINVAL", "flags": ["AT_REMOVEDIR"]},
+        path="{cwd}/.",
     ),
     case("unlink-not-there", "unlink", "/nothing", {"path": "/nothing", **NOT_THERE}),
-    case("chmod", "chmod", "dir/../dir/file", {"path": "{cwd}/dir/../dir/file", "mode": "0600"}),
+    case("chmod", "chmod", "dir/../dir/file", {"mode": "0600"}, path="{cwd}/dir/../dir/file"),
     case(
         "fchmod",
         "chmod",
         "dir/file",
-        {"path": "{cwd}/dir/file", "mode": "4755"} | {"unverified": False},
+        {"path": "{cwd}/dir/file", "mode": "4755"},
+        unverified=False,
     ),
     case("fchmodat", "chmod", "file", {"path": "{cwd}/dir/file", "mode": "0640"}),
     case("fchmodat2", "chmod", "file", {"path": "{cwd}/dir/file", "mode": "0604"}),
     case("chmod_typed", "chmod", "dir/file", {"path": "{cwd}/dir/file", "mode": "0644"}),
     case("fchmodat2_open", "chmod", "dir/file", {"path": "{cwd}/dir/file", "mode": "0604"}),
-    case("fchmod_pipe", "chmod", "", {"path": None, "mode": "0600", "unverified": False}),
+    case("fchmod_pipe", "chmod", "", {"path": None, "mode": "0600"}, unverified=False),
     case(
         "fchmod_closed",
         "chmod",
@@ -170,10 +177,10 @@ CASES: Final = [
         {
             "path": None,
             "mode": "0600",
-            "unverified": False,
             "unread": {"path": "EBADF"},
             **CLOSED,
         },
+        unverified=False,
     ),
     case("chmod-not-there", "chmod", "nothing", {"path": "{cwd}/nothing", **NOT_THERE}),
     case("chown", "chown", "dir/file", {"path": "{cwd}/dir/file", "uid": 1000, "gid": 1001}),
@@ -182,7 +189,8 @@ CASES: Final = [
         "fchown",
         "chown",
         "dir/file",
-        {"path": "{cwd}/dir/file", "uid": 1000, "gid": None, "unverified": False},
+        {"path": "{cwd}/dir/file", "uid": 1000, "gid": None},
+        unverified=False,
     ),
     case("fchownat", "chown", "file", {"path": "{cwd}/dir/file", "uid": 1002, "gid": 1003}),
     case("fchownat_open", "chown", "", {"path": "{cwd}/dir", "uid": 1002, "gid": 1003}),
@@ -191,7 +199,8 @@ CASES: Final = [
         "fchown_closed",
         "chown",
         "",
-        {"path": None, "unverified": False, "unread": {"path": "EBADF"}, **CLOSED},
+        {"path": None, "unread": {"path": "EBADF"}, **CLOSED},
+        unverified=False,
     ),
     case("chown-not-there", "chown", "nothing", {"path": "{cwd}/nothing", **NOT_THERE}),
 ]

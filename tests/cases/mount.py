@@ -8,14 +8,19 @@ from typing import Final
 
 from tests.cases import Case, Said
 
-DONE: Final = {"result": 0, "error": None, "truncated": None, "unread": None, "unverified": True}
+DONE: Final = {"result": 0, "error": None, "truncated": None, "unread": None}
+PASSED: Final = {"unverified": True}
+"""What a hook says that sees no more of a folder than its name."""
 NOT_THERE: Final = {"result": -2, "error": "ENOENT"}
+INVALID: Final = {"result": -22, "error": "EINVAL"}
 
 
-def case(name: str, kind: str, arguments: str, expect: Mapping[str, object]) -> Case:
-    """The act has the name of the call."""
-    call = name.partition("-")[0]
-    return Case(name, kind, ("mount", call, *arguments.split()), {**DONE, **expect})
+def case(
+    name: str, kind: str, arguments: str, expect: Mapping[str, object], **passed: object
+) -> Case:
+    """The act has the name of the call; `passed` is told of names as they were passed."""
+    act = ("mount", name.partition("-")[0], *arguments.split())
+    return Case(name, kind, act, {**DONE, **expect}, tracepoint={**PASSED, **passed})
 
 
 CASES: Final = [
@@ -29,15 +34,56 @@ CASES: Final = [
             "type": "tmpfs",
             "flags": ["MS_NOSUID", "MS_NODEV"],
             "attributes": [],
+            "cleared": [],
             "call": "mount",
         },
     ),
     case("mount-not-there", "mount", "nothing", {"path": "{cwd}/nothing", **NOT_THERE}),
+    case("mount-up", "mount", "at/../at", {"type": "tmpfs"}, path="{cwd}/at/../at"),
+    case(
+        "mount_of_no_type",
+        "mount",
+        "at",
+        {
+            "result": -19,
+            "error": "ENODEV",
+            "source": "something",
+            "path": "{cwd}/at",
+            "type": "no such type",
+            "flags": ["MS_RDONLY"],
+        },
+    ),
+    case("mount_in_root", "mount", "/at", {"source": "something", "path": "{cwd}/at", "flags": []}),
+    case(
+        "mount_unmapped",
+        "mount",
+        "at",
+        {
+            "result": -14,
+            "error": "EFAULT",
+            "source": None,
+            "path": "{cwd}/at",
+            "type": None,
+            "unread": {"source": "EFAULT", "type": "EFAULT"},
+        },
+    ),
+    case(
+        "private",
+        "mount",
+        "",
+        {"source": None, "path": "/", "type": None, "flags": ["MS_REC", "MS_PRIVATE"]},
+    ),
     case(
         "bind",
         "mount",
         "at",
-        {"source": "from", "path": "{cwd}/at", "type": None, "flags": ["MS_BIND"]},
+        {"source": "{cwd}/from", "path": "{cwd}/at", "type": None, "flags": ["MS_BIND"]},
+    ),
+    case(
+        "moved",
+        "mount",
+        "to",
+        {"source": "{cwd}/at", "path": "{cwd}/to", "type": None, "flags": ["MS_MOVE"]},
     ),
     case(
         "remount",
@@ -57,18 +103,76 @@ CASES: Final = [
             "call": "move_mount",
         },
     ),
+    # Where the mount is now, not what was passed.
+    case("move_mount-link", "mount", "link/../at", {"source": "something", "path": "{cwd}/at"}),
+    case(
+        "move_mount-not-there",
+        "mount",
+        "nothing",
+        {"source": "something", "path": "{cwd}/nothing", "type": "tmpfs", **NOT_THERE},
+    ),
+    case(
+        "move_mount_named",
+        "mount",
+        "at to",
+        {"source": "{cwd}/at", "path": "{cwd}/to", "type": None, "call": "move_mount"},
+    ),
+    case(
+        "move_mount_to_open",
+        "mount",
+        "file",
+        {"result": -20, "error": "ENOTDIR", "source": "something", "path": "{cwd}/file"},
+    ),
+    case("move_mount_copy", "mount", "to", {"source": "something", "path": "{cwd}/to"}),
+    case(
+        "move_mount_closed",
+        "mount",
+        "at",
+        {
+            "result": -9,
+            "error": "EBADF",
+            "source": None,
+            "path": "{cwd}/at",
+            "unread": {"source": "EBADF"},
+        },
+    ),
     case(
         "mount_setattr",
         "mount",
         "at",
         {
             "result": Said("result"),
+            "source": None,
             "path": "{cwd}/at",
+            "type": None,
+            "flags": [],
             "attributes": ["MOUNT_ATTR_RDONLY"],
+            "cleared": ["MOUNT_ATTR_NOSUID"],
             "call": "mount_setattr",
         },
     ),
+    case(
+        "mount_setattr-not-there",
+        "mount",
+        "nothing",
+        {"path": "{cwd}/nothing", "attributes": ["MOUNT_ATTR_RDONLY"], **NOT_THERE},
+    ),
+    case(
+        "mount_setattr_open",
+        "mount",
+        "at",
+        {"source": "something", "path": "{cwd}/at", "type": "tmpfs", "cleared": []},
+    ),
+    # It is nowhere yet.
+    case(
+        "mount_setattr_detached",
+        "mount",
+        "",
+        {"source": "something", "path": None, "type": "tmpfs", "attributes": ["MOUNT_ATTR_NODEV"]},
+    ),
     case("umount", "umount", "at", {"path": "{cwd}/at", "flags": ["MNT_DETACH"]}),
+    case("umount_itself", "umount", "at", {"flags": ["MNT_DETACH"]}, path="{cwd}/at/."),
+    case("umount-no-mount", "umount", "at/..", {**INVALID}, path="{cwd}/at/.."),
     case("umount-not-there", "umount", "nothing", {"path": "{cwd}/nothing", **NOT_THERE}),
     # An initramfs is a root that cannot be replaced.
     case(
@@ -81,12 +185,14 @@ CASES: Final = [
             "put_old": "{cwd}/at/old",
         },
     ),
+    case("pivot_root_here", "pivot_root", "at", {}, path="{cwd}/at/.", put_old="{cwd}/at/."),
     case(
         "pivot_root-not-there",
         "pivot_root",
         "nothing at",
         {"path": "{cwd}/nothing", "put_old": "{cwd}/at", **NOT_THERE},
     ),
-    case("chroot", "chroot", "link", {"path": "{cwd}/root", "unverified": False}),
+    case("chroot", "chroot", "link", {"path": "{cwd}/root"}, unverified=False),
+    case("chroot-up", "chroot", "link/../root/.", {"path": "{cwd}/root"}, unverified=False),
     case("chroot-not-there", "chroot", "nothing", {"path": "{cwd}/nothing", **NOT_THERE}),
 ]

@@ -10,8 +10,19 @@ import pytest
 
 from nodeagent.enrich import process
 from nodeagent.enrich.process import ProcessTable
-from nodeagent.event import TICK_NS, Event, OlderProcess, Process, ProcessSeen, Task
-from tests.events import BOOT, TIME, a_fork, a_task, an_exec, an_exit, an_open, some_facts
+from nodeagent.event import TICK_NS, Event, OlderProcess, Other, Process, ProcessSeen, Task
+from tests.events import (
+    BOOT,
+    TIME,
+    a_fork,
+    a_kill,
+    a_task,
+    an_exec,
+    an_exit,
+    an_open,
+    an_unshare,
+    some_facts,
+)
 
 SECOND = 1_000_000_000
 
@@ -171,3 +182,50 @@ def test_process_that_renames_itself_for_ever_costs_bounded_memory(world: World)
         task = a_task(pid=100, parent_pid=1, start_time=50, comm=str(number))
         world.happens(an_open(), task)
     assert len(world.table._views) == process.VIEWS_LIMIT
+
+
+def test_target_is_found_by_the_pid_that_was_passed(world: World) -> None:
+    kill = a_kill(target_process=None, target=Other(start_time=0, pid=0, passed_pid=100))
+    world.happens(kill, a_task(pid=1, parent_pid=0, start_time=1, exec_id=0, comm="init"))
+    assert kill.target_process is not None
+    assert (kill.target_process.pid, kill.target_process.path) == (100, "/bin/bash")
+
+
+def test_target_that_the_kernel_names_is_found_by_its_identity(world: World) -> None:
+    other = a_kill(target_process=None, target=Other(start_time=51, pid=100, passed_pid=100))
+    world.happens(other, SHELL)
+    assert other.target_process is None
+    same = a_kill(target_process=None, target=Other(start_time=50, pid=100, passed_pid=1))
+    world.happens(same, SHELL)
+    assert same.target_process is not None
+    assert same.target_process.path == "/bin/bash"
+
+
+def test_target_in_a_pid_namespace_is_found_by_its_number_in_there(world: World) -> None:
+    facts = some_facts(parent_start_time=50, namespace_pid=7)
+    inside = a_task(pid=102, parent_pid=100, start_time=91)
+    world.happens(
+        a_fork(child=CHILD, facts=some_facts(parent_start_time=50, namespace_pid=6)), SHELL
+    )
+    world.happens(a_fork(child=inside, facts=facts), SHELL)
+    kill = a_kill(target_process=None, target=Other(start_time=0, pid=0, passed_pid=7))
+    world.happens(kill, CHILD)
+    assert kill.target_process is not None
+    assert kill.target_process.pid == 102
+
+
+def test_new_namespaces_show_in_what_the_process_does_from_then_on(world: World) -> None:
+    before = world.happens(an_open(), SHELL)
+    facts = some_facts(parent_start_time=1, capabilities=0)
+    world.happens(an_unshare(facts=facts), SHELL)
+    after = world.happens(an_open(), SHELL)
+    assert before.facts is not None
+    assert before.facts.capabilities
+    assert after.facts == facts
+
+
+def test_failed_change_changes_nothing(world: World) -> None:
+    world.happens(an_unshare(facts=some_facts(capabilities=0), result=-1), SHELL)
+    facts = world.happens(an_open(), SHELL).facts
+    assert facts is not None
+    assert facts.capabilities
