@@ -109,7 +109,8 @@ static __always_inline long copy_name(char *to, struct name_step *step, struct d
 static __always_inline bool step_up(struct scratch *scratch, struct text *text)
 {
 	struct dentry *dentry = (struct dentry *)scratch->dentry;
-	struct name_step step;
+	/* Not on the stack: 512 bytes are for a program and all functions that it is in. */
+	struct name_step *step = (struct name_step *)scratch->peeked;
 	__u32 length;
 	__u32 offset;
 	char *to;
@@ -127,11 +128,11 @@ static __always_inline bool step_up(struct scratch *scratch, struct text *text)
 		text->truncated = 1;
 		return false;
 	}
-	read_name(&step, dentry);
-	length = step.length;
+	read_name(step, dentry);
+	length = step->length;
 	barrier_var(length);
 	length &= NAME_BYTES - 1;
-	error = copy_name(to, &step, dentry, length);
+	error = copy_name(to, step, dentry, length);
 	if (error) {
 		text->error = error;
 		return false;
@@ -140,9 +141,9 @@ static __always_inline bool step_up(struct scratch *scratch, struct text *text)
 	scratch->used = offset + length + 1;
 	scratch->names[scratch->depth++ & (PATH_NAMES - 1)] = offset;
 	/* A file without a directory: memfd, pipe, socket. */
-	if (step.parent == dentry)
+	if (step->parent == dentry)
 		return false;
-	scratch->dentry = (__u64)step.parent;
+	scratch->dentry = (__u64)step->parent;
 	return true;
 }
 

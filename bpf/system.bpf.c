@@ -54,30 +54,19 @@ int BPF_PROG(on_module_free, struct module *module)
 	return remember_module(module);
 }
 
-/* Takes what remember_module() left; empty when the kernel did not get that far. */
-static __always_inline void take_module(struct module_name *to)
+/* With the name that remember_module() left, if the kernel got that far. */
+static __always_inline struct module_event *reserve_module(long result)
 {
+	struct module_event *event = emit_reserve(EVENT_MODULE, sizeof(*event));
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct module_name *name = bpf_map_lookup_elem(&modules_under_way, &thread);
 
-	if (!name)
-		return;
-	*to = *name;
+	if (event)
+		event->event.result = result;
+	if (event && name)
+		append_string(event, &event->name, name->text, MODULE_NAME_BYTES, false);
+	/* The next module of this thread is another one, so take it even if nobody wants it. */
 	bpf_map_delete_elem(&modules_under_way, &thread);
-}
-
-static __always_inline struct module_event *reserve_module(long result)
-{
-	struct module_name name = {};
-	struct module_event *event;
-
-	take_module(&name);
-	event = emit_reserve(EVENT_MODULE, sizeof(*event));
-	if (!event)
-		return NULL;
-	event->event.result = result;
-	if (name.text[0])
-		append_string(event, &event->name, name.text, MODULE_NAME_BYTES, false);
 	return event;
 }
 

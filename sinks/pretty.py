@@ -20,6 +20,9 @@ from nodeagent.event import (
     Bpf,
     CapabilitySets,
     Capset,
+    Chmod,
+    Chown,
+    Chroot,
     Connect,
     Dns,
     Dup,
@@ -32,18 +35,25 @@ from nodeagent.event import (
     IoUring,
     Keyctl,
     Kill,
+    Link,
     Listen,
     Memfd,
     Mmap,
     Module,
+    Mount,
     Mprotect,
     Network,
     Open,
+    PivotRoot,
     Ptrace,
+    Rename,
     Setns,
     Setuid,
     Socket,
+    Symlink,
     Targeted,
+    Umount,
+    Unlink,
     Unshare,
     Userfaultfd,
     VmRead,
@@ -137,6 +147,58 @@ def _open(event: Open) -> Said:
     outcome, bad = _result(event, of_value=True)
     detail = f"{flags} created" if event.created else flags
     return Said(_actor(event), path, detail, outcome, bad, cut_middle=True)
+
+
+def _rename(event: Rename) -> Said:
+    flags = _shown(type(event), "flags", event.flags)
+    names = f"{_quote(event.path)} → {_quote(event.new_path)}"
+    return Said(_actor(event), names, flags, *_result(event), cut_middle=True)
+
+
+def _link(event: Link | Symlink) -> Said:
+    """As ls(1) shows links."""
+    flags = _shown(type(event), "flags", event.flags) if isinstance(event, Link) else ""
+    names = f"{_quote(event.path)} → {_quote(event.target)}"
+    return Said(_actor(event), names, flags, *_result(event), cut_middle=True)
+
+
+def _unlink(event: Unlink | Umount) -> Said:
+    flags = _shown(type(event), "flags", event.flags)
+    return Said(_actor(event), _quote(event.path), flags, *_result(event), cut_middle=True)
+
+
+def _chmod(event: Chmod) -> Said:
+    subject = f"{_quote(event.path)} {event.mode:04o}"
+    return Said(_actor(event), subject, "", *_result(event), cut_middle=True)
+
+
+def _chown(event: Chown) -> Said:
+    """As chown(1) takes them: what is not changed is left out."""
+    owner = ":".join(
+        "" if number == UNKNOWN_ID else str(number) for number in (event.uid, event.gid)
+    )
+    subject = f"{_quote(event.path)} {owner}"
+    return Said(_actor(event), subject, "", *_result(event), cut_middle=True)
+
+
+def _mount(event: Mount) -> Said:
+    source = [f"{_quote(event.source)} →"] if event.source else []
+    path = [_quote(event.path)] if event.path else []
+    kind = [f"({harmless(event.type)})"] if event.type else []
+    flags = [_shown(type(event), name, getattr(event, name)) for name in ("flags", "attributes")]
+    cleared = _shown(type(event), "cleared", event.cleared)
+    flags += [f"not {cleared}"] if cleared else []
+    subject, detail = " ".join([*source, *path, *kind]), " ".join(filter(None, flags))
+    return Said(_actor(event), subject, detail, *_result(event), cut_middle=True)
+
+
+def _pivot_root(event: PivotRoot) -> Said:
+    names = f"{_quote(event.path)}, old root {_quote(event.put_old)}"
+    return Said(_actor(event), names, "", *_result(event), cut_middle=True)
+
+
+def _chroot(event: Chroot) -> Said:
+    return Said(_actor(event), _quote(event.path), "", *_result(event), cut_middle=True)
 
 
 def _peers(event: Network, arrow: str) -> str:
@@ -387,6 +449,16 @@ _SAY: Final[Mapping[type, Callable[[Any], Said]]] = {
     Fork: _fork,
     Exit: _exit,
     Open: _open,
+    Rename: _rename,
+    Link: _link,
+    Symlink: _link,
+    Unlink: _unlink,
+    Chmod: _chmod,
+    Chown: _chown,
+    Mount: _mount,
+    Umount: _unlink,
+    PivotRoot: _pivot_root,
+    Chroot: _chroot,
     Connect: _connect,
     Bind: _connect,
     Listen: _listen,

@@ -121,7 +121,7 @@ CASES: Final = [
         "move_mount_to_open",
         "mount",
         "file",
-        {"result": -20, "error": "ENOTDIR", "source": "something", "path": "{cwd}/file"},
+        {"source": "something", "path": "{cwd}/file", **INVALID},
     ),
     case("move_mount_copy", "mount", "to", {"source": "something", "path": "{cwd}/to"}),
     case(

@@ -46,7 +46,7 @@ def test_flood_of_opens_hides_no_program(tmp_path: Path) -> None:
     """The flood fills its own ring, which is a page, and not that of precious kinds."""
     (tmp_path / "file").touch()
     flood = f"while True:\n    open({str(tmp_path / 'file')!r}, 'a').close()"
-    with Stream("--set", "kernel.bulk_ring_bytes=4096") as stream:
+    with Stream("--only", "exec,open", "--set", "kernel.bulk_ring_bytes=4096") as stream:
         flooding = [subprocess.Popen(["python3", "-IS", "-c", flood]) for _ in range(2)]
         try:
             run = [subprocess.Popen(["/bin/true"]) for _ in range(50)]

@@ -51,7 +51,16 @@ class World:
 
     def seen(self, task: Task, path: str, **facts: Any) -> ProcessSeen:
         return ProcessSeen(
-            0, 0, 0, task.pid, 0, self.raw(task), None, None, path, some_facts(**facts)
+            0,
+            0,
+            0,
+            task.pid,
+            0,
+            self.raw(task),
+            None,
+            None,
+            path,
+            some_facts(**{"namespace_pid": task.pid, **facts}),
         )
 
 
