@@ -93,10 +93,13 @@ static __always_inline bool read_transport(struct packet *packet, struct bpf_soc
 	packet->end = packet->skb->len;
 	if (packet->protocol != IPPROTO_UDP && packet->protocol != IPPROTO_TCP)
 		return false;
-	if (!read_ports(packet, at) ||
-	    (!is_dns_port(ports, packet->remote.port) && !is_dns_port(ports, packet->local.port)))
+	if (!read_ports(packet, at))
 		return false;
-	return packet->protocol == IPPROTO_UDP ? read_udp(packet, at) : read_tcp(packet, at);
+	if (!is_dns_port(ports, packet->remote.port) && !is_dns_port(ports, packet->local.port))
+		return false;
+	if (packet->protocol == IPPROTO_TCP)
+		return read_tcp(packet, at);
+	return read_udp(packet, at);
 }
 
 static __always_inline void append_payload(struct dns_event *dns, struct packet *packet, __u32 size)
