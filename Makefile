@@ -166,7 +166,7 @@ run: setup build ## watch this node; ARGS="..." goes to `nodeagent run`
 # Written when all kernels are there; what is in it changes with each release of Debian.
 KERNELS := .make/kernels/kernels.json
 
-.PHONY: kernels test test-unit check format bench
+.PHONY: kernels test test-unit check format bpf-stats bench
 kernels: $(KERNELS) ## fetch the kernels that tests/vm boots; needs a mirror of Debian
 	@:
 
@@ -191,6 +191,9 @@ format: setup ## format all code, sort imports
 	@$(PY) -m ruff check --fix-only --select I
 	$(PY) -m ruff format
 	$(CLANG_FORMAT) -i bpf/*.[ch]
+
+bpf-stats: setup build ## what each eBPF program costs the verifier, in docs/programs.txt
+	@$(PY) -m tests.bench.programs $(ARGS)
 
 bench: setup build ## measure; ARGS="..." goes to the benchmark
 	@$(PY) -m tests.bench $(ARGS)

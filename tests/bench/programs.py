@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each eBPF program costs the verifier: its size, the instructions it follows, the stack.
 
-    python -m tests.bench.programs [OBJECT]     the programs that this kernel takes, as JSON
+    python -m tests.bench.programs [OBJECT]
+
+writes docs/programs.txt for the running kernel, so that a change of a program is seen in a diff.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
+import platform
 import re
 import sys
 from collections.abc import Mapping
@@ -22,6 +24,7 @@ from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject, find_object
 from nodeagent.kernel.program import program_facts
 
+TEXT: Final = Path(__file__).parents[2] / "docs/programs.txt"
 LOG_BYTES: Final = 1 << 16
 STATISTICS_ONLY: Final = 4
 """Log level of the verifier, BPF_LOG_STATS."""
@@ -72,22 +75,22 @@ def size_of(libbpf: Libbpf, path: Path, name: str) -> Size:
     )
 
 
-def table(kernels: Mapping[str, Mapping[str, Size]]) -> str:
-    """Programs by kernels, for a text file whose changes are to be seen in a diff."""
-    names = sorted({name for found in kernels.values() for name in found})
-    lines = [f"{'instructions/verified/stack':<28}" + "".join(f"{k:>19}" for k in kernels)]
-    for name in names:
-        cells = [found.get(name) for found in kernels.values()]
-        shown = [f"{c.instructions}/{c.verified}/{c.stack}" if c else "-" for c in cells]
-        lines.append(f"{name:<28}" + "".join(f"{cell:>19}" for cell in shown))
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+def table(found: Mapping[str, Size]) -> str:
+    """One line for each program."""
+    lines = [f"{'program':<28}{'instructions':>14}{'verified':>10}{'stack':>7}"]
+    lines += [
+        f"{name:<28}{size.instructions:>14}{size.verified:>10}{size.stack:>7}"
+        for name, size in sorted(found.items())
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Say it of this kernel."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else find_object()
-    found = sizes(Libbpf(), path)
-    print(json.dumps({name: msgspec.to_builtins(size) for name, size in found.items()}))
+    shown = f"Linux {platform.release()}, {platform.machine()}\n\n{table(sizes(Libbpf(), path))}"
+    print(shown, end="")
+    TEXT.write_text(shown)
 
 
 if __name__ == "__main__":
