@@ -120,9 +120,11 @@ OBJECTS := $(SOURCES:bpf/%.bpf.c=bpf/build/%.bpf.o)
 # Another kernel or another BTF file gives another name, which is then missing.
 KERNEL  := .make/kernel-$(shell uname -r)$(subst /,-,$(BTF))
 
+# vmlinux.h of Linux 7 has members that are named by their type only, an extension of Microsoft's.
 # The last flag keeps the path of this checkout out of the object.
 BPF_FLAGS := -g -O2 -target bpf -mcpu=v2 -D__TARGET_ARCH_$(ARCH) \
 	-Wall -Wextra -Wpadded -Werror -Wno-unused-parameter \
+	-fms-extensions -Wno-microsoft-anon-tag \
 	-isystem bpf/build -fdebug-compilation-dir=.
 
 .PHONY: build

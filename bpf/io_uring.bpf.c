@@ -78,20 +78,40 @@ struct delayed_filename___since_v7_0 {
 	struct filename *__incomplete_filename;
 };
 
+struct io_rename___before_v7_0 {
+	struct filename *oldpath;
+};
+
 struct io_rename___since_v7_0 {
 	struct delayed_filename___since_v7_0 oldpath;
+};
+
+struct io_unlink___before_v7_0 {
+	struct filename *filename;
 };
 
 struct io_unlink___since_v7_0 {
 	struct delayed_filename___since_v7_0 filename;
 };
 
+struct io_mkdir___before_v7_0 {
+	struct filename *filename;
+};
+
 struct io_mkdir___since_v7_0 {
 	struct delayed_filename___since_v7_0 filename;
 };
 
+struct io_link___before_v7_0 {
+	struct filename *oldpath;
+};
+
 struct io_link___since_v7_0 {
 	struct delayed_filename___since_v7_0 oldpath;
+};
+
+struct io_open___before_v7_0 {
+	struct filename *filename;
 };
 
 struct io_open___since_v7_0 {
@@ -103,8 +123,8 @@ struct io_open___since_v7_0 {
 	(bpf_core_field_exists(struct type##___since_v7_0, field.__incomplete_filename) ? \
 		 BPF_CORE_READ((struct type##___since_v7_0 *)(request),                   \
 			       field.__incomplete_filename) :                             \
-	 bpf_core_field_exists(struct type, field) ?                                      \
-		 BPF_CORE_READ((struct type *)(request), field) :                         \
+	 bpf_core_field_exists(struct type##___before_v7_0, field) ?                      \
+		 BPF_CORE_READ((struct type##___before_v7_0 *)(request), field) :         \
 		 NULL)
 
 /* Where each request keeps the name that it has copied into the kernel. */

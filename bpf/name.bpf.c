@@ -16,14 +16,15 @@
 static __always_inline int renamed(long result, struct named old, struct named new, __u32 flags)
 {
 	struct rename_event *event = emit_reserve(EVENT_RENAME, sizeof(*event));
+	bool absolute;
 
 	if (!event)
 		return 0;
 	event->event.result = result;
 	event->flags = flags;
 	event->unverified = 1;
-	append_passed_target(event, &event->old, old);
-	append_passed_target(event, &event->new, new);
+	absolute = append_passed_target(event, &event->old, old);
+	append_next_target(event, &event->new, new, &event->old, old.folder, absolute);
 	emit_submit(event, EVENT_RENAME);
 	return 0;
 }
@@ -64,14 +65,15 @@ int exit_renameat2(struct trace_event_raw_sys_exit *context)
 static __always_inline int linked(long result, struct named target, struct named link, __u32 flags)
 {
 	struct link_event *event = emit_reserve(EVENT_LINK, sizeof(*event));
+	bool absolute;
 
 	if (!event)
 		return 0;
 	event->event.result = result;
 	event->flags = flags;
 	event->unverified = 1;
-	append_target_at(event, &event->target, target, flags);
-	append_passed_target(event, &event->link, link);
+	absolute = append_target_at(event, &event->target, target, flags);
+	append_next_target(event, &event->link, link, &event->target, target.folder, absolute);
 	emit_submit(event, EVENT_LINK);
 	return 0;
 }

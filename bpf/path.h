@@ -60,25 +60,31 @@ struct dentry___before_v6_15 {
 	unsigned char d_iname[INLINE_NAME];
 };
 
-/* d_iname became d_shortname with commit 58cf9c383c5c (v6.15). */
-static __always_inline __u32 inline_name_offset(struct dentry *dentry)
-{
-	struct dentry___before_v6_15 *old = (void *)dentry;
+union shortname_store___since_v6_15 {
+	unsigned char string[INLINE_NAME];
+};
 
-	if (bpf_core_field_exists(dentry->d_shortname))
-		return bpf_core_field_offset(dentry->d_shortname);
-	return bpf_core_field_offset(old->d_iname);
+struct dentry___since_v6_15 {
+	union shortname_store___since_v6_15 d_shortname;
+};
+
+/* d_iname became d_shortname with commit 58cf9c383c5c (v6.15). */
+static __always_inline __u32 inline_name_offset(void)
+{
+	if (bpf_core_field_exists(struct dentry___since_v6_15, d_shortname))
+		return bpf_core_field_offset(struct dentry___since_v6_15, d_shortname);
+	return bpf_core_field_offset(struct dentry___before_v6_15, d_iname);
 }
 
 /* Whether the bytes of struct name_step can be read at once. */
-#define NAME_AT_ONCE(dentry)                                                       \
-	(bpf_core_field_offset((dentry)->d_name.name) -                            \
-			 bpf_core_field_offset((dentry)->d_parent) ==              \
-		 __builtin_offsetof(struct name_step, name) &&                     \
-	 bpf_core_field_offset((dentry)->d_name.len) -                             \
-			 bpf_core_field_offset((dentry)->d_parent) ==              \
-		 __builtin_offsetof(struct name_step, length) &&                   \
-	 inline_name_offset(dentry) - bpf_core_field_offset((dentry)->d_parent) == \
+#define NAME_AT_ONCE(dentry)                                                 \
+	(bpf_core_field_offset((dentry)->d_name.name) -                      \
+			 bpf_core_field_offset((dentry)->d_parent) ==        \
+		 __builtin_offsetof(struct name_step, name) &&               \
+	 bpf_core_field_offset((dentry)->d_name.len) -                       \
+			 bpf_core_field_offset((dentry)->d_parent) ==        \
+		 __builtin_offsetof(struct name_step, length) &&             \
+	 inline_name_offset() - bpf_core_field_offset((dentry)->d_parent) == \
 		 __builtin_offsetof(struct name_step, inline_name))
 
 static __always_inline void read_name(struct name_step *to, struct dentry *dentry)
@@ -97,7 +103,7 @@ static __always_inline long copy_name(char *to, struct name_step *step, struct d
 				      __u32 length)
 {
 	if (!NAME_AT_ONCE(dentry) || length >= INLINE_NAME ||
-	    (__u64)step->name != (__u64)dentry + inline_name_offset(dentry))
+	    (__u64)step->name != (__u64)dentry + inline_name_offset())
 		/* The length is known, and copying words is faster than looking for a NUL. */
 		return bpf_probe_read_kernel(to, length, step->name);
 	for (int word = 0; word < INLINE_NAME / 8; word++)

@@ -58,17 +58,39 @@ static __always_inline bool append_name(void *record, struct target *to, __u64 n
 	return to->argument.length && scratch->record[offset] == '/';
 }
 
-/*
- * What was passed, and where it starts. At the exit of the call the memory may have
- * changed, so whoever uses this says `unverified`.
- */
-static __always_inline void append_passed_target(void *record, struct target *to,
-						 struct named passed)
+static __always_inline void append_start(void *record, struct target *to, int folder, bool absolute)
 {
-	if (append_name(record, to, passed.name))
+	if (absolute)
 		append_root(record, &to->base);
 	else
-		append_folder(record, &to->base, passed.folder);
+		append_folder(record, &to->base, folder);
+}
+
+/*
+ * What was passed, and where it starts; returns whether that is the root. At the exit of
+ * the call the memory may have changed, so whoever uses this says `unverified`.
+ */
+static __always_inline bool append_passed_target(void *record, struct target *to,
+						 struct named passed)
+{
+	bool absolute = append_name(record, to, passed.name);
+
+	append_start(record, to, passed.folder, absolute);
+	return absolute;
+}
+
+/* A second name, which mostly starts where the first one does. */
+static __always_inline void append_next_target(void *record, struct target *to, struct named passed,
+					       const struct target *first, int folder,
+					       bool first_absolute)
+{
+	bool absolute = append_name(record, to, passed.name);
+
+	if (first->base.leaf_first.length && absolute == first_absolute &&
+	    (absolute || folder == (int)passed.folder))
+		to->base = first->base;
+	else
+		append_start(record, to, passed.folder, absolute);
 }
 
 /* Newer kernels take NULL for an empty name, too. */
@@ -83,13 +105,13 @@ static __always_inline bool is_empty(__u64 name)
  * With AT_EMPTY_PATH, no name means the file behind the descriptor. That there was no name
  * is as unverified as a name.
  */
-static __always_inline void append_target_at(void *record, struct target *to, struct named passed,
+static __always_inline bool append_target_at(void *record, struct target *to, struct named passed,
 					     __u32 flags)
 {
-	if ((flags & AT_EMPTY_PATH) && is_empty(passed.name))
-		append_folder(record, &to->path, passed.folder);
-	else
-		append_passed_target(record, to, passed);
+	if (!(flags & AT_EMPTY_PATH) || !is_empty(passed.name))
+		return append_passed_target(record, to, passed);
+	append_folder(record, &to->path, passed.folder);
+	return false;
 }
 
 #endif

@@ -33,6 +33,8 @@ KIND_COLUMNS: Final = (
     "decoded",
     "bad",
 )
+KIND_WIDTHS: Final = (8, 8, 9, 11, 10, 8, 8, 7)
+"""With the longest name of a kind 80 columns in all."""
 SINK_COLUMNS: Final = ("routed", "delivered", "queued", "spooled", "dropped")
 
 
@@ -176,6 +178,5 @@ class Ledger:
 
 def _line(name: str, cells: Iterable[object]) -> str:
     """One line of the table of kinds."""
-    widths = (max(8, len(column) + 1) for column in KIND_COLUMNS)
-    columns = (f"{cell!s:>{width}}" for cell, width in zip(cells, widths, strict=False))
+    columns = (f"{cell!s:>{width}}" for cell, width in zip(cells, KIND_WIDTHS, strict=False))
     return f"{name:<11}" + "".join(columns)

@@ -27,9 +27,9 @@ Note = Callable[[str, object], None]
 """pytest's record_property."""
 
 
-def note_cell(note: Note, case: Case, release: str, family: str) -> None:
+def note_cell(note: Note, case: Case, kernel: str, family: str) -> None:
     """Say where in the table this test belongs."""
-    note(CELL, (f"{release} {family}", case.kind))
+    note(CELL, (f"{kernel} {family}", case.kind))
 
 
 def judge(

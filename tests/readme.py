@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of the README that are made from the code.
 
-    python -m tests.readme    writes them
+python -m tests.readme    writes them
 """
 
 from __future__ import annotations

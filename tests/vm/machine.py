@@ -23,8 +23,8 @@ HARDWARE: Final = (
 CONSOLE: Final = "ttyS0"
 PORT: Final = "/dev/ttyS1"
 
-BOOT_SECONDS: Final = 600.0
-"""A machine that takes longer hangs; usually it is half a minute."""
+BOOT_SECONDS: Final = 900.0
+"""A machine that takes longer hangs; usually it is one or two minutes."""
 CONSOLE_CHARACTERS: Final = 4000
 """So much of the console is shown when something goes wrong."""
 
@@ -59,6 +59,8 @@ class Report(msgspec.Struct):
     """As `uname -r` says it."""
     doctor: Done
     families: dict[str, Watched]
+    version: str = ""
+    """Of the kernel's package; the guest does not know it."""
 
 
 class GuestError(Exception):
@@ -91,9 +93,11 @@ def boot(kernel: Kernel, archive: Path, folder: Path, families: Iterable[str]) -
     except subprocess.CalledProcessError as error:
         raise GuestError(f"{EMULATOR} failed: {error.stderr}") from error
     try:
-        return msgspec.json.decode(zlib.decompress(report.read_bytes()), type=Report)
+        found = msgspec.json.decode(zlib.decompress(report.read_bytes()), type=Report)
     except (zlib.error, msgspec.DecodeError) as error:
         raise GuestError(_failure(kernel, "did not report", console)) from error
+    found.version = kernel.version
+    return found
 
 
 def _failure(kernel: Kernel, what: str, console: Path) -> str:

@@ -35,7 +35,7 @@ def test_agent_starts_and_loses_nothing(watched: Watched) -> None:
 def test_case(
     report: Report, watched: Watched, case: Case, family: str, record_property: Note
 ) -> None:
-    note_cell(record_property, case, report.release, family)
+    note_cell(record_property, case, report.version, family)
     if not watched.ready:
         pytest.fail("the agent did not start", pytrace=False)
     done = watched.acts[case.name]

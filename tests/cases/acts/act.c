@@ -470,6 +470,8 @@ static int act_fork(char **a)
 	child = syscall(SYS_fork);
 	if (!child)
 		_exit(0);
+	if (child < 0)
+		return result(child), 0;
 	said("child", child);
 	waitpid(child, NULL, 0);
 	return 0;

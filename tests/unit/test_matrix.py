@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of a case, and the table of all."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from tests import matrix
+from tests.cases import Case, holes
+from tests.cases.holes import Hole
+
+CASE = Case("open-it", "open", ("act", "open"), {"result": 3})
+RIGHT = {"kind": "open", "process": {"pid": 7}, "result": 3}
+WRONG = {**RIGHT, "result": 4}
+SAID = {"pid": 7, "result": 3}
+RELEASE = "5.10.0-32-cloud-amd64"
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The case is a hole of 5.10."""
+    monkeypatch.setattr(holes, "HOLES", (Hole("open-*", "5.10.*", "*", "not there yet"),))
+
+
+def judged(event: dict[str, object], release: str = RELEASE) -> None:
+    matrix.judge(CASE, [event], SAID, release, "tracepoint")
+
+
+def test_event_as_expected_passes() -> None:
+    judged(RIGHT)
+
+
+def test_event_that_differs_fails() -> None:
+    with pytest.raises(AssertionError, match=r"expected {'result': 3}, found {'result': 4}"):
+        judged(WRONG)
+
+
+def test_known_hole_is_expected_to_fail(known: None) -> None:
+    with pytest.raises(pytest.xfail.Exception, match="not there yet"):
+        judged(WRONG)
+
+
+def test_known_hole_that_works_fails(known: None) -> None:
+    with pytest.raises(pytest.fail.Exception, match="no hole any more"):
+        judged(RIGHT)
+
+
+def test_hole_of_another_kernel_is_none_of_this_one(known: None) -> None:
+    judged(RIGHT, release="6.1.0-50-cloud-amd64")
+
+
+def test_call_that_the_kernel_does_not_have_is_skipped() -> None:
+    with pytest.raises(pytest.skip.Exception):
+        matrix.judge(CASE, [], {"pid": 7, "result": -38}, RELEASE, "tracepoint")
+
+
+def report(
+    kernel: str, kind: str, outcome: Literal["passed", "failed", "skipped"], reason: str = ""
+) -> pytest.TestReport:
+    """Of a test that noted its cell."""
+    made = pytest.TestReport(
+        nodeid="test",
+        location=("file", 1, "test"),
+        keywords={},
+        outcome=outcome,
+        longrepr=None,
+        when="call",
+        user_properties=[(matrix.CELL, (kernel, kind))],
+    )
+    if reason:
+        made.wasxfail = f"reason: {reason}"
+    return made
+
+
+def test_table_orders_kernels_by_number_and_counts_holes() -> None:
+    lines = matrix.table(
+        [
+            report("6.12", "open", "passed"),
+            report("6.1", "open", "passed"),
+            report("6.1", "open", "failed"),
+            report("6.12", "exec", "skipped"),
+            report("6.1", "exec", "skipped", "not there yet"),
+        ]
+    )
+    assert lines == [
+        "      6.1       6.12",
+        "exec  hole 1/1  -",
+        "open  hole 1/2  ok 1",
+        "exec, 6.1: not there yet",
+    ]
+
+
+def test_no_table_without_cases() -> None:
+    assert matrix.table([]) == []
