@@ -47,7 +47,7 @@ quietly = { $(1); } >>$(LOG) 2>&1 || { cat $(LOG) >&2; exit 1; }
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 # Set up
 
@@ -122,12 +122,13 @@ KERNEL  := .make/kernel-$(shell uname -r)$(subst /,-,$(BTF))
 
 # vmlinux.h of Linux 7 has members that are named by their type only, an extension of Microsoft's.
 # The last flag keeps the path of this checkout out of the object.
-BPF_FLAGS := -g -O2 -target bpf -mcpu=v2 -D__TARGET_ARCH_$(ARCH) \
+# $(call compile,architecture,folder): in the folder is vmlinux.h, and the result goes there.
+compile = $(CLANG) -g -O2 -target bpf -mcpu=v2 -D__TARGET_ARCH_$(1) \
 	-Wall -Wextra -Wpadded -Werror -Wno-unused-parameter \
 	-fms-extensions -Wno-microsoft-anon-tag \
-	-isystem bpf/build -fdebug-compilation-dir=.
+	-isystem $(2) -fdebug-compilation-dir=. -c $< -o $@
 
-.PHONY: build
+.PHONY: build build-arm64
 build: bpf/nodeagent.bpf.o ## compile bpf/ to bpf/nodeagent.bpf.o
 	@:
 
@@ -136,7 +137,7 @@ bpf/nodeagent.bpf.o: $(OBJECTS)
 	$(BPFTOOL) gen object $@ $(OBJECTS)
 
 bpf/build/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) bpf/build/vmlinux.h Makefile
-	@$(CLANG) $(BPF_FLAGS) -c $< -o $@
+	@$(call compile,$(ARCH),bpf/build)
 
 bpf/build/vmlinux.h: $(KERNEL) | .make/packages
 	@if ! [[ -r $(BTF) ]]; then
@@ -151,6 +152,24 @@ $(KERNEL):
 	@mkdir -p .make
 	rm -f .make/kernel-*
 	touch $@
+
+# Everything about arm64 on another machine; `fetched` is written when all of it is there.
+ARM64         := .make/arm64
+ARM64_OBJECTS := $(SOURCES:bpf/%.bpf.c=$(ARM64)/%.bpf.o)
+
+build-arm64: $(ARM64)/nodeagent.bpf.o ## compile bpf/ for arm64, for tests/vm; needs a mirror of Debian
+	@:
+
+$(ARM64)/nodeagent.bpf.o: $(ARM64_OBJECTS)
+	@echo "build: $@" >&2
+	$(BPFTOOL) gen object $@ $(ARM64_OBJECTS)
+
+$(ARM64)/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) $(ARM64)/fetched Makefile
+	@$(call compile,arm64,$(ARM64))
+
+$(ARM64)/fetched: tests/vm/arm64.py requirements.lock | .make/editable
+	@mkdir -p $(ARM64)
+	$(PY) -m tests.vm.arm64
 
 # Run
 

@@ -209,15 +209,17 @@ def held_by(pid: int) -> Iterator[tuple[str, int]]:
                 yield what, int(value)
 
 
-def build_acts(folder: Path) -> dict[str, Path]:
+def build_acts(folder: Path, compiler: str = "gcc") -> dict[str, Path]:
     """Compile all programs of acts; returns them by name."""
-    return {source.stem: build(source, folder / source.stem) for source in ACTS.glob("*.c")}
+    return {
+        source.stem: build(source, folder / source.stem, compiler) for source in ACTS.glob("*.c")
+    }
 
 
-def build(source: Path, target: Path) -> Path:
+def build(source: Path, target: Path, compiler: str = "gcc") -> Path:
     """Compile a C program."""
     subprocess.run(
-        ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", target, source],
+        [compiler, "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", target, source],
         check=True,
     )
     return target

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from nodeagent.errors import BpfError
+from nodeagent.event import EVENTS
 from nodeagent.kernel.features import PROBES, SERVES
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import find_object
@@ -51,12 +52,17 @@ def test_what_a_run_needs_is_there(found: dict[str, Any], name: str) -> None:
     assert check(found, name)["state"] == "ok"
 
 
+MODULES = {"module"}
+"""A kernel may be built without them."""
+
+
 def test_each_kind_is_served_by_its_programs(found: dict[str, Any]) -> None:
     served = {program for kind in found["kinds"] for program in kind["programs"]}
     assert served <= set(SERVES)
-    for kind in found["kinds"]:
-        assert kind["state"] == "ok"
-        assert kind["family"] == "tracepoint"
+    there = [kind for kind in found["kinds"] if kind["state"] == "ok"]
+    assert {kind["kind"] for kind in there} >= set(EVENTS) - MODULES
+    for kind in there:
+        assert kind["family"] == ("cgroup" if kind["kind"] == "dns" else "tracepoint")
         assert kind["programs"]
 
 

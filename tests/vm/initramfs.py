@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The root file system of the virtual machines: this Python, this agent, the acts.
+"""The root file system of the virtual machines: Python, this agent, the acts.
 
-One archive serves all kernels; it holds nothing that belongs to one of them.
+One archive serves all kernels of an architecture; it holds nothing that belongs to one of them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from packaging.requirements import Requirement
 
 from nodeagent.kernel.libbpf import SONAME
@@ -30,8 +31,11 @@ SPARE: Final = frozenset(
     {
         "curses",
         "distutils",
+        "doc",
         "ensurepip",
+        "gconv",
         "idlelib",
+        "man",
         "lib2to3",
         "pydoc_data",
         "site-packages",
@@ -44,7 +48,7 @@ SPARE: Final = frozenset(
         "xmlrpc",
     }
 )
-"""Folders of the standard library that an agent never imports."""
+"""Folders that an agent never needs, most of them of the standard library."""
 SPARE_FILES: Final = re.compile(
     r".*\.opt-\d\.pyc|.*\.[ao]|config-.*|readline\..*|_(tkinter|test\w*|curses\w*|sqlite3)\..*"
 )
@@ -117,6 +121,7 @@ class Archive:
 
 def make(
     path: Path,
+    root: Root,
     programs: Collection[Path],
     acts: Mapping[str, Sequence[str]],
     options: Mapping[str, Sequence[str]],
@@ -128,22 +133,54 @@ def make(
     archive = Archive(path)
     for device, number in DEVICES.items():
         archive.device(device, number)
-    python = Path(sys.executable).resolve()
-    archive.file(python, python)
-    binaries = [python, *programs]
-    for target, source in (*_library(), *_packages(), *_agent()):
+    for target, source in (*root.files, *_agent(root)):
         archive.file(target, source)
-        if ".so" in target.suffixes:
-            binaries.append(source)
     for program in programs:
         archive.file(ACTS / program.name, program)
-    for library in _needed(binaries):
-        archive.file(library, library)
-    archive.file(LIBRARY_CACHE, LIBRARY_CACHE)
     guest = Path(__file__).with_name("guest.py").read_text(encoding="utf-8")
-    archive.text(Path("/init"), f"#!{python} -u\n{guest}", 0o755)
+    archive.text(Path("/init"), f"#!{root.python} -u\n{guest}", 0o755)
     archive.text(PLAN, json.dumps({"acts": acts, "options": options}))
     archive.close()
+
+
+class Root(msgspec.Struct):
+    """What is below the agent."""
+
+    python: Path
+    """In the guest."""
+    object: Path
+    """The eBPF object."""
+    files: list[tuple[Path, Path]]
+    """Where they lie in the guest, and here."""
+
+
+def own_root() -> Root:
+    """The Python that runs this, with its libraries."""
+    python = Path(sys.executable).resolve()
+    files = [(python, python), (LIBRARY_CACHE, LIBRARY_CACHE), *_library(), *_packages()]
+    binaries = [source for target, source in files if ".so" in target.suffixes]
+    files += [(library, library) for library in _needed([python, *binaries])]
+    return Root(python, find_object(), files)
+
+
+def other_root(folder: Path, site: Path, python: Path, built: Path) -> Root:
+    """An unpacked one, and unpacked Python packages."""
+    files = [(Path("/") / file.relative_to(folder), file) for file in _below(folder)]
+    files += [(HOME / file.relative_to(site), file) for file in _below(site)]
+    return Root(python, built, files)
+
+
+def dependencies() -> list[str]:
+    """The names of all packages that the agent needs."""
+    wanted = ["nodeagent"]
+    for name in wanted:
+        for line in importlib.metadata.requires(name) or ():
+            requirement = Requirement(line)
+            if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+                continue
+            if requirement.name not in wanted:
+                wanted.append(requirement.name)
+    return wanted[1:]
 
 
 def _library() -> Iterator[tuple[Path, Path]]:
@@ -160,30 +197,22 @@ def _base() -> dict[str, str]:
 
 def _packages() -> Iterator[tuple[Path, Path]]:
     """What the agent depends on."""
-    wanted = ["nodeagent"]
-    for name in wanted:
-        for line in importlib.metadata.requires(name) or ():
-            requirement = Requirement(line)
-            if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-                continue
-            if requirement.name not in wanted:
-                wanted.append(requirement.name)
-    for name in wanted[1:]:
+    for name in dependencies():
         for file in importlib.metadata.files(name) or ():
             if ".." not in file.parts:
                 yield HOME / file, Path(str(file.locate()))
 
 
-def _agent() -> Iterator[tuple[Path, Path]]:
+def _agent(root: Root) -> Iterator[tuple[Path, Path]]:
     for package in ("nodeagent", "sinks"):
         for file in _below(ROOT / package):
             yield HOME / file.relative_to(ROOT), file
-    yield HOME / "bpf/nodeagent.bpf.o", find_object()
+    yield HOME / "bpf/nodeagent.bpf.o", root.object
 
 
 def _below(folder: Path) -> Iterator[Path]:
     for entry in sorted(folder.iterdir()):
-        if entry.name in SPARE or SPARE_FILES.fullmatch(entry.name):
+        if entry.name in SPARE or SPARE_FILES.fullmatch(entry.name) or not entry.exists():
             continue
         if entry.is_dir():
             yield from _below(entry)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 import zlib
 from collections.abc import Iterable
@@ -12,16 +11,44 @@ from typing import Any, Final
 
 import msgspec
 
-from tests.vm.kernels import Kernel
+from tests.vm.kernels import ARM, X86, Kernel
 
-EMULATOR: Final = f"qemu-system-{platform.machine()}"
 # The console comes first; the report goes through a second port, away from what a kernel says.
 HARDWARE: Final = (
-    *("-accel", "tcg,thread=multi", "-cpu", "max", "-m", "2048", "-smp", "2"),
+    *("-accel", "tcg,thread=multi", "-m", "2048", "-smp", "2"),
     *("-nodefaults", "-display", "none", "-no-reboot"),
+    *("-serial", "file:console", "-chardev", "file,id=report,path=report"),
 )
-CONSOLE: Final = "ttyS0"
-PORT: Final = "/dev/ttyS1"
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """How QEMU emulates an architecture."""
+
+    emulator: str
+    options: tuple[str, ...]
+    console: str
+    port: str
+    """For the report."""
+
+
+MACHINES: Final = {
+    X86: Machine(
+        "qemu-system-x86_64",
+        ("-cpu", "max", "-device", "isa-serial,chardev=report"),
+        "ttyS0",
+        "/dev/ttyS1",
+    ),
+    # The architected way to sign pointers is slow to emulate.
+    ARM: Machine(
+        "qemu-system-aarch64",
+        (
+            *("-machine", "virt", "-cpu", "max,pauth-impdef=on"),
+            *("-device", "pci-serial,chardev=report"),
+        ),
+        "ttyAMA0",
+        "/dev/ttyS0",
+    ),
+}
 
 BOOT_SECONDS: Final = 900.0
 """A machine that takes longer hangs; usually it is one or two minutes."""
@@ -68,38 +95,41 @@ class GuestError(Exception):
 
 
 def boot(kernel: Kernel, archive: Path, folder: Path, families: Iterable[str]) -> Report:
-    """Run guest.py on a kernel; raises GuestError."""
-    console, report = folder / "console", folder / "report"
+    """Run guest.py on a kernel, with `folder` for what it writes; raises GuestError."""
+    machine = MACHINES[kernel.place.architecture]
     # A name without a dot that the kernel does not know becomes a variable of init.
     words = (
-        f"console={CONSOLE}",
+        f"console={machine.console}",
         "quiet",
         "panic=-1",
-        f"PORT={PORT}",
+        f"PORT={machine.port}",
         f"FAMILIES={','.join(families)}",
     )
     command: list[str | Path] = [
-        EMULATOR,
+        machine.emulator,
         *HARDWARE,
-        *("-serial", f"file:{console}", "-serial", f"file:{report}"),
+        *machine.options,
         *("-kernel", kernel.image, "-initrd", archive, "-append", " ".join(words)),
     ]
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=BOOT_SECONDS)
+        subprocess.run(
+            command, cwd=folder, check=True, capture_output=True, text=True, timeout=BOOT_SECONDS
+        )
     except subprocess.TimeoutExpired as error:
         raise GuestError(
-            _failure(kernel, f"took more than {BOOT_SECONDS:.0f} s", console)
+            _failure(kernel, f"took more than {BOOT_SECONDS:.0f} s", folder)
         ) from error
     except subprocess.CalledProcessError as error:
-        raise GuestError(f"{EMULATOR} failed: {error.stderr}") from error
+        raise GuestError(f"{machine.emulator} failed: {error.stderr}") from error
     try:
-        found = msgspec.json.decode(zlib.decompress(report.read_bytes()), type=Report)
+        data = zlib.decompress((folder / "report").read_bytes())
+        report = msgspec.json.decode(data, type=Report)
     except (zlib.error, msgspec.DecodeError) as error:
-        raise GuestError(_failure(kernel, "did not report", console)) from error
-    found.version = kernel.version
-    return found
+        raise GuestError(_failure(kernel, "did not report", folder)) from error
+    report.version = kernel.version
+    return report
 
 
-def _failure(kernel: Kernel, what: str, console: Path) -> str:
-    said = console.read_text("utf-8", "replace")[-CONSOLE_CHARACTERS:]
+def _failure(kernel: Kernel, what: str, folder: Path) -> str:
+    said = (folder / "console").read_text("utf-8", "replace")[-CONSOLE_CHARACTERS:]
     return f"the machine with {kernel.package} {what}; its console ends with:\n{said}"

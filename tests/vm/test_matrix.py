@@ -10,11 +10,11 @@ import pytest
 from tests.cases import FAMILIES, Case, all_cases
 from tests.kernel.stream import spoken
 from tests.matrix import Note, judge, note_cell
-from tests.vm.kernels import SUITES
+from tests.vm.kernels import PLACES, Place
 from tests.vm.machine import Report, Watched
 
 # One scope for all, so that the tests of a kernel stand together.
-pytestmark = [pytest.mark.vm, pytest.mark.parametrize("suite", SUITES, scope="session")]
+pytestmark = [pytest.mark.vm, pytest.mark.parametrize("place", PLACES, ids=str, scope="session")]
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -32,10 +32,9 @@ def test_agent_starts_and_loses_nothing(watched: Watched) -> None:
 
 @each_family
 @pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.name)
-def test_case(
-    report: Report, watched: Watched, case: Case, family: str, record_property: Note
-) -> None:
-    note_cell(record_property, case, report.version, family)
+def test_case(place: Place, report: Report, case: Case, family: str, record_property: Note) -> None:
+    note_cell(record_property, case, f"{report.version} {place.architecture}", family)
+    watched = report.families[family]
     if not watched.ready:
         pytest.fail("the agent did not start", pytrace=False)
     done = watched.acts[case.name]

@@ -23,6 +23,7 @@
 #ifndef SYS_open
 #define SYS_open -1
 #define SYS_creat -1
+#define SYS_dup2 -1
 #define SYS_fork -1
 #define SYS_rename -1
 #define SYS_link -1

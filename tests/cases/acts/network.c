@@ -112,10 +112,8 @@ static int act_copy(char **a)
 	said("old_fd", old);
 	if (!strcmp(a[0], "dup"))
 		result(syscall(SYS_dup, old));
-#ifdef SYS_dup2
 	else if (!strcmp(a[0], "dup2"))
 		result(syscall(SYS_dup2, old, new));
-#endif
 	else if (!strcmp(a[0], "dup3"))
 		result(syscall(SYS_dup3, old, new, O_CLOEXEC));
 	else if (!strcmp(a[0], "fcntl"))
@@ -130,11 +128,7 @@ static int act_copy_onto_itself(char **a)
 	int old = to_copy(a[0]);
 
 	said("old_fd", old);
-#ifdef SYS_dup2
 	result(syscall(SYS_dup2, old, old));
-#else
-	result(dup2(old, old));
-#endif
 	return 0;
 }
 
