@@ -157,9 +157,10 @@ class Root(msgspec.Struct):
 def own_root() -> Root:
     """The Python that runs this, with its libraries."""
     python = Path(sys.executable).resolve()
-    files = [(python, python), (LIBRARY_CACHE, LIBRARY_CACHE), *_library(), *_packages()]
+    files = [(python, python), *_library(), *_packages()]
     binaries = [source for target, source in files if ".so" in target.suffixes]
     files += [(library, library) for library in _needed([python, *binaries])]
+    files.append((LIBRARY_CACHE, LIBRARY_CACHE))
     return Root(python, find_object(), files)
 
 
