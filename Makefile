@@ -25,6 +25,15 @@ make             4.2     4.3
 python3          3.11    3.11.2
 python3-venv     3.11    3.11.2       .venv
 qemu-system-x86  1:5.2   1:7.2        boots other kernels in tests/vm
+qemu-system-arm  1:5.2   1:7.2        the same for arm64
+gcc-aarch64-linux-gnu 4:10 4:12.2.0   small programs that tests watch there
+containerd       1.4     1.6.20       runs pods in tests/containers
+runc             1.0     1.1.5        the same
+docker.io        20.10   20.10.24     runs containers without a CRI there
+busybox-static   1:1.30  1:1.35.0     what these pods hold
+rsyslog          8.2102  8.2302.0     takes what the syslog sink sends in tests/delivery
+rsyslog-gnutls   8.2102  8.2302.0     the same by TLS
+prometheus-alertmanager 0.21 0.25.0   takes what the alertmanager sink sends there
 endef
 export PACKAGES
 
@@ -195,7 +204,8 @@ $(KERNELS): tests/vm/kernels.py | .make/editable
 	@$(PY) -m tests.vm.kernels
 
 test: setup build ## run all tests; what this machine cannot do is skipped
-	@[[ -e $(KERNELS) ]] || $(PY) -m tests.vm.kernels || true # the tests say what that means
+	@# Where there is no mirror the tests say what that means.
+	$(MAKE) --no-print-directory kernels build-arm64 || true
 	$(PY) -m pytest -q -rs $(ARGS)
 
 test-unit: setup build ## run the tests that need neither root nor eBPF
@@ -223,10 +233,56 @@ bench: setup build ## measure; ARGS="..." goes to the benchmark
 
 .PHONY: lock clean distclean
 lock: setup ## resolve requirements.lock anew; ARGS=--upgrade takes new versions
-	@CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m piptools compile --quiet --extra dev \
+	@CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m piptools compile --quiet --extra kafka --extra s3 --extra dev --extra dist \
 		--generate-hashes --strip-extras --allow-unsafe \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--output-file requirements.lock $(ARGS) pyproject.toml
+
+# Distribution
+
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nodeagent/__init__.py)
+MACHINE := $(shell uname -m)
+NFPM_ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(MACHINE)))
+FROZEN  := build/frozen
+ONE     := dist/nodeagent-$(VERSION)-linux-$(MACHINE)
+CODE    := $(shell find nodeagent sinks -name '*.py' -o -name '*.toml')
+# The same source gives the same bytes.
+STEADY  := SOURCE_DATE_EPOCH=1 PYTHONHASHSEED=0
+freeze   = $(STEADY) .venv/bin/pyinstaller --noconfirm --clean --log-level ERROR \
+	--workpath build/$(1) --distpath $(1) packaging/nodeagent.spec
+pack     = VERSION=$(VERSION) ARCH=$(NFPM_ARCH) $(STEADY) .venv/bin/nfpm package \
+	--config packaging/package/nfpm.yaml --packager $(1) --target $@
+
+.PHONY: dist
+dist: $(ONE) $(ONE).tar.gz dist/nodeagent.deb dist/nodeagent.rpm ## build the binary and its packages
+	@ls -lh dist
+
+$(FROZEN): bpf/nodeagent.bpf.o packaging/nodeagent.spec $(CODE) .make/editable
+	@echo "dist: dist/nodeagent" >&2
+	$(call quietly,$(call freeze,dist))
+	find dist/nodeagent -exec touch --no-dereference --date=@1 {} +
+	touch $@
+
+$(ONE): $(FROZEN)
+	@echo "dist: $@" >&2
+	export NODEAGENT_ONE_FILE=1
+	$(call quietly,$(call freeze,build/one))
+	install -m 0755 build/one/nodeagent $@
+
+$(ONE).tar.gz: $(FROZEN)
+	@tar --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner -C dist -c nodeagent | gzip -9n >$@
+
+dist/files/config.toml: $(FROZEN) packaging/files.py
+	@$(PY) packaging/files.py dist/files
+	$(PY) packaging/bill.py dist/nodeagent >dist/files/sbom.json
+
+dist/nodeagent.deb dist/nodeagent.rpm: dist/nodeagent.%: dist/files/config.toml $(wildcard packaging/package/* packaging/systemd/*)
+	@echo "dist: $@" >&2
+	$(call quietly,$(call pack,$*))
+
+.PHONY: manifests
+manifests: .make/editable ## write packaging/kustomize from the chart
+	@.venv/bin/helm template nodeagent packaging/chart --namespace nodeagent >packaging/kustomize/nodeagent.yaml
 
 clean: ## remove what was built and cached
 	@rm -rf bpf/build bpf/*.o build dist *.egg-info

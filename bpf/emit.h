@@ -34,19 +34,37 @@ static __always_inline struct scratch *scratch_of(void *record)
 	return container_of(record, struct scratch, record);
 }
 
+/*
+ * Takes one that nobody uses on this CPU. Some programs can be preempted by others, so it is
+ * claimed first and looked at then: of two that claim it at once at most one gets it.
+ */
+static __always_inline bool claim(struct scratch *scratch)
+{
+	__sync_fetch_and_add(&scratch->busy, 1);
+	if (*(volatile __u32 *)&scratch->busy == 1)
+		return true;
+	__sync_fetch_and_add(&scratch->busy, -1);
+	return false;
+}
+
+static __always_inline void give_back(struct scratch *scratch)
+{
+	__sync_fetch_and_add(&scratch->busy, -1);
+}
+
 static __always_inline struct scratch *take_scratch(void)
 {
 	__u32 index = 0;
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &index);
 
-	if (scratch && scratch->busy) {
+	if (scratch && !claim(scratch)) {
 		index = 1;
 		scratch = bpf_map_lookup_elem(&scratches, &index);
+		if (scratch && !claim(scratch))
+			return NULL;
 	}
-	if (!scratch || scratch->busy)
-		return NULL;
-	scratch->busy = 1;
-	scratch->index = index;
+	if (scratch)
+		scratch->index = index;
 	return scratch;
 }
 
@@ -75,7 +93,7 @@ static __always_inline bool wanted(__u32 kind)
 	    now->own_pid == (__u32)(bpf_get_current_pid_tgid() >> 32) ||
 	    /* The process table needs all processes; user space leaves them out. */
 	    (now->filters && !IS_PROCESS(kind) &&
-	     is_excluded(now, bpf_get_current_cgroup_id(), bpf_get_current_uid_gid()))) {
+	     is_excluded(now, current_cgroup(), bpf_get_current_uid_gid()))) {
 		COUNT(count->filtered);
 		return false;
 	}
@@ -158,7 +176,7 @@ static __always_inline struct event *emit_blank(struct scratch *scratch, __u32 k
 
 	if (!has_room(to_high, size)) {
 		count_lost(kind, LOST_RING_FULL);
-		scratch->busy = 0;
+		give_back(scratch);
 		return NULL;
 	}
 	event = (struct event *)scratch->record;
@@ -277,7 +295,7 @@ static __always_inline void emit_submit_to(void *record, __u32 kind, bool to_hig
 	else
 		COUNT(count->sent);
 out:
-	scratch->busy = 0;
+	give_back(scratch);
 }
 
 static __always_inline void emit_submit(void *record, __u32 kind)
@@ -292,7 +310,7 @@ static __always_inline void emit_leave(struct scratch *scratch, __u32 kind)
 
 	if (count)
 		COUNT(count->filtered);
-	scratch->busy = 0;
+	give_back(scratch);
 }
 
 /* Gives the scratch back without sending; another record tells of it. */
@@ -302,7 +320,7 @@ static __always_inline void emit_counted(struct scratch *scratch, __u32 kind)
 
 	if (count)
 		COUNT(count->aggregated);
-	scratch->busy = 0;
+	give_back(scratch);
 }
 
 static __always_inline void emit_cancel(void *record, __u32 kind)

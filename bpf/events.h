@@ -50,10 +50,13 @@ enum event_kind {
 	EVENT_KEYCTL = 36,
 	EVENT_IO_URING = 37,
 	EVENT_KILL = 38,
+	EVENT_NEW_CGROUP = 39,
+	/* A socket that was open when the agent looked. */
+	EVENT_OLDER_SOCKET = 40,
 };
 
 /* Index of the counters of a kind; one more than the largest event_kind. */
-#define EVENT_KINDS 39
+#define EVENT_KINDS 41
 
 /* Kinds with a ring of their own; a dup is one of them when it makes a standard stream a socket. */
 #define HIGH_VALUE                                                                            \
@@ -63,7 +66,7 @@ enum event_kind {
 	 1ULL << EVENT_CAPSET | 1ULL << EVENT_MODULE | 1ULL << EVENT_BPF |                    \
 	 1ULL << EVENT_USERFAULTFD | 1ULL << EVENT_UNSHARE | 1ULL << EVENT_SETNS |            \
 	 1ULL << EVENT_PIVOT_ROOT | 1ULL << EVENT_CHROOT | 1ULL << EVENT_KEYCTL |             \
-	 1ULL << EVENT_KILL)
+	 1ULL << EVENT_KILL | 1ULL << EVENT_NEW_CGROUP)
 
 /* Why a record did not reach a ring; the enumerators are labels in the ledger. */
 enum lost_reason {
@@ -127,7 +130,7 @@ struct strings {
 struct task {
 	/* Boot-time clock, ns, of the thread group leader. */
 	__u64 start_time;
-	/* Id of the cgroup in the v2 hierarchy. */
+	/* Id of the cgroup, in version 2 or the hierarchy of a controller of version 1. */
 	__u64 cgroup;
 	/* The kernel's tgid. */
 	__u32 pid;
@@ -201,6 +204,13 @@ struct file_id {
 	__u32 mode;
 };
 
+/* What its content was: another one has another of these. */
+struct file_version {
+	/* When inode or content changed last, ns since 1970 (ctime). */
+	__s64 changed_ns;
+	__u64 bytes;
+};
+
 /* What matters of a file that is about to run. */
 struct file_owner {
 	__u32 uid;
@@ -231,6 +241,7 @@ struct exec_event {
 	struct event event;
 	struct process_facts facts;
 	struct file_id file;
+	struct file_version version;
 	struct file_owner owner;
 	/* Before the call; all ones when the call itself was not seen. */
 	struct credentials old;
@@ -441,6 +452,7 @@ struct mmap_event {
 	__u64 address;
 	__u64 length;
 	struct file_id file;
+	struct file_version version;
 	/* PROT_* bits. */
 	__u32 protection;
 	/* MAP_* bits. */
@@ -579,6 +591,7 @@ struct module_event {
 	struct path_text path;
 	struct text parameters;
 	struct file_id file;
+	struct file_version version;
 	/* MODULE_INIT_* bits for loads, O_* bits for unloads. */
 	__u32 flags;
 	__u32 unloaded;
@@ -647,6 +660,14 @@ struct chroot_event {
 	struct target root;
 	__u32 unverified;
 	__u32 reserved;
+};
+
+/* A cgroup was made, in the hierarchy in which containers are looked for. */
+struct new_cgroup_event {
+	struct event event;
+	__u64 id;
+	/* From the root of the hierarchy. */
+	struct text path;
 };
 
 /* Which call it was. */
@@ -747,6 +768,8 @@ union record {
 	struct keyctl_event keyctl;
 	struct io_uring_event io_uring;
 	struct kill_event kill;
+	struct new_cgroup_event new_cgroup;
+	struct network_event older_socket;
 };
 
 #endif

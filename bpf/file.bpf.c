@@ -235,14 +235,9 @@ int exit_open_by_handle_at(struct trace_event_raw_sys_exit *context)
 #define FMODE_EXEC 0x20
 #define LARGEST_ERROR 4095
 
-/*
- * struct file *do_filp_open(int dfd, struct filename *pathname, const struct open_flags *op)
- *
- * Every open by name goes through it, io_uring and 32-bit calls, too.
- */
-SEC("fexit/do_filp_open")
-int BPF_PROG(end_filp_open, int directory, struct filename *name, const struct open_flags *op,
-	     struct file *file)
+/* The arguments of one of the functions below, with what it returned behind them. */
+static __always_inline int opened_by_name(__u64 *context, struct filename *name,
+					  const struct open_flags *op)
 {
 	struct attempt attempt = { .kernel_name = true, .asked = op->open_flag };
 	__u64 returned = 0;
@@ -250,11 +245,33 @@ int BPF_PROG(end_filp_open, int directory, struct filename *name, const struct o
 	if (attempt.asked & FMODE_EXEC)
 		return 0;
 	/* Read anew, since nobody may calculate with what the verifier takes for a pointer. */
-	bpf_probe_read_kernel(&returned, sizeof(returned), &ctx[3]);
+	bpf_probe_read_kernel(&returned, sizeof(returned), &context[3]);
 	if (returned >= (__u64)-LARGEST_ERROR)
 		attempt.result = returned;
 	else
 		attempt.file = (struct file *)returned;
 	attempt.name = name->name;
 	return report(&attempt);
+}
+
+/*
+ * struct file *do_filp_open(int dfd, struct filename *pathname, const struct open_flags *op)
+ *
+ * Every open by name goes through it, io_uring and 32-bit calls, too.
+ */
+SEC("fexit/do_filp_open")
+int BPF_PROG(end_filp_open, int directory, struct filename *name, const struct open_flags *op)
+{
+	return opened_by_name(ctx, name, op);
+}
+
+/*
+ * struct file *do_file_open(int dfd, struct filename *pathname, const struct open_flags *op)
+ *
+ * Its name in v7: "rename do_filp_open() to do_file_open()".
+ */
+SEC("fexit/do_file_open")
+int BPF_PROG(end_file_open, int directory, struct filename *name, const struct open_flags *op)
+{
+	return opened_by_name(ctx, name, op);
 }

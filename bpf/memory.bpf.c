@@ -65,7 +65,7 @@ static __always_inline void fill_mapped_file(struct mmap_event *mmap, int fd)
 		mmap->path.leaf_first.error = -EBADF;
 		return;
 	}
-	fill_file_id(scratch_of(mmap), &mmap->file, BPF_CORE_READ(file, f_inode));
+	fill_file(scratch_of(mmap), &mmap->file, &mmap->version, BPF_CORE_READ(file, f_inode));
 	append_file_path(mmap, &mmap->path, file);
 }
 

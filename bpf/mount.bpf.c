@@ -46,7 +46,7 @@ static __always_inline int remember_place(void)
 	scratch->used = RECORD_MAX - sizeof(place->leaf_first);
 	append_cwd(scratch->record, &place->path, task);
 	bpf_map_update_elem(&places_before, &thread, place, BPF_ANY);
-	scratch->busy = 0;
+	give_back(scratch);
 	return 0;
 }
 

@@ -187,6 +187,70 @@ static __always_inline int accepted(long result, int listener)
 	return 0;
 }
 
+/*
+ * Whether it waits for somebody, is connected, or takes whole packets. Of local sockets only
+ * those that wait: there are many, and they lead nowhere.
+ */
+static __always_inline bool is_of_use(struct sock *sk, __u16 family, __u16 type)
+{
+	bool waits = BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_LISTEN;
+
+	if (family == AF_UNIX)
+		return waits;
+	if (is_raw(family, type))
+		return true;
+	if (family != AF_INET && family != AF_INET6)
+		return false;
+	return waits || BPF_CORE_READ(sk, __sk_common.skc_dport) ||
+	       (type == SOCK_DGRAM && BPF_CORE_READ(sk, __sk_common.skc_num));
+}
+
+static __always_inline void fill_older(struct network_event *event, struct sock *sk, __u16 family)
+{
+	event->family = family;
+	event->protocol = BPF_CORE_READ_BITFIELD_PROBED(sk, sk_protocol);
+	fill_local(&event->local, sk, family);
+	fill_remote(&event->remote, sk, family);
+	if (BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_LISTEN)
+		event->backlog = BPF_CORE_READ(sk, sk_max_ack_backlog);
+	if (family == AF_UNIX)
+		append_unix_name(event, sk);
+}
+
+/* The sockets of all processes that were there before the agent. */
+SEC("iter/task_file")
+int list_sockets(struct bpf_iter__task_file *context)
+{
+	struct task_struct *task = context->task;
+	struct network_event *event;
+	struct socket *socket;
+	struct task who = {};
+	struct sock *sk;
+	__u16 family;
+	__u16 type;
+
+	if (!task || !context->file)
+		return 0;
+	socket = socket_of(context->file);
+	if (!socket)
+		return 0;
+	sk = BPF_CORE_READ(socket, sk);
+	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	type = BPF_CORE_READ(socket, type);
+	if (!sk || !is_of_use(sk, family, type))
+		return 0;
+	fill_task(&who, task);
+	who.cgroup = cgroup_of(task);
+	event = emit_reserve_of(EVENT_OLDER_SOCKET, sizeof(*event), &who, task->pid);
+	if (!event)
+		return 0;
+	event->fd = context->fd;
+	event->type = type;
+	fill_older(event, sk, family);
+	emit_submit(event, EVENT_OLDER_SOCKET);
+	return 0;
+}
+
 /* long socket(int family, int type, int protocol) */
 SEC("tp/syscalls/sys_exit_socket")
 int exit_socket(struct trace_event_raw_sys_exit *context)

@@ -253,6 +253,56 @@ static __always_inline void fill_file_id(struct scratch *scratch, struct file_id
 	to->device = BPF_CORE_READ(super, s_dev);
 }
 
+struct inode___since_v6_11 {
+	__s64 i_ctime_sec;
+};
+
+/* The other half, apart because it would be padded. */
+struct inode___since_v6_11_too {
+	__u32 i_ctime_nsec;
+};
+
+struct inode___since_v6_6 {
+	struct timespec64 __i_ctime;
+};
+
+struct inode___before_v6_6 {
+	struct timespec64 i_ctime;
+};
+
+/* Since commit 4e40eff0b573 (v6.13) the highest bit says that somebody has looked. */
+#define I_CTIME_QUERIED (1U << 31)
+#define SECOND_NS 1000000000LL
+
+/*
+ * i_ctime became __i_ctime with commit 13bc24457850 (v6.6), and two fields with commit
+ * 3aa63a569c64 (v6.11). The inode must have been peeked at.
+ */
+static __always_inline __s64 changed_ns(struct scratch *scratch, struct inode *inode)
+{
+	struct inode___since_v6_11 *newest = (void *)inode;
+	struct inode___since_v6_11_too *rest = (void *)inode;
+	struct inode___since_v6_6 *newer = (void *)inode;
+	struct inode___before_v6_6 *older = (void *)inode;
+
+	if (bpf_core_field_exists(newest->i_ctime_sec))
+		return PEEKED(scratch, newest, i_ctime_sec) * SECOND_NS +
+		       (PEEKED(scratch, rest, i_ctime_nsec) & ~I_CTIME_QUERIED);
+	if (bpf_core_field_exists(newer->__i_ctime))
+		return PEEKED(scratch, newer, __i_ctime.tv_sec) * SECOND_NS +
+		       PEEKED(scratch, newer, __i_ctime.tv_nsec);
+	return PEEKED(scratch, older, i_ctime.tv_sec) * SECOND_NS +
+	       PEEKED(scratch, older, i_ctime.tv_nsec);
+}
+
+static __always_inline void fill_file(struct scratch *scratch, struct file_id *to,
+				      struct file_version *version, struct inode *inode)
+{
+	fill_file_id(scratch, to, inode);
+	version->changed_ns = changed_ns(scratch, inode);
+	version->bytes = PEEKED(scratch, inode, i_size);
+}
+
 static __always_inline bool is_memfd(struct file *file, struct inode *inode)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);

@@ -88,7 +88,7 @@ static __always_inline void fill_image(struct exec_event *exec, struct task_stru
 	struct file *file = BPF_CORE_READ(task, mm, exe_file);
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
 
-	fill_file_id(scratch_of(exec), &exec->file, inode);
+	fill_file(scratch_of(exec), &exec->file, &exec->version, inode);
 	fill_owner(&exec->owner, file, inode);
 	append_file_path(exec, &exec->path, file);
 }
@@ -325,7 +325,7 @@ int list_processes(struct bpf_iter__task *context)
 	size = scratch->used & (RECORD_MAX - 1);
 	process->event.size = size;
 	bpf_seq_write(context->meta->seq, process, size);
-	scratch->busy = 0;
+	give_back(scratch);
 	return 0;
 }
 

@@ -19,6 +19,15 @@ struct constants {
 	__u32 submit_sqe_arguments;
 	/* sched_process_exit passes whether the whole group died (since v6.16). */
 	__u32 exit_has_group_dead;
+	/* enum cgroup_controller: in whose hierarchy containers are looked for. */
+	__u32 cgroup_controller;
+};
+
+/* The hierarchy of version 2, or that of a controller of version 1. */
+enum cgroup_controller {
+	CONTROLLER_NONE = 0,
+	CONTROLLER_MEMORY = 1,
+	CONTROLLER_PIDS = 2,
 };
 
 /* Which tables of filter.h hold something. */

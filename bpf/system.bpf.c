@@ -104,7 +104,8 @@ int exit_finit_module(struct trace_event_raw_sys_exit *context)
 	append_parameters(event, passed.second);
 	file = file_of(passed.first);
 	if (file) {
-		fill_file_id(scratch_of(event), &event->file, BPF_CORE_READ(file, f_inode));
+		fill_file(scratch_of(event), &event->file, &event->version,
+			  BPF_CORE_READ(file, f_inode));
 		append_file_path(event, &event->path, file);
 	}
 	emit_submit(event, EVENT_MODULE);
@@ -497,5 +498,26 @@ int exit_pidfd_send_signal(struct trace_event_raw_sys_exit *context)
 		kill->target_tid = is_for_thread(file, passed.fourth) ? first_number(pid) : 0;
 	}
 	emit_submit(kill, EVENT_KILL);
+	return 0;
+}
+
+/*
+ * void cgroup_mkdir(struct cgroup *cgrp, const char *path)
+ *
+ * A container of a moment is gone before anybody can look, so its path comes with its birth.
+ */
+SEC("tp_btf/cgroup_mkdir")
+int BPF_PROG(on_cgroup_mkdir, struct cgroup *cgroup, const char *path)
+{
+	struct new_cgroup_event *event;
+
+	if (!is_in_hierarchy(cgroup))
+		return 0;
+	event = emit_reserve(EVENT_NEW_CGROUP, sizeof(*event));
+	if (!event)
+		return 0;
+	event->id = BPF_CORE_READ(cgroup, kn, id);
+	append_string(event, &event->path, path, PATH_BYTES, false);
+	emit_submit(event, EVENT_NEW_CGROUP);
 	return 0;
 }

@@ -4,6 +4,7 @@
 #define NODEAGENT_TASK_H
 
 #include "maps.h"
+#include "cgroup.h"
 #include "compat.h"
 
 #define PF_KTHREAD 0x00200000
@@ -38,7 +39,7 @@ static __always_inline void fill_credentials(struct credentials *to, const struc
 static __always_inline void fill_task(struct task *to, struct task_struct *task)
 {
 	FILL_TASK(LOADED, to, task);
-	to->cgroup = bpf_get_current_cgroup_id();
+	to->cgroup = current_cgroup();
 	BPF_CORE_READ_INTO(&to->comm, task, comm);
 }
 
@@ -95,7 +96,7 @@ static __always_inline void fill_current_task_cheaply(struct task *to)
 		to->session_id = BPF_CORE_READ(task, sessionid);
 	}
 	to->exec_id = BPF_CORE_READ(task, self_exec_id);
-	to->cgroup = bpf_get_current_cgroup_id();
+	to->cgroup = current_cgroup();
 	bpf_get_current_comm(to->comm, sizeof(to->comm));
 }
 
@@ -110,16 +111,18 @@ static __always_inline void fill_current_task(struct task *to)
 
 		FILL_TASK(BPF_CORE_READ, to, task);
 	}
-	to->cgroup = bpf_get_current_cgroup_id();
+	to->cgroup = current_cgroup();
 	bpf_get_current_comm(to->comm, sizeof(to->comm));
 }
 
-#define FILL_SENDER(READ, to, tid, task)                              \
-	do {                                                          \
-		FILL_TASK(READ, to, task);                            \
-		(to)->cgroup = READ(task, cgroups, dfl_cgrp, kn, id); \
-		*(tid) = READ(task, pid);                             \
-		BPF_CORE_READ_INTO(&(to)->comm, task, comm);          \
+#define FILL_SENDER(READ, to, tid, task)                                      \
+	do {                                                                  \
+		FILL_TASK(READ, to, task);                                    \
+		(to)->cgroup = constants.cgroup_controller ?                  \
+				       controller_cgroup(task) :              \
+				       READ(task, cgroups, dfl_cgrp, kn, id); \
+		*(tid) = READ(task, pid);                                     \
+		BPF_CORE_READ_INTO(&(to)->comm, task, comm);                  \
 	} while (0)
 
 /* The current task, for programs on packets: they have few helpers. */

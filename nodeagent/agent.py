@@ -4,26 +4,39 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
+import os
 import platform
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from nodeagent import __version__
 from nodeagent.config import Config
+from nodeagent.control import Control
+from nodeagent.detect.detectors import own_detectors
+from nodeagent.detect.engine import Engine
+from nodeagent.detect.lists import ThreatLists, builtin_lists, read_list
+from nodeagent.detect.suppress import Suppressions, read_suppressions
+from nodeagent.enrich import Enricher
+from nodeagent.enrich.file import FileTable
 from nodeagent.enrich.process import ProcessTable
 from nodeagent.errors import ConfigError
 from nodeagent.event import AgentEvent
+from nodeagent.follow.followers import Follow, Followers
+from nodeagent.follow.node import id_of_boot, name_of_node
 from nodeagent.kernel.btf import Btf
-from nodeagent.kernel.features import PROCESS_KINDS, family_of
+from nodeagent.kernel.cgroup import controller_of
+from nodeagent.kernel.features import TABLE_KINDS, family_of
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject, find_object
 from nodeagent.kernel.policy import Rules
@@ -32,16 +45,22 @@ from nodeagent.kernel.wire import Decoder, task_reader
 from nodeagent.ledger import Ledger
 from nodeagent.pipeline import Pipeline
 from nodeagent.sink import Outlet, Router, Sink
+from nodeagent.source.cgroups import ExcludedCgroups
 from nodeagent.source.live import Clock, Kernel, LiveSource, load_kernel
 from nodeagent.source.recording import Facts, Recorder, Recording
 from nodeagent.source.replay import ReplaySource
+from nodeagent.usage import usage_of
 from sinks import SINKS
+
+if TYPE_CHECKING:
+    from nodeagent.metrics import MetricsServer
 
 __all__ = ["Outcome", "replay", "run", "sink_types"]
 
 log: Final = logging.getLogger(__name__)
 
 SINK_GROUP: Final = "nodeagent.sinks"
+ENRICHER_GROUP: Final = "nodeagent.enrichers"
 
 
 class Outcome(msgspec.Struct):
@@ -71,12 +90,23 @@ class _Stop:
 
 def sink_types() -> Mapping[str, type[Sink]]:
     """Every sink there is: our own, and those that installed packages register."""
-    found: dict[str, type[Sink]] = dict(SINKS)
+    others: dict[str, type[Sink]] = {}
     for entry in entry_points(group=SINK_GROUP):
-        if entry.name in found:
+        if entry.name in SINKS or entry.name in others:
             raise ConfigError(f"two packages bring a sink named {entry.name}: remove one of them")
-        found[entry.name] = entry.load()
-    return found
+        others[entry.name] = entry.load()
+    return SINKS.beside(others)
+
+
+def _enrichers(config: Config) -> list[Enricher]:
+    """Those that were asked for; raises ConfigError when no package brings one of them."""
+    brought = {entry.name: entry for entry in entry_points(group=ENRICHER_GROUP)}
+    if missing := [name for name in config.enrichers if name not in brought]:
+        there = ", ".join(sorted(brought)) or "none"
+        raise ConfigError(
+            f"enrichers: no installed package brings {', '.join(missing)}; there is: {there}"
+        )
+    return [brought[name].load()() for name in config.enrichers]
 
 
 async def run(
@@ -91,6 +121,7 @@ async def run(
     Privileges.of_this_process().demand()
     libbpf = Libbpf()
     clock = Clock()
+    controller = controller_of(config.kernel.cgroups)
     with ExitStack() as stack:
         path = Path(config.kernel.object) if config.kernel.object else find_object()
         opened = stack.enter_context(BpfObject(libbpf, path))
@@ -102,19 +133,45 @@ async def run(
                 high_ring_bytes=config.kernel.high_ring_bytes,
                 bulk_ring_bytes=config.kernel.bulk_ring_bytes,
                 argv_bytes=config.kernel.argv_bytes,
+                controller=controller,
                 family=config.kernel.hooks,
             )
         )
         source = LiveSource(kernel, clock, ledger, config.filter.summary_seconds)
         stop = _Stop(source.stop)
+        node_name = name_of_node(config.node)
+        boot_id = id_of_boot()
         recorder = None
         if record is not None:
             facts = Facts(
-                __version__, platform.machine(), platform.release(), clock.boot_ns, config.kinds
+                __version__,
+                platform.machine(),
+                platform.release(),
+                clock.boot_ns,
+                config.kinds,
+                config.containers.wait_events,
+                node_name,
+                boot_id,
+                config.files.hash,
             )
             recorder = Recorder(record, facts, opened.btf_bytes())
             stack.callback(recorder.close)
-        processes = ProcessTable(task_reader(kernel.btf), clock.boot_ns)
+        waiting_events = config.containers.wait_events
+        processes = ProcessTable(
+            task_reader(kernel.btf),
+            clock.boot_ns,
+            waiting_events=waiting_events,
+            node_name=node_name,
+            boot_id=boot_id,
+        )
+        files = FileTable(processes.brief_of, hashes=config.files.hash)
+        beside: dict[str, Follow] = {}
+        cgroups = None
+        if excluded := config.filter.exclude_cgroups:
+            cgroups = stack.enter_context(
+                ExcludedCgroups(libbpf, kernel.policy, excluded, controller)
+            )
+            beside["cgroups"] = cgroups.follow
         async with _outlets(config, ledger, stop) as router:
             pipeline = Pipeline(
                 kernel.decoder,
@@ -122,28 +179,51 @@ async def run(
                 router,
                 ledger,
                 config.kinds,
+                files=files,
                 excluded_uids=config.filter.exclude_uids,
+                excluded_cgroups=cgroups.ids if cgroups else None,
+                enrichers=_enrichers(config),
+                engine=_engine(config, ledger, clock.boot_ns, node_name),
+                suppressions=_suppressions(config, ledger),
+                findings_only=config.detect.only,
                 recorder=recorder,
             )
+            followers = Followers(libbpf, config, pipeline, controller)
+            stack.callback(followers.close)
+            beside |= followers.tasks()
+            beside |= _reporters(config, source, pipeline, ledger)
             source.attach()
+            if config.metrics.listen:
+                stack.callback(_metrics(config, source, pipeline, ledger, kernel).close)
             pipeline.feed(_said("start", _start_facts(config)))
             pipeline.feed(_said("coverage", _coverage(config.kinds, kernel)))
+            followers.start()
             log.info("ready seconds=%.2f", time.monotonic() - started)
             # What is loaded by now stays: the collector need not look at it again and again.
             gc.freeze()
+            _trim()
             with _signals(stop), _timer(stop, duration_seconds):
-                await _stream(source, pipeline, router, ledger, config.ledger.interval_seconds)
+                await _stream(source, pipeline, followers, router, beside)
+            pipeline.finish()
             reason = stop.reason or "end of the stream"
             pipeline.feed(_said("stop", {"reason": reason, **ledger.report()}))
     problem = recorder.failure if recorder is not None else None
     return _outcome(stop, ledger, started, problem)
 
 
+def _trim() -> None:
+    """Give memory back to the system that was needed for loading alone."""
+    # In glibc; see malloc_trim(3).
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def _rules(config: Config) -> Rules:
     chosen = config.filter
     return Rules(
-        # Without these the process table would not know who did the rest.
-        kinds=PROCESS_KINDS | set(config.kinds),
+        # Without these nobody would know who did the rest, and where.
+        kinds=TABLE_KINDS | set(config.kinds),
         count_repeats=chosen.repeated_opens == "count",
         failed_opens=chosen.failed_opens,
         excluded_uids=chosen.exclude_uids,
@@ -151,6 +231,33 @@ def _rules(config: Config) -> Rules:
         watched_paths=chosen.watch_paths,
         dns_ports=config.kernel.dns_ports,
     )
+
+
+def _engine(config: Config, ledger: Ledger, boot_ns: int, node_name: str) -> Engine | None:
+    """Raises ConfigError for a threat list that cannot be used."""
+    chosen = config.detect
+    if not chosen.findings:
+        return None
+    lists = builtin_lists() if chosen.builtin_lists else []
+    lists += [
+        read_list(Path(path), category)
+        for category, paths in chosen.lists.items()
+        for path in paths
+    ]
+    return Engine(
+        own_detectors(ThreatLists(lists)),
+        boot_ns=boot_ns,
+        node=node_name,
+        failures=ledger.failures,
+        signals=chosen.signals,
+        update_seconds=chosen.update_seconds,
+    )
+
+
+def _suppressions(config: Config, ledger: Ledger) -> Suppressions:
+    """Raises ConfigError for a file that cannot be used."""
+    rules = [each for path in config.detect.suppressions for each in read_suppressions(Path(path))]
+    return Suppressions(rules, ledger.suppressed)
 
 
 async def replay(config: Config, path: Path) -> Outcome:
@@ -167,15 +274,35 @@ async def replay(config: Config, path: Path) -> Outcome:
         decoder = Decoder(btf)
         source = ReplaySource(recording, decoder, ledger)
         stop = _Stop(source.stop)
-        processes = ProcessTable(task_reader(btf), recording.facts.boot_ns)
-        kinds = [kind for kind in config.kinds if kind in recording.facts.kinds]
+        facts = recording.facts
+        processes = ProcessTable(
+            task_reader(btf),
+            facts.boot_ns,
+            waiting_events=facts.waiting_events,
+            node_name=facts.node_name,
+            boot_id=facts.boot_id,
+        )
+        files = FileTable(processes.brief_of, hashes=facts.hashes)
+        kinds = [kind for kind in config.kinds if kind in facts.kinds]
         async with _outlets(config, ledger, stop) as router:
-            pipeline = Pipeline(decoder, processes, router, ledger, kinds)
+            pipeline = Pipeline(
+                decoder,
+                processes,
+                router,
+                ledger,
+                kinds,
+                files=files,
+                enrichers=_enrichers(config),
+                engine=_engine(config, ledger, facts.boot_ns, facts.node_name),
+                suppressions=_suppressions(config, ledger),
+                findings_only=config.detect.only,
+            )
             with _signals(stop):
                 async for item in source.items():
                     pipeline.feed(item)
                     # A recording can wait, so nothing is dropped.
                     await router.settle()
+            pipeline.finish()
     problem = str(source.damage) if source.damage else None
     return _outcome(stop, ledger, started, problem)
 
@@ -183,24 +310,72 @@ async def replay(config: Config, path: Path) -> Outcome:
 async def _stream(
     source: LiveSource,
     pipeline: Pipeline,
+    followers: Followers,
     router: Router,
-    ledger: Ledger,
-    interval_seconds: float,
+    beside: Mapping[str, Follow],
 ) -> None:
-    """The whole stream, with the state of the ledger in it at the interval."""
-
-    async def report() -> None:
-        while interval_seconds:
-            await asyncio.sleep(interval_seconds)
-            source.count()
-            pipeline.feed(_said("ledger", ledger.report()))
-
+    """The whole stream, with some tasks beside it."""
     async with asyncio.TaskGroup() as group:
-        reporter = group.create_task(report(), name="ledger")
+        tasks = [group.create_task(follow(), name=name) for name, follow in beside.items()]
         async for item in source.items():
             pipeline.feed(item)
+            followers.ask()
+            source.list_again(pipeline.unknown_processes)
             await router.relax()
-        reporter.cancel()
+        for task in tasks:
+            task.cancel()
+
+
+async def _report(
+    source: LiveSource, pipeline: Pipeline, ledger: Ledger, interval_seconds: float
+) -> None:
+    """The state of the ledger into the stream, again and again."""
+    while interval_seconds:
+        await asyncio.sleep(interval_seconds)
+        source.count()
+        pipeline.feed(_said("ledger", ledger.report()))
+
+
+def _reporters(
+    config: Config, source: LiveSource, pipeline: Pipeline, ledger: Ledger
+) -> dict[str, Follow]:
+    """Tasks that tell how the agent is: into the stream, and to those who ask."""
+    interval = config.ledger.interval_seconds
+    tasks: dict[str, Follow] = {"ledger": partial(_report, source, pipeline, ledger, interval)}
+    if config.control.socket:
+        status = partial(_status, config, source, pipeline, ledger)
+        tasks["control"] = Control(Path(config.control.socket), {"status": status}).serve
+    return tasks
+
+
+def _metrics(
+    config: Config, source: LiveSource, pipeline: Pipeline, ledger: Ledger, kernel: Kernel
+) -> MetricsServer:
+    """Raises StartError."""
+    # It takes some MiB, which not everybody needs.
+    from nodeagent.metrics import MetricsServer  # noqa: PLC0415
+
+    status = partial(_status, config, source, pipeline, ledger)
+    families = {
+        kind: family_of(hook for hook in kernel.hooks if hook.kind == kind) for kind in config.kinds
+    }
+    return MetricsServer(config.metrics.listen, status, families)
+
+
+def _status(
+    config: Config, source: LiveSource, pipeline: Pipeline, ledger: Ledger
+) -> dict[str, object]:
+    """What the agent says of itself when it is asked."""
+    source.count()
+    return {
+        "version": __version__,
+        "node": name_of_node(config.node),
+        "pid": os.getpid(),
+        "time": time.time(),
+        "usage": msgspec.to_builtins(usage_of()),
+        "programs": pipeline.known_programs,
+        "ledger": ledger.report(),
+    }
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ import msgspec
 from nodeagent.config import KernelConfig
 from nodeagent.errors import BadRecord, BpfError, StartError
 from nodeagent.event import EVENTS
+from nodeagent.kernel.cgroup import controller_of
 from nodeagent.kernel.features import LISTING, PROBES, SERVES, Hook, KernelTypes, family_of, plan
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject, find_object
@@ -351,6 +352,7 @@ def _load(found: Diagnosis, opened: BpfObject, libbpf: Libbpf, settings: KernelC
     """Load all programs as a run does, without attaching any."""
     high, bulk = settings.high_ring_bytes, settings.bulk_ring_bytes
     try:
+        controller = controller_of(settings.cgroups)
         with load_kernel(
             opened,
             libbpf,
@@ -358,11 +360,13 @@ def _load(found: Diagnosis, opened: BpfObject, libbpf: Libbpf, settings: KernelC
             high_ring_bytes=high,
             bulk_ring_bytes=bulk,
             argv_bytes=settings.argv_bytes,
+            controller=controller,
         ) as kernel:
             loaded = sum(not hook.missing for hook in kernel.hooks)
             found.checks += [
                 Check("programs", State.OK, f"{loaded} pass the verifier"),
                 Check("rings", State.OK, f"{_size(high)} and {_size(bulk)}"),
+                Check("cgroups", State.OK, f"v1 ({controller})" if controller else "v2"),
                 _process_list(kernel),
             ]
             found.memory_bytes = map_memory(libbpf)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import NoneType
 from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
@@ -23,11 +23,11 @@ from nodeagent.event import (
     AgentEvent,
     Ancestor,
     Brief,
+    Container,
     Endpoint,
     Event,
     Incomplete,
-    ProcessFacts,
-    Task,
+    Process,
 )
 from nodeagent.field import (
     UNKNOWN_ID,
@@ -40,6 +40,7 @@ from nodeagent.field import (
     Found,
     Hidden,
     Id,
+    Moment,
     Octal,
     Path,
     Raw,
@@ -52,13 +53,26 @@ from nodeagent.field import (
 )
 from nodeagent.finding import Finding
 
-__all__ = ["brief", "encode", "lineage_json", "process_json", "timestamp"]
+__all__ = [
+    "Compiler",
+    "Encode",
+    "Ready",
+    "brief",
+    "container_json",
+    "encode",
+    "file_json",
+    "is_optional",
+    "lineage_json",
+    "node_json",
+    "process_json",
+    "timestamp",
+]
 
 LAST_SECOND: Final = 253402300799
 """The end of the year 9999."""
 
 COMMON: Final = ("time", "sequence", "cpu", "tid", "result", "process")
-HIDDEN: Final = frozenset({"task", "incomplete", "facts", *COMMON})
+HIDDEN: Final = frozenset({"task", "incomplete", "added", "facts", *COMMON})
 """Fields of events that are written by hand, or not at all: facts are part of the process."""
 
 OPTIONAL: Final = (Text, Path, Target, Raw, Strings, Variables)
@@ -67,13 +81,17 @@ OPTIONAL: Final = (Text, Path, Target, Raw, Strings, Variables)
 
 T = TypeVar("T")
 
+Encode = Callable[[Iterable[Event | AgentEvent | Finding]], bytes]
+"""Makes a line with its newline of each item."""
 
-class _Ready(dict[Any, T]):
+
+class Ready(dict[Any, T]):
     """Ready JSON by value, made by `make` at the first use and bounded in number."""
 
     LIMIT = 4096
 
     def __init__(self, make: Callable[[Any], T]) -> None:
+        """Nothing is made yet."""
         super().__init__()
         self.make = make
 
@@ -93,7 +111,7 @@ def second_text(digits: str) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
 
 
-_SECONDS: Final = _Ready(second_text)
+_SECONDS: Final = Ready(second_text)
 
 
 def timestamp(time_ns: int) -> str:
@@ -122,17 +140,46 @@ def _json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-_TEXTS: Final = _Ready(_json)
-_CAPABILITIES: Final = _Ready("{:016x}".format)
+_TEXTS: Final = Ready(_json)
+_CAPABILITIES: Final = Ready("{:016x}".format)
 # Most processes of a machine are in the same few namespaces.
-_NAMESPACES: Final = _Ready(lambda namespaces: _json(msgspec.to_builtins(namespaces)))
+_NAMESPACES: Final = Ready(lambda namespaces: _json(msgspec.to_builtins(namespaces)))
 
 
-def brief(identity: tuple[int, int], path: str, boot_ns: int) -> Brief:
+def brief(identity: tuple[int, int], uuid: str, path: str, boot_ns: int) -> Brief:
     """Which process it is, by pid and start time; `boot_ns` as for `process_json`."""
     pid, start_time = identity
-    shown = {"pid": pid, "path": path, "start_time": milliseconds(boot_ns + start_time)}
-    return Brief(pid, path, start_time, _json(shown))
+    shown = {
+        "pid": pid,
+        "uuid": uuid,
+        "path": path,
+        "start_time": milliseconds(boot_ns + start_time),
+    }
+    return Brief(pid, path, start_time, uuid, _json(shown))
+
+
+def file_json(
+    sha256: str, missing: str, origin: str, modified_by: Brief | None, modified_at: int
+) -> str:
+    """What is found out about a file."""
+    shown = f'"sha256":"{sha256}"' if sha256 else f'"sha256":null,"sha256_missing":"{missing}"'
+    modifier = modified_by.json if modified_by is not None else "null"
+    return (
+        f'{{{shown},"origin":"{origin}","modified_by":{modifier}'
+        f',"modified_at":{moment_json(modified_at)}}}'
+    )
+
+
+def node_json(name: str) -> str:
+    """The member that names the node, with a comma in front; nothing without a name."""
+    return f',"node":{_json(name)}' if name else ""
+
+
+def container_json(container: Container | None) -> str:
+    """The member that says where a process runs, with a comma in front; empty on the host."""
+    if container is None:
+        return ""
+    return f',"container":{msgspec.json.encode(container).decode()}'
 
 
 def lineage_json(lineage: tuple[Ancestor, ...], boot_ns: int) -> str:
@@ -140,28 +187,32 @@ def lineage_json(lineage: tuple[Ancestor, ...], boot_ns: int) -> str:
     shown = [
         {
             "pid": ancestor.pid,
+            "uuid": ancestor.uuid,
             "path": ancestor.path,
             "start_time": milliseconds(boot_ns + ancestor.start_time),
+            "namespace_pid": ancestor.namespace_pid,
+            "uid": ancestor.uid,
+            "euid": ancestor.euid,
         }
         for ancestor in lineage
     ]
     return _json(shown)
 
 
-def process_json(
-    task: Task,
-    path: str,
-    facts: ProcessFacts | None,
-    lineage: str,
-    boot_ns: int,
-) -> bytes:
+def process_json(process: Process, lineage: str, boot_ns: int, beside: str = "") -> bytes:
     """The end of the line of every event of a process, from the comma before it.
 
-    `boot_ns` is the wall clock at boot, ns since 1970.
+    `lineage` is that of the process as JSON; `boot_ns` is the wall clock at boot, ns since
+    1970; `beside` are further members of the event, each with a comma in front.
     """
+    task = process.task
+    facts = process.facts
     more = ""
     if task.login_uid != UNKNOWN_ID:
         more = f',"login_uid":{task.login_uid},"session_id":{task.session_id}'
+    if process.user:
+        passwd = "host" if process.user_is_of_host else "own root"
+        more += f',"user":{_TEXTS[process.user]},"user_passwd":"{passwd}"'
     if facts is not None:
         more += (
             f',"namespace_pid":{facts.namespace_pid}'
@@ -171,18 +222,19 @@ def process_json(
         if facts.kernel_thread:
             more += ',"kernel_thread":true'
     return (
-        f',"process":{{"pid":{task.pid}'
+        f',"process":{{"pid":{task.pid},"uuid":"{process.uuid}"'
         f',"start_time":"{milliseconds(boot_ns + task.start_time)}"'
-        f',"path":{_TEXTS[path]}'
+        f',"path":{_TEXTS[process.path]}'
         f',"comm":{_TEXTS[task.comm]}'
         f',"uid":{task.uid},"gid":{task.gid},"euid":{task.euid},"egid":{task.egid}'
         f',"cgroup_id":{task.cgroup}{more}'
         f',"parent_pid":{task.parent_pid}'
-        f',"lineage":{lineage}}}}}\n'
+        f',"lineage":{lineage}}}'
+        f"{beside}}}\n"
     ).encode()
 
 
-class _Compiler:
+class Compiler:
     """Writes the source of the functions that turn event classes into JSON.
 
     An event is one bytes template, filled with numbers and ready pieces. Only names of
@@ -190,15 +242,18 @@ class _Compiler:
     """
 
     def __init__(self) -> None:
+        """What the source may name, beside the functions that are compiled."""
         self.names: dict[str, Any] = {
             "json": _json,
             "seconds": _SECONDS,
             "texts": _TEXTS,
-            "endpoints": _Ready(endpoint_json),
-            "errors": _Ready(lambda result: _json(error_name(result))),
-            "devices": _Ready(lambda device: _json(show_device(device))),
-            "modes": _Ready(lambda mode: _json(show_octal(mode))),
+            "endpoints": Ready(endpoint_json),
+            "errors": Ready(lambda result: _json(error_name(result))),
+            "devices": Ready(lambda device: _json(show_device(device))),
+            "moments": Ready(moment_json),
+            "modes": Ready(lambda mode: _json(show_octal(mode))),
             "flaws": _flaws,
+            "added": added_json,
             "base64": lambda raw: _json(b64encode(raw).decode()),
         }
 
@@ -206,7 +261,7 @@ class _Compiler:
         """The function that writes one event of this class: its own fields, then its process."""
         hints = get_type_hints(event, include_extras=True)
         shown = [name for name in event.__struct_fields__ if name not in HIDDEN]
-        optional = [name for name in shown if _is_optional(hints[name])]
+        optional = [name for name in shown if is_optional(hints[name])]
         values = {name: self.value(hints[name], f"e.{name}") for name in shown}
         numbers = ("sequence", "cpu", "tid", *(["result"] if event.attempt else []))
         line = [
@@ -220,7 +275,7 @@ class _Compiler:
         ]
         if event.attempt:
             rest.append("""    if e.result < 0: more += f',"error":{errors[e.result]}'""")
-        return self._function(
+        return self.function(
             f"encode_{event.kind}",
             [
                 f"def encode_{event.kind}(e):",
@@ -228,21 +283,24 @@ class _Compiler:
                 "    more = ''",
                 *rest,
                 "    if e.incomplete is not None: more += flaws(e.incomplete)",
+                "    if e.added is not None: more += added(e.added)",
                 f"""    return f'{{{{{",".join(line)}{{more}}'.encode(), e.process.json""",
             ],
         )
 
     def value(self, hint: object, source: str) -> str:
         """The expression that shows `source`, a value of the type `hint`, as JSON."""
-        base, marker = _marked(hint)
+        base, marker = marked(hint)
         match marker:
             case Bits() | Choice():
                 table = f"table_{id(marker)}"
                 show = marker.show
-                self.names.setdefault(table, _Ready(lambda value: _json(show(value))))
+                self.names.setdefault(table, Ready(lambda value: _json(show(value))))
                 return f"{table}[{source}]"
             case Device():
                 return f"devices[{source}]"
+            case Moment():
+                return f"moments[{source}]"
             case Octal():
                 return f"modes[{source}]"
             case Id():
@@ -250,11 +308,11 @@ class _Compiler:
             case Shared():
                 table = f"shared_{len(self.names)}"
                 # Its own items are shown by a function like those of any struct.
-                item = self._function(
+                item = self.function(
                     f"show_{table}",
                     [f"def show_{table}(s):", f"    return {self._whole(base, 's')}"],
                 )
-                self.names[table] = _Ready(item)
+                self.names[table] = Ready(item)
                 return f"{table}[{source}]"
             case Yes():
                 return f'"true" if {source} else "false"'
@@ -290,15 +348,21 @@ class _Compiler:
             fields = ",".join(
                 f'"{field}":{{{self.value(hints[field], f"s.{field}")}}}'
                 for field in struct.__struct_fields__
-                if not isinstance(_marked(hints[field])[1], Hidden)
+                if not isinstance(marked(hints[field])[1], Hidden)
             )
-            self._function(name, [f"def {name}(s):", f"    return f'{{{{{fields}}}}}'"])
+            self.function(name, [f"def {name}(s):", f"    return f'{{{{{fields}}}}}'"])
         return name
 
-    def _function(self, name: str, lines: list[str]) -> Callable[[Any], Any]:
+    def function(self, name: str, lines: list[str]) -> Callable[[Any], Any]:
+        """Compile a function of this name, which others may call from then on."""
         # Compiled from our own class definitions alone, never from input.
         exec("\n".join(lines), self.names)  # noqa: S102
         return self.names[name]  # type: ignore[no-any-return]
+
+
+def moment_json(time_ns: int) -> str:
+    """A time, or null."""
+    return f'"{timestamp(max(time_ns, 0))}"' if time_ns else "null"
 
 
 def endpoint_json(endpoint: Endpoint | None) -> str:
@@ -318,12 +382,23 @@ def _flaws(incomplete: Incomplete) -> str:
     return shown
 
 
+def added_json(added: Mapping[str, object]) -> str:
+    """The member with what others have added, with a comma in front; it may hold anything."""
+    shown = {}
+    for name, value in added.items():
+        try:
+            shown[name] = orjson.Fragment(orjson.dumps(value))
+        except TypeError as error:
+            shown[name] = orjson.Fragment(orjson.dumps({"error": f"no JSON: {error}"}))
+    return f',"added":{_json(shown)}'
+
+
 def error_name(result: int) -> str:
     """The name of a negative errno."""
     return errno.errorcode.get(-result, str(-result))
 
 
-def _marked(hint: object) -> tuple[object, object]:
+def marked(hint: object) -> tuple[object, object]:
     """The type of a field and the marker that says how it is shown."""
     if get_origin(hint) is not Annotated:
         return hint, None
@@ -332,8 +407,9 @@ def _marked(hint: object) -> tuple[object, object]:
     return base, shown[0] if shown else None
 
 
-def _is_optional(hint: object) -> bool:
-    return isinstance(_marked(hint)[1], OPTIONAL)
+def is_optional(hint: object) -> bool:
+    """A field of this type is left out when it is empty."""
+    return isinstance(marked(hint)[1], OPTIONAL)
 
 
 def _encode_agent(event: AgentEvent) -> tuple[bytes, bytes]:
@@ -344,19 +420,20 @@ def _encode_agent(event: AgentEvent) -> tuple[bytes, bytes]:
 def _encode_finding(finding: Finding) -> tuple[bytes, bytes]:
     shown = {
         "kind": "finding",
+        "id": finding.id,
         "type": finding.type,
         "severity": finding.severity.name.lower(),
         "title": finding.title,
         "count": finding.count,
         "first_seen": timestamp(finding.first_seen),
         "last_seen": timestamp(finding.last_seen),
-        "evidence": finding.evidence,
+        **finding.details,
     }
     return orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE), b""
 
 
 def _encoders() -> dict[type, Callable[[Any], tuple[bytes, bytes]]]:
-    compiler = _Compiler()
+    compiler = Compiler()
     encoders = {event: compiler.encoder(event) for event in EVENTS.values()}
     return encoders | {AgentEvent: _encode_agent, Finding: _encode_finding}
 

@@ -6,7 +6,9 @@ NodeagentError          one sentence for the user, with the way out
 │   ├── ConfigError     a setting is unknown, of the wrong type or out of range
 │   ├── BpfError        the kernel or libbpf refused something
 │   ├── SchemaError     the eBPF object and the event classes disagree
-│   └── RecordingError  a file is not a recording that can be replayed
+│   ├── RecordingError  a file is not a recording that can be replayed
+│   └── StoreError      the store of findings cannot be used
+├── ControlError        a running agent could not be asked
 ├── TornRecording       a recording ends in the middle: what came before was replayed
 ├── BadRecord           one record is not what its kind says; counted, never fatal
 └── SinkError           a sink could not take a batch
@@ -48,6 +50,14 @@ class RecordingError(StartError):
     """A file cannot be replayed: it is foreign, from another version or damaged."""
 
 
+class StoreError(StartError):
+    """The store of findings cannot be used; the text says what to do."""
+
+
+class ControlError(NodeagentError):
+    """A running agent could not be asked; the text says what to look at."""
+
+
 class TornRecording(NodeagentError):
     """A recording ends in the middle of a frame or a frame fails its checksum."""
 
@@ -70,7 +80,12 @@ class Retry(SinkError):
 
 
 class Rejected(SinkError):
-    """The batch was refused for good."""
+    """The batch, or a part of it, was refused for good."""
+
+    def __init__(self, text: str, items: int | None = None) -> None:
+        """Only this many `items` were refused and the others taken; None: all of them."""
+        super().__init__(text)
+        self.items = items
 
 
 class Closed(SinkError):

@@ -20,6 +20,7 @@ from nodeagent.field import (
     Found,
     Hidden,
     Id,
+    Moment,
     Octal,
     Parsed,
     Path,
@@ -65,6 +66,7 @@ from nodeagent.names import (
 
 __all__ = [
     "EVENTS",
+    "PENDING",
     "TICK_NS",
     "Accept",
     "AgentEvent",
@@ -78,17 +80,23 @@ __all__ = [
     "Chmod",
     "Chown",
     "Chroot",
+    "Code",
     "Connect",
+    "Container",
     "Credentials",
     "Dns",
     "Dup",
+    "EcsTask",
     "Endpoint",
     "Event",
     "Exec",
     "Exit",
+    "FileFacts",
     "Fork",
     "Ids",
     "Incomplete",
+    "Instance",
+    "Interface",
     "IoUring",
     "Keyctl",
     "Kill",
@@ -100,10 +108,13 @@ __all__ = [
     "Mount",
     "Mprotect",
     "Namespaces",
+    "NewCgroup",
     "OlderProcess",
+    "OlderSocket",
     "Open",
     "Other",
     "PivotRoot",
+    "Pod",
     "Process",
     "ProcessFacts",
     "ProcessSeen",
@@ -122,6 +133,7 @@ __all__ = [
     "Userfaultfd",
     "VmRead",
     "VmWrite",
+    "Workload",
 ]
 
 UserId = Annotated[int, Id()]
@@ -207,6 +219,12 @@ class Ancestor(msgspec.Struct, frozen=True, gc=False):
     path: str
     start_time: int
     """Boot-time clock, ns."""
+    uuid: str
+    namespace_pid: int | None
+    """The pid inside its own pid namespace; None when it is not known."""
+    uid: int | None
+    """As it was when it made the next process of the lineage; None when it is not known."""
+    euid: int | None
 
 
 class Brief(msgspec.Struct, frozen=True, gc=False):
@@ -216,8 +234,59 @@ class Brief(msgspec.Struct, frozen=True, gc=False):
     path: str
     start_time: int
     """Boot-time clock, ns."""
+    uuid: str
     json: str
     """The same as JSON, made once; see encode.py."""
+
+
+class Workload(msgspec.Struct, frozen=True, gc=False):
+    """What a pod belongs to, as its labels say."""
+
+    kind: str
+    """Deployment, StatefulSet, DaemonSet or Job."""
+    name: str
+
+
+class Pod(msgspec.Struct, frozen=True, gc=False):
+    """A pod of Kubernetes."""
+
+    name: str
+    namespace: str
+    uid: str
+    sandbox_id: str
+    """Of the container that holds its namespaces."""
+    labels: dict[str, str] = {}
+    """Those that `containers.labels` allows."""
+    annotations: dict[str, str] = {}
+    """Those that `containers.annotations` allows."""
+    workload: Workload | None = None
+
+
+class EcsTask(msgspec.Struct, frozen=True, gc=False):
+    """A task of Amazon ECS."""
+
+    arn: str
+    cluster: str
+    family: str
+
+
+class Container(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Where a process runs. What is not known is empty."""
+
+    id: str
+    runtime: str
+    """containerd, cri-o, docker, podman; empty when the path of the cgroup does not tell."""
+    enrichment: str
+    """complete; timeout: the runtime did not answer in time; unknown: nobody knows more."""
+    name: str = ""
+    image: str = ""
+    image_digest: str = ""
+    created: str = ""
+    """RFC 3339 in UTC."""
+    sandbox: bool = False
+    """It only holds the namespaces of its pod."""
+    pod: Pod | None = None
+    ecs: EcsTask | None = None
 
 
 class Process(msgspec.Struct, gc=False):
@@ -230,8 +299,16 @@ class Process(msgspec.Struct, gc=False):
     """None when the process was first seen in the middle of its life."""
     lineage: tuple[Ancestor, ...]
     """The parent first, at most 16."""
+    uuid: str
+    """Of the process, whatever program it runs; see enrich/identity.py."""
     json: bytes
     """The same as JSON, made once for many events; see encode.py."""
+    container: Container | None = None
+    """None outside of containers."""
+    user: str = ""
+    """The name of the user `uid`, as the passwd in the root of the process has it."""
+    user_is_of_host: bool = False
+    """That passwd is the one of the host."""
 
 
 class Incomplete(msgspec.Struct, frozen=True, gc=False):
@@ -264,15 +341,69 @@ class Event(msgspec.Struct, gc=False):
     process: Process | None
     """Set by the process enricher."""
     incomplete: Incomplete | None
+    added: dict[str, object] | None
+    """What enrichers of others know about it, by their names."""
+
+    def add(self, name: str, value: object) -> None:
+        """Show a value, anything that JSON can hold, as `added.NAME` in the line."""
+        if self.added is None:
+            self.added = {}
+        self.added[name] = value
 
 
-class Exec(Event):
+PENDING: Final = "pending"
+"""Why there is no hash: somebody was asked, and has not answered yet."""
+
+
+class FileFacts(msgspec.Struct, frozen=True, gc=False):
+    """What is found out about a file whose code runs."""
+
+    sha256: str
+    """In hexadecimal; empty when it is not known."""
+    sha256_missing: str
+    """Why it is not known; empty when it is.
+
+    pending: an `agent.file` line will tell; gone: nothing has this content any more; too
+    large; unreadable; stuck: the file system does not answer; busy: too many at once; off.
+    """
+    origin: str
+    """Where the file comes from.
+
+    image: of the container; upper: made or changed since the container started; volume:
+    mounted into the container; tmpfs; memfd; host: outside of containers; unknown.
+    """
+    modified_by: Brief | None
+    """Who opened it to write, made or renamed it last, as far as the stream showed it."""
+    modified_at: int
+    """When that was, ns since 1970; 0: not known."""
+    json: str
+    """The same as JSON, made once; see encode.py."""
+
+
+class Code(Event):
+    """What the kinds about code in a file have in common."""
+
+    path: PathName
+    """The file; for exec the program that runs now, for a script its interpreter.
+
+    Empty when it failed, for memory without a file, and for a module that came without one.
+    """
+    inode: Annotated[int, At("file.inode")]
+    device: Annotated[int, At("file.device"), Device()]
+    mode: Annotated[int, At("file.mode"), Octal()]
+    file_bytes: Annotated[int, At("version.bytes")]
+    """Its size."""
+    file_changed: Annotated[int, At("version.changed_ns"), Moment()]
+    """When its content or inode changed last (ctime)."""
+    file: Annotated[FileFacts | None, Found()]
+    """What is found out about it; None without a file."""
+
+
+class Exec(Code):
     """A process runs a new program, or tried to."""
 
     kind = "exec"
 
-    path: PathName
-    """The executable that runs now, for a script its interpreter; empty when it failed."""
     argv: Annotated[tuple[str, ...], Strings()]
     argc: int
     cwd: PathName
@@ -284,9 +415,6 @@ class Exec(Event):
     """What the script's first line names."""
     environment: Annotated[dict[str, str], Variables()]
     """Only LD_PRELOAD and LD_LIBRARY_PATH."""
-    inode: Annotated[int, At("file.inode")]
-    device: Annotated[int, At("file.device"), Device()]
-    mode: Annotated[int, At("file.mode"), Octal()]
     file_uid: Annotated[int, At("owner.uid")]
     file_gid: Annotated[int, At("owner.gid")]
     links: Annotated[int, At("owner.links")]
@@ -390,6 +518,13 @@ class Accept(Network):
     """A connection was accepted."""
 
     kind = "accept"
+
+
+class OlderSocket(Network):
+    """A socket that was open when the agent started: it is connected, waits, or takes packets."""
+
+    kind = "older_socket"
+    attempt = False
 
 
 class Socket(Event):
@@ -552,21 +687,16 @@ class Umount(Event):
     """The path is what the caller passed, not what the kernel resolved."""
 
 
-class Mmap(Event):
+class Mmap(Code):
     """Code was mapped: a file to execute, or memory that can be written and executed."""
 
     kind = "mmap"
 
-    path: PathName
-    """Of the file; empty for anonymous memory."""
     address: int
     """Where it was mapped, or was to be when the call failed."""
     length: int
     protection: Annotated[int, PROTECTIONS]
     flags: Annotated[int, MAP_FLAGS]
-    inode: Annotated[int, At("file.inode")]
-    device: Annotated[int, At("file.device"), Device()]
-    mode: Annotated[int, At("file.mode"), Octal()]
 
 
 class Mprotect(Event):
@@ -707,20 +837,15 @@ class Capset(Changing):
     new: Annotated[CapabilitySets, Shared()]
 
 
-class Module(Event):
+class Module(Code):
     """A kernel module was loaded or unloaded."""
 
     kind = "module"
 
     name: Annotated[str, Text()]
-    path: PathName
-    """Where it was loaded from a file."""
     parameters: Annotated[str, Text()]
     flags: Annotated[int, MODULE_FLAGS]
     unloaded: Flag
-    inode: Annotated[int, At("file.inode")]
-    device: Annotated[int, At("file.device"), Device()]
-    mode: Annotated[int, At("file.mode"), Octal()]
 
 
 class Bpf(Event):
@@ -804,6 +929,7 @@ class Keyctl(Event):
 
     call: Annotated[int, KEY_CALLS]
     operation: Annotated[int, KEYCTL_OPERATIONS]
+    """None for the other calls."""
     key: int
     """Serial of the key that is acted on, or of the keyring that gets a new one; 0: none.
 
@@ -819,7 +945,7 @@ class IoUring(Event):
     kind = "io_uring"
 
     operation: Annotated[int, IO_URING_OPERATIONS]
-    """4294967295: the ring was set up."""
+    """None: the ring was set up."""
     flags: Annotated[int, IO_URING_FLAGS]
     """Of the ring that was set up."""
     fd: Annotated[int, Id()]
@@ -867,11 +993,49 @@ class OlderProcess(msgspec.Struct, frozen=True, gc=False):
     """The executable; empty when it cannot be read."""
 
 
+class NewCgroup(Event):
+    """A cgroup was made, as for each new container."""
+
+    kind = "new_cgroup"
+    attempt = False
+
+    id: int
+    """By which events name it, `cgroup_id` of their process."""
+    path: Annotated[str, Text()]
+    """From the root of its hierarchy."""
+
+
+class Instance(msgspec.Struct, frozen=True, rename="camel"):
+    """What an instance of Amazon EC2 says of itself: its identity document, and its tags."""
+
+    account_id: str
+    region: str
+    availability_zone: str
+    instance_id: str
+    instance_type: str
+    image_id: str
+    tags: dict[str, str] | None = None
+    """None when instance metadata may not show them."""
+    cluster: str = ""
+    """The cluster of Kubernetes that the user data lets it join; empty when it names none."""
+
+
+class Interface(msgspec.Struct, frozen=True):
+    """A network interface of the node."""
+
+    name: str
+    mac: str
+    up: bool
+    addresses: tuple[str, ...]
+    """With their prefix length."""
+
+
 class AgentEvent(msgspec.Struct, gc=False):
     """What the agent says about itself."""
 
     kind: str
-    """`agent.start`, `agent.coverage`, `agent.ledger` or `agent.stop`."""
+    """`agent.start`, `agent.node`, `agent.coverage`, `agent.file`, `agent.ledger` or
+    `agent.stop`."""
     time: int
     """Wall clock, ns since 1970."""
     details: dict[str, object]
@@ -882,10 +1046,10 @@ EVENTS: Final[dict[str, type[Event]]] = {
     for event in (
         *(Exec, Fork, Exit),
         *(Open, Rename, Link, Symlink, Unlink, Chmod, Chown, Mount, Umount),
-        *(Socket, Connect, Bind, Listen, Accept, Dup, Dns),
+        *(Socket, Connect, Bind, Listen, Accept, OlderSocket, Dup, Dns),
         *(Mmap, Mprotect, Memfd, Ptrace, VmRead, VmWrite, Userfaultfd),
         *(Setuid, Capset, Unshare, Setns, PivotRoot, Chroot),
-        *(Module, Bpf, Keyctl, IoUring, Kill),
+        *(Module, Bpf, Keyctl, IoUring, Kill, NewCgroup),
     )
 }
 """The kinds that can be asked for, by name."""

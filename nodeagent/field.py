@@ -65,7 +65,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Found:
-    """A process that an enricher finds, None when it is not known; no part of the record."""
+    """What an enricher finds and keeps as `json`, None when it is not known; not in the record."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,11 @@ class Id:
 @dataclass(frozen=True)
 class Device:
     """The kernel's dev_t, shown as major:minor."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Nanoseconds since 1970, shown as RFC 3339; 0: none, shown as null."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +148,12 @@ class Choice:
     names: Mapping[int, str]
     enum: str = ""
     """The enum in events.h that has the same values."""
+    unknown: int | None = None
+    """This value means that there is none; shown as null."""
 
-    def show(self, value: int) -> str | int:
+    def show(self, value: int) -> str | int | None:
         """The name of `value`."""
-        return self.names.get(value, value)
+        return None if value == self.unknown else self.names.get(value, value)
 
 
 Marker = (
@@ -165,6 +172,7 @@ Marker = (
     | Yes
     | Id
     | Device
+    | Moment
     | Octal
     | Bits
     | Choice

@@ -11,7 +11,7 @@ They hold whenever nothing is under way; `imbalances()` says where they do not.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Final
 
@@ -80,8 +80,16 @@ class Ledger:
         """Operations that the kernel counted and that an event with their number told of."""
         self.withheld: Counter[str] = Counter()
         """Decoded to keep the process table right, but of a kind or user that nobody asked for."""
+        self.unanswered = 0
+        """Events that went on without their container, since nobody told of it in time."""
         self.failures: Counter[str] = Counter()
         """Enrichers and detectors that raised, by name."""
+        self.suppressed: Counter[str] = Counter()
+        """Findings that nobody wanted to see, by the reason that was given."""
+        self.misses: Counter[str] = Counter()
+        """What enrichers were asked and did not know, by name."""
+        self.cpu_seconds: defaultdict[str, float] = defaultdict(float)
+        """Spent in each stage of the pipeline, and by each enricher in it."""
         self.sinks: dict[str, SinkCounts] = {}
 
     def sink(self, name: str) -> SinkCounts:
@@ -133,7 +141,11 @@ class Ledger:
         return {
             "kinds": kinds,
             "sinks": {name: msgspec.to_builtins(sink) for name, sink in self.sinks.items()},
+            "unanswered": self.unanswered,
             "failures": dict(self.failures),
+            "suppressed": dict(self.suppressed),
+            "misses": dict(self.misses),
+            "cpu_seconds": {name: round(spent, 6) for name, spent in self.cpu_seconds.items()},
         }
 
     def table(self) -> str:

@@ -14,16 +14,17 @@ import socket
 import stat
 from typing import Final
 
-from nodeagent.field import Bits, Choice
+from nodeagent.field import UNKNOWN_ID, Bits, Choice
 
 
 def _named(module: object, *names: str) -> dict[int, str]:
     return {int(getattr(module, name)): name for name in names}
 
 
-def _numbered(prefix: str, names: str, enum: str = "") -> Choice:
+def _numbered(prefix: str, names: str, enum: str = "", unknown: int | None = None) -> Choice:
     """Names without their prefix, in the order of their numbers from 0."""
-    return Choice({number: prefix + name for number, name in enumerate(names.split())}, enum)
+    known = {number: prefix + name for number, name in enumerate(names.split())}
+    return Choice(known, enum, unknown)
 
 
 OPEN_FLAGS: Final = Bits(
@@ -417,6 +418,7 @@ KEYCTL_OPERATIONS: Final = _numbered(
     "ASSUME_AUTHORITY GET_SECURITY SESSION_TO_PARENT REJECT INSTANTIATE_IOV "
     "INVALIDATE GET_PERSISTENT DH_COMPUTE PKEY_QUERY PKEY_ENCRYPT PKEY_DECRYPT "
     "PKEY_SIGN PKEY_VERIFY RESTRICT_KEYRING MOVE CAPABILITIES WATCH_KEY",
+    unknown=UNKNOWN_ID,
 )
 """Operations of keyctl(2)."""
 
@@ -433,6 +435,7 @@ IO_URING_OPERATIONS: Final = _numbered(
     "FSETXATTR SETXATTR FGETXATTR GETXATTR SOCKET URING_CMD SEND_ZC SENDMSG_ZC "
     "READ_MULTISHOT WAITID FUTEX_WAIT FUTEX_WAKE FUTEX_WAITV FIXED_FD_INSTALL "
     "FTRUNCATE BIND LISTEN RECV_ZC EPOLL_WAIT READV_FIXED WRITEV_FIXED PIPE",
+    unknown=UNKNOWN_ID,
 )
 """Operations of io_uring."""
 

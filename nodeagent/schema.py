@@ -17,9 +17,23 @@ from types import NoneType
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec import structs
 
 from nodeagent.encode import HIDDEN, OPTIONAL
-from nodeagent.event import EVENTS, Ancestor, Event, Incomplete, ProcessFacts, Task
+from nodeagent.event import (
+    EVENTS,
+    Ancestor,
+    Brief,
+    Container,
+    Event,
+    FileFacts,
+    Incomplete,
+    Instance,
+    Interface,
+    Process,
+    ProcessFacts,
+    Task,
+)
 from nodeagent.field import (
     Address,
     At,
@@ -30,6 +44,7 @@ from nodeagent.field import (
     Found,
     Hidden,
     Id,
+    Moment,
     Octal,
     Parsed,
     Path,
@@ -64,6 +79,11 @@ def _time(digits: int) -> Schema:
 
 
 TIME: Final[Schema] = {**_time(9), "description": "RFC 3339 in UTC, with nanoseconds."}
+UUID: Final[Schema] = {
+    "type": "string",
+    "format": "uuid",
+    "description": "Of the process: the same in each event, in lineages and in a replay.",
+}
 START_TIME: Final[Schema] = {
     **_time(3),
     "description": "RFC 3339 in UTC; together with `pid` the identity of a process.",
@@ -73,14 +93,19 @@ START_TIME: Final[Schema] = {
 def stream_schema(kind: str | None = None) -> Schema:
     """The schema of one kind of `KINDS`, or of any line of the stream."""
     if kind is not None:
-        shared = {"process": _process()} if kind in EVENTS else {}
+        shared = _shared() if kind in EVENTS else {}
         return {"$schema": DIALECT, **_DEFINITIONS[kind](), **({"$defs": shared} if shared else {})}
     return {
         "$schema": DIALECT,
         "title": "A line of the stream",
         "oneOf": [{"$ref": f"#/$defs/{name}"} for name in KINDS],
-        "$defs": {"process": _process(), **{name: _DEFINITIONS[name]() for name in KINDS}},
+        "$defs": {**_shared(), **{name: _DEFINITIONS[name]() for name in KINDS}},
     }
+
+
+def _shared() -> dict[str, Schema]:
+    """What events refer to."""
+    return {"process": _process(), "container": _container()}
 
 
 def descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
@@ -122,7 +147,8 @@ def _own_descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
 
 def _choice(marker: Choice) -> Schema:
     names = sorted(set(marker.names.values()))
-    return {"anyOf": [{"enum": names}, INTEGER]}
+    nothing = [] if marker.unknown is None else [{"type": "null"}]
+    return {"anyOf": [{"enum": names}, INTEGER, *nothing]}
 
 
 def _bits(marker: Bits) -> Schema:
@@ -141,7 +167,6 @@ _MARKERS: Final[dict[type, Callable[[Any], Schema]]] = {
     Path: lambda _: STRING,
     Target: lambda _: STRING,
     Raw: lambda _: {**STRING, "contentEncoding": "base64"},
-    Found: lambda _: {"anyOf": [_ancestor(), {"type": "null"}]},
     Comm: lambda _: STRING,
     Strings: lambda _: STRINGS,
     Variables: lambda _: MAPPING,
@@ -149,6 +174,7 @@ _MARKERS: Final[dict[type, Callable[[Any], Schema]]] = {
     Yes: lambda _: {"type": "boolean"},
     Id: lambda _: {"type": ["integer", "null"]},
     Device: lambda _: {"type": "string", "pattern": "^[0-9]+:[0-9]+$"},
+    Moment: lambda _: {"anyOf": [_time(9), {"type": "null"}]},
     Octal: lambda _: {"type": "string", "pattern": "^[0-7]{4}$"},
     Bits: _bits,
     Choice: _choice,
@@ -165,6 +191,9 @@ _TYPES: Final[dict[object, Schema]] = {
 def _value(hint: object) -> Schema:
     """The schema of a field of the type `hint`."""
     base, marker = _split(hint)
+    if isinstance(marker, Found):
+        found = next(option for option in get_args(base) if option is not NoneType)
+        return {"anyOf": [_FOUND[found](), {"type": "null"}]}
     if marker is not None:
         return _MARKERS[type(marker)](marker)
     if base in _TYPES:
@@ -213,16 +242,40 @@ def _object(properties: Mapping[str, Schema], optional: Iterable[str] = ()) -> S
     }
 
 
+def _brief() -> Schema:
+    properties = {**_properties(Brief, hidden=("json",)), "uuid": UUID, "start_time": START_TIME}
+    return _object(properties)
+
+
+def _file() -> Schema:
+    properties = {
+        **_properties(FileFacts, hidden=("json",)),
+        "sha256": {"type": ["string", "null"], "pattern": "^[0-9a-f]{64}$"},
+        "modified_by": {"anyOf": [_brief(), {"type": "null"}]},
+        "modified_at": {"anyOf": [_time(9), {"type": "null"}]},
+    }
+    return _object(properties, optional=("sha256_missing",))
+
+
+_FOUND: Final[dict[object, Callable[[], Schema]]] = {Brief: _brief, FileFacts: _file}
+"""What enrichers find, by type."""
+
+
 def _ancestor() -> Schema:
-    return _object({**_properties(Ancestor), "start_time": START_TIME})
+    return _object({**_properties(Ancestor), "uuid": UUID, "start_time": START_TIME})
+
+
+OPTIONAL_OF_PROCESS: Final = ("login_uid", "session_id", "user", "user_passwd")
 
 
 def _process() -> Schema:
     """As `encode.process_json()` writes it."""
     task = _properties(Task)
     facts = _properties(ProcessFacts)
+    process = descriptions(Process)
     properties = {
         "pid": task["pid"],
+        "uuid": UUID,
         "start_time": START_TIME,
         "path": {
             **STRING,
@@ -231,6 +284,11 @@ def _process() -> Schema:
         **{name: task[name] for name in ("comm", "uid", "gid", "euid", "egid")},
         "cgroup_id": INTEGER,
         **{name: {**task[name], **INTEGER} for name in ("login_uid", "session_id")},
+        "user": {**STRING, **described(process.get("user"))},
+        "user_passwd": {
+            "enum": ["host", "own root"],
+            "description": "Whose passwd has this name.",
+        },
         "namespace_pid": facts["namespace_pid"],
         "capabilities": {
             **facts["capabilities"],
@@ -249,12 +307,28 @@ def _process() -> Schema:
     }
     return {
         "description": "The process that did it, as it was then.",
-        **_object(properties, optional=[*facts, "login_uid", "session_id"]),
+        **_object(properties, optional=[*facts, *OPTIONAL_OF_PROCESS]),
     }
 
 
+def _container() -> Schema:
+    """What is not known of a container is left out."""
+    properties = _properties(Container)
+    given = [field.name for field in structs.fields(Container) if field.required]
+    optional = [name for name in properties if name not in given]
+    return {"description": summary(Container), **_object(properties, optional)}
+
+
+ADDED: Final[Schema] = {
+    "type": "object",
+    "description": "What enrichers of others know about it, by their names.",
+}
+LAST: Final = ("added", "container", "node")
+"""Members of any event that may be left out."""
+
+
 def _event(event: type[Event]) -> Schema:
-    common = _properties(Event, hidden=("task", "process", "incomplete"))
+    common = _properties(Event, hidden=("task", "process", "incomplete", "added"))
     incomplete = _properties(Incomplete)
     hints = get_type_hints(event, include_extras=True)
     own = _properties(event, hidden=HIDDEN)
@@ -268,13 +342,16 @@ def _event(event: type[Event]) -> Schema:
         **own,
         **error,
         **incomplete,
+        "added": ADDED,
         "process": {"$ref": "#/$defs/process"},
+        "container": {"$ref": "#/$defs/container"},
+        "node": {**STRING, "description": "The name of the node."},
     }
     empty = [name for name in own if isinstance(_split(hints[name])[1], OPTIONAL)]
     return {
         "title": event.kind,
         **described(summary(event)),
-        **_object(properties, optional=[*empty, *error, *incomplete]),
+        **_object(properties, optional=[*empty, *error, *incomplete, *LAST]),
     }
 
 
@@ -283,15 +360,22 @@ def _finding() -> Schema:
     fields = _properties(Finding)
     properties = {
         "kind": {"const": "finding"},
+        "id": fields["id"],
         "type": fields["type"],
         "severity": {"enum": [severity.name.lower() for severity in Severity]},
         "title": fields["title"],
         "count": COUNT,
         "first_seen": TIME,
         "last_seen": TIME,
-        "evidence": {"type": "object"},
+        **{name: {**fields[name], "type": "object"} for name in _PARTS_OF_FINDING},
+        "mitre": STRINGS,
     }
-    return {"title": "finding", **described(summary(Finding)), **_object(properties)}
+    optional = ("mitre", *_PARTS_OF_FINDING)
+    return {"title": "finding", **described(summary(Finding)), **_object(properties, optional)}
+
+
+_PARTS_OF_FINDING: Final = ("resource", "process", "context", "action", "evidence")
+"""Objects that are left out when they are empty."""
 
 
 def _report() -> dict[str, Schema]:
@@ -301,7 +385,21 @@ def _report() -> dict[str, Schema]:
     return {
         "kinds": {"type": "object", "additionalProperties": _object(counts, ("withheld",))},
         "sinks": {"type": "object", "additionalProperties": _value(SinkCounts)},
+        "unanswered": {
+            **COUNT,
+            "description": "Events that went on without their container.",
+        },
         "failures": {**counters, "description": "Enrichers and detectors that raised, by name."},
+        "suppressed": {
+            **counters,
+            "description": "Findings that nobody wanted to see, by the reason that was given.",
+        },
+        "misses": {**counters, "description": "What enrichers were asked and did not know."},
+        "cpu_seconds": {
+            "type": "object",
+            "additionalProperties": {"type": "number", "minimum": 0},
+            "description": "CPU time of each stage of the pipeline and of each enricher.",
+        },
     }
 
 
@@ -321,10 +419,26 @@ def _agent_start() -> Schema:
     return _agent("start", "The agent sees events from now on.", properties)
 
 
+def _agent_node() -> Schema:
+    words = ("name", "cluster", "machine_id", "boot_id", "kernel", "machine", "version")
+    instance = {"anyOf": [_value(Instance), {"type": "null"}]}
+    interfaces = {"anyOf": [{"type": "array", "items": _value(Interface)}, {"type": "null"}]}
+    properties = {
+        **dict.fromkeys(words, STRING),
+        "instance": instance,
+        "interfaces": {**interfaces, "description": "Null as long as nobody has looked."},
+    }
+    return _agent(
+        "node",
+        "Which node this is; comes again when more is known.",
+        properties,
+    )
+
+
 def _agent_coverage() -> Schema:
     coverage = _object(
         {
-            "family": {"enum": ["trampoline", "tracepoint", "cgroup", None]},
+            "family": {"enum": ["trampoline", "tracepoint", "iterator", "cgroup", None]},
             "programs": {**STRINGS, "description": "The eBPF programs that serve it."},
             "missing": {**MAPPING, "description": "Programs without a place here, and why."},
         }
@@ -334,6 +448,27 @@ def _agent_coverage() -> Schema:
         "why_no_trampolines": {"type": ["string", "null"]},
     }
     return _agent("coverage", "How each kind is seen on this kernel.", properties)
+
+
+def _agent_file() -> Schema:
+    facts = _file()["properties"]
+    properties = {
+        "path": STRING,
+        "inode": INTEGER,
+        "device": _MARKERS[Device](None),
+        "file_bytes": COUNT,
+        "file_changed": _time(9),
+        "mount_namespace": INTEGER,
+        "container_id": {"type": ["string", "null"]},
+        **{name: facts[name] for name in ("sha256", "origin", "modified_by", "modified_at")},
+        "sha256_missing": {"type": ["string", "null"]},
+    }
+    return _agent(
+        "file",
+        "What was pending in events of a file: those with the same inode, device, size, time of"
+        " change and mount namespace.",
+        properties,
+    )
 
 
 def _agent_ledger() -> Schema:
@@ -349,7 +484,9 @@ _DEFINITIONS: Final[dict[str, Callable[[], Schema]]] = {
     **{kind: partial(_event, event) for kind, event in EVENTS.items()},
     "finding": _finding,
     "agent.start": _agent_start,
+    "agent.node": _agent_node,
     "agent.coverage": _agent_coverage,
+    "agent.file": _agent_file,
     "agent.ledger": _agent_ledger,
     "agent.stop": _agent_stop,
 }

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 
-from nodeagent.encode import encode
+from nodeagent.encode import Encode, encode
 from nodeagent.errors import Closed, Rejected, Retry
 from nodeagent.event import AgentEvent, Event
 from nodeagent.finding import Finding
@@ -38,7 +38,7 @@ CLOSE_SECONDS: Final = 5.0
 class Batch:
     """Events and findings on their way to the sinks; nobody changes it any more."""
 
-    __slots__ = ("_ndjson", "events", "findings")
+    __slots__ = ("_lines", "events", "findings")
 
     def __init__(
         self, events: Sequence[Event | AgentEvent], findings: Sequence[Finding] = ()
@@ -46,17 +46,27 @@ class Batch:
         """Take over both lists."""
         self.events = events
         self.findings = findings
-        self._ndjson: bytes | None = None
+        self._lines: dict[Encode, bytes] = {}
 
     def __len__(self) -> int:
         """Events and findings together."""
         return len(self.events) + len(self.findings)
 
-    def ndjson(self) -> bytes:
-        """Each event and finding as a line of JSON with its newline; made once for all sinks."""
-        if self._ndjson is None:
-            self._ndjson = encode((*self.events, *self.findings))
-        return self._ndjson
+    @property
+    def items(self) -> tuple[Event | AgentEvent | Finding, ...]:
+        """All of it, in the order of the lines."""
+        return (*self.events, *self.findings)
+
+    def ndjson(self, encoder: Encode = encode) -> bytes:
+        """Each item as a line of JSON with its newline; made once for all sinks."""
+        lines = self._lines.get(encoder)
+        if lines is None:
+            lines = self._lines[encoder] = encoder(self.items)
+        return lines
+
+    def lines(self, encoder: Encode = encode) -> list[bytes]:
+        """The line of each item, without its newline."""
+        return self.ndjson(encoder)[:-1].split(b"\n") if len(self) else []
 
 
 class SinkConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -72,6 +82,8 @@ class Sink(ABC):
     """Where batches go. Raises `Retry`, `Rejected` or `Closed`, and nothing else on purpose."""
 
     Config: ClassVar[type[SinkConfig]] = SinkConfig
+    FINDINGS_ONLY: ClassVar[bool] = False
+    """Events, and signals that are too weak to be findings, are not routed to it."""
 
     @abstractmethod
     def __init__(self, config: Any) -> None:
@@ -124,6 +136,11 @@ class Outlet:
 
     def offer(self, batch: Batch) -> None:
         """Queue the batch, or drop and count it when there is no room. Never waits."""
+        if self._sink.FINDINGS_ONLY:
+            findings = [each for each in batch.findings if each.severity]
+            if not findings:
+                return
+            batch = Batch((), findings)
         size = len(batch)
         self._counts.routed += size
         if self._finished is not None:
@@ -199,8 +216,9 @@ class Outlet:
                 await asyncio.sleep(wait)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
             except Rejected as error:
-                log.warning("sink_rejected sink=%s events=%d why=%s", self.name, len(batch), error)
-                self._leave(batch, "rejected")
+                refused = len(batch) if error.items is None else error.items
+                log.warning("sink_rejected sink=%s events=%d why=%s", self.name, refused, error)
+                self._leave(batch, "rejected", refused)
                 return
             except Closed as error:
                 self._finish("closed", str(error))
@@ -214,17 +232,21 @@ class Outlet:
                 self._prompt = time.monotonic() - started < PROMPT_SECONDS
                 return
 
-    def _leave(self, batch: Batch, dropped: str | None) -> None:
-        """The batch leaves the queue, delivered or for the reason `dropped`."""
+    def _leave(self, batch: Batch, dropped: str | None, items: int | None = None) -> None:
+        """The batch leaves the queue, delivered or for the reason `dropped`.
+
+        Where only so many `items` of it were dropped, the others were delivered.
+        """
         if not self._queue or self._queue[0] is not batch:
             # A send that outlived the deadline: counted when the queue was dropped.
             return
         self._queue.popleft()
         self._counts.queued -= len(batch)
-        if dropped is None:
-            self._counts.delivered += len(batch)
-        else:
-            self._counts.dropped[dropped] += len(batch)
+        lost = 0
+        if dropped is not None:
+            lost = len(batch) if items is None else min(items, len(batch))
+            self._counts.dropped[dropped] += lost
+        self._counts.delivered += len(batch) - lost
 
     def _finish(self, reason: str, why: str) -> None:
         self._finished = reason

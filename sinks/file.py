@@ -19,8 +19,9 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta
 
 from nodeagent.errors import Retry, StartError
-from nodeagent.sink import Batch, Sink, SinkConfig
+from nodeagent.sink import Batch, Sink
 from sinks.rotation import Rotation, is_at, write_whole
+from sinks.schema import SchemaConfig, encoder_of
 from sinks.worker import Worker
 
 log: Final = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class File(Sink):
     batch. Nothing but this process may write to the file, which a lock ensures.
     """
 
-    class Config(SinkConfig, kw_only=True, frozen=True):
+    class Config(SchemaConfig, kw_only=True, frozen=True):
         """Where the file is, and how it rotates."""
 
         path: Annotated[str, Meta(pattern=r"^[^\0]+$")]
@@ -69,6 +70,7 @@ class File(Sink):
     def __init__(self, config: File.Config) -> None:
         """A relative path is relative to the working directory of now."""
         self._config = config
+        self._encode = encoder_of(config)
         self._stop_packing = Event()
         self._worker = Worker("file sink")
         self._packer = Worker("file sink gzip")
@@ -81,7 +83,7 @@ class File(Sink):
 
     async def send(self, batch: Batch) -> None:
         """Append the batch."""
-        await self._worker.once(batch, partial(self._file.append, batch.ndjson()))
+        await self._worker.once(batch, partial(self._file.append, batch.ndjson(self._encode)))
         if self._config.fsync == "interval" and self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._config.fsync_seconds, self._sync)

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Lines of text that fit into a terminal and cannot harm it.
-
-Names of files, programs and sockets come from whoever made them, so what is not
-printable is shown as an escape like \x1b: no name can drive the terminal, turn the
-direction of the text or begin a line.
-"""
+"""Lines of text that fit into a terminal; nodeagent/harmless.py makes sure that they do no harm."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-__all__ = ["COLOURED", "PLAIN", "Said", "Style", "cut", "harmless", "lay_out"]
+from nodeagent.harmless import columns, cut
+
+__all__ = ["COLOURED", "PLAIN", "Said", "Style", "lay_out"]
 
 KIND_COLUMNS: Final = 7
 ACTOR_COLUMNS: Final = 18
@@ -37,7 +33,7 @@ def _coloured() -> Style:
     green, yellow, blue, magenta, cyan = (f"\x1b[{number}m" for number in range(32, 37))
     dim = "\x1b[2m"
     kinds = {"exec": green, "fork": blue, "exit": blue, "open": cyan}
-    kinds |= dict.fromkeys(("connect", "bind", "listen", "accept"), magenta)
+    kinds |= dict.fromkeys(("connect", "bind", "listen", "accept", "older_socket"), magenta)
     kinds |= {"finding": yellow, "agent": dim}
     return Style(kinds, bad="\x1b[31m", dim=dim, end="\x1b[0m")
 
@@ -81,44 +77,6 @@ def lay_out(time: str, kind: str, said: Said, style: Style, width: int | None) -
     ]
     fitting = _clip([part for part in parts if part[0]], width)
     return " ".join(style.paint(text, colour) for text, colour in fitting)
-
-
-def harmless(text: str) -> str:
-    """`text` with everything that is not printable as a visible escape."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
-def columns(text: str) -> int:
-    """How wide a terminal shows harmless text."""
-    return len(text) if text.isascii() else sum(map(_columns, text))
-
-
-def cut(text: str, room: int, *, middle: bool = False) -> str:
-    """`text` in at most `room` columns, with … for what is missing."""
-    if columns(text) <= room:
-        return text
-    if room < 1:
-        return ""
-    end = _first(reversed(text), (room - 1) * 2 // 3)[::-1] if middle else ""
-    return _first(text, room - 1 - columns(end)) + "…" + end
-
-
-def _columns(character: str) -> int:
-    if unicodedata.category(character) in {"Mn", "Me"}:
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def _first(text: Iterable[str], room: int) -> str:
-    taken = []
-    for character in text:
-        room -= _columns(character)
-        if room < 0:
-            break
-        taken.append(character)
-    return "".join(taken)
 
 
 def _fill(text: str, room: int) -> str:

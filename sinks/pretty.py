@@ -24,6 +24,7 @@ from nodeagent.event import (
     Chown,
     Chroot,
     Connect,
+    Container,
     Dns,
     Dup,
     Endpoint,
@@ -43,6 +44,8 @@ from nodeagent.event import (
     Mount,
     Mprotect,
     Network,
+    NewCgroup,
+    OlderSocket,
     Open,
     PivotRoot,
     Ptrace,
@@ -61,8 +64,9 @@ from nodeagent.event import (
 )
 from nodeagent.field import UNKNOWN_ID
 from nodeagent.finding import Finding, Severity
-from nodeagent.names import PROTECTIONS
-from sinks.layout import Said, Style, cut, harmless, lay_out
+from nodeagent.harmless import cut, harmless
+from nodeagent.names import IO_URING_OPERATIONS, PROTECTIONS
+from sinks.layout import Said, Style, lay_out
 
 __all__ = ["pretty"]
 
@@ -95,8 +99,19 @@ def pretty(item: Event | AgentEvent | Finding, style: Style, width: int | None) 
     said = _SAY.get(type(item), _unknown)(item)
     if isinstance(item, Finding):
         return lay_out(_clock(item.last_seen), "finding", said, style, width)
+    if isinstance(item, Event) and item.process is not None and item.process.container:
+        place = _place(item.process.container)
+        said = said._replace(detail=f"{said.detail} in {place}".lstrip())
     kind = "agent" if isinstance(item, AgentEvent) else item.kind
     return lay_out(_clock(item.time), kind, said, style, width)
+
+
+def _place(container: Container) -> str:
+    """The pod and the container, or as much of them as is known."""
+    pod = container.pod
+    names = [pod.namespace, pod.name] if pod is not None else []
+    names.append("sandbox" if container.sandbox else container.name or container.id[:12])
+    return harmless("/".join(name for name in names if name))
 
 
 def _clock(time_ns: int) -> str:
@@ -201,6 +216,10 @@ def _chroot(event: Chroot) -> Said:
     return Said(_actor(event), _quote(event.path), "", *_result(event), cut_middle=True)
 
 
+def _cgroup(event: NewCgroup) -> Said:
+    return Said(_actor(event), _quote(event.path), "", cut_middle=True)
+
+
 def _peers(event: Network, arrow: str) -> str:
     """Both ends of a connection, as far as they are known."""
     words = [_protocol(event)]
@@ -228,6 +247,11 @@ def _accept(event: Network) -> Said:
 def _listen(event: Listen) -> Said:
     outcome, bad = _result(event)
     return Said(_actor(event), _peers(event, "→"), f"backlog {event.backlog}", outcome, bad)
+
+
+def _older_socket(event: OlderSocket) -> Said:
+    peers = _peers(event, "↔") or _shown(OlderSocket, "family", event.family)
+    return Said(_actor(event), peers, "" if event.remote else "waits")
 
 
 def _socket(event: Socket) -> Said:
@@ -385,7 +409,7 @@ def _kill(event: Kill) -> Said:
 def _io_uring(event: IoUring) -> Said:
     operation = _shown(type(event), "operation", event.operation).removeprefix("IORING_OP_")
     words = [operation.lower()]
-    if event.entries:
+    if event.operation == IO_URING_OPERATIONS.unknown:
         words = ["set up", f"{event.entries} entries"]
     if event.argument or event.path:
         words.append(_quote(event.argument or event.path))
@@ -406,13 +430,26 @@ def _unknown(event: Event) -> Said:
 
 def _agent(event: AgentEvent) -> Said:
     name = event.kind.removeprefix("agent.")
-    say = {"start": _started, "coverage": _covered, "ledger": _counted, "stop": _counted}.get(name)
+    say = _SAY_OF_AGENT.get(name)
     return say(name, event.details) if say else Said(name, _pairs(event.details), quiet=True)
 
 
 def _started(name: str, details: Mapping[str, Any]) -> Said:
     version, kernel = details.get("version", "?"), details.get("kernel", "?")
     return Said(name, harmless(f"{version} on Linux {kernel}"), quiet=True)
+
+
+def _named(name: str, details: Mapping[str, Any]) -> Said:
+    instance = details.get("instance") or {}
+    words = [instance.get("instance_id"), instance.get("region"), details.get("cluster")]
+    detail = " ".join(str(word) for word in words if word)
+    return Said(name, harmless(str(details.get("name", "?"))), harmless(detail), quiet=True)
+
+
+def _hashed(name: str, details: Mapping[str, Any]) -> Said:
+    hashed = str(details.get("sha256") or f"no hash: {details.get('sha256_missing')}")
+    subject, detail = str(details.get("path", "?")), f"{details.get('origin')} {hashed}"
+    return Said(name, harmless(subject), harmless(detail), quiet=True)
 
 
 def _covered(name: str, details: Mapping[str, Any]) -> Said:
@@ -441,8 +478,17 @@ def _finding(finding: Finding) -> Said:
     subject = f"{harmless(finding.type)}: {harmless(finding.title)}{times}"
     severity = finding.severity
     bad = severity >= Severity.HIGH
-    return Said(severity.name.lower(), subject, _pairs(finding.evidence), bad=bad)
+    return Said(severity.name.lower(), subject, _pairs(finding.context), bad=bad)
 
+
+_SAY_OF_AGENT: Final[Mapping[str, Callable[[str, Mapping[str, Any]], Said]]] = {
+    "start": _started,
+    "node": _named,
+    "file": _hashed,
+    "coverage": _covered,
+    "ledger": _counted,
+    "stop": _counted,
+}
 
 _SAY: Final[Mapping[type, Callable[[Any], Said]]] = {
     Exec: _exec,
@@ -458,10 +504,12 @@ _SAY: Final[Mapping[type, Callable[[Any], Said]]] = {
     Mount: _mount,
     Umount: _unlink,
     PivotRoot: _pivot_root,
+    NewCgroup: _cgroup,
     Chroot: _chroot,
     Connect: _connect,
     Bind: _connect,
     Listen: _listen,
+    OlderSocket: _older_socket,
     Accept: _accept,
     Socket: _socket,
     Dup: _dup,

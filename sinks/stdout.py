@@ -12,9 +12,10 @@ from functools import partial
 from typing import Final, Literal
 
 from nodeagent.errors import Closed, Retry, StartError
-from nodeagent.sink import Batch, Sink, SinkConfig
+from nodeagent.sink import Batch, Sink
 from sinks.layout import COLOURED, PLAIN
 from sinks.pretty import pretty
+from sinks.schema import SchemaConfig, encoder_of
 from sinks.worker import Worker
 
 USUAL_WIDTH: Final = 80
@@ -30,7 +31,7 @@ class Stdout(Sink):
     counts. A reader that went away ends the sink.
     """
 
-    class Config(SinkConfig, kw_only=True, frozen=True):
+    class Config(SchemaConfig, kw_only=True, frozen=True):
         """How events are shown."""
 
         format: Literal["auto", "pretty", "json"] = "auto"
@@ -41,6 +42,7 @@ class Stdout(Sink):
     def __init__(self, config: Stdout.Config, out: int = 1) -> None:
         """Write to the descriptor `out`, which stays open."""
         self._config = config
+        self._encode = encoder_of(config)
         self._out = out
         self._worker = Worker("stdout sink")
         self._pretty = False
@@ -66,7 +68,7 @@ class Stdout(Sink):
     async def send(self, batch: Batch) -> None:
         """Write the batch, however long the reader takes."""
         # JSON is made here, because all sinks share it.
-        json = None if self._pretty else batch.ndjson()
+        json = None if self._pretty else batch.ndjson(self._encode)
         await self._worker.once(batch, partial(self._write, batch, json))
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import socket
@@ -13,7 +14,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from nodeagent.dns import DnsMessage, DnsQuestion
-from nodeagent.encode import brief, lineage_json, process_json
+from nodeagent.encode import brief, container_json, file_json, lineage_json, process_json
+from nodeagent.enrich.identity import identities
 from nodeagent.event import (
     Accept,
     AgentEvent,
@@ -26,6 +28,7 @@ from nodeagent.event import (
     Chown,
     Chroot,
     Connect,
+    Container,
     Credentials,
     Dns,
     Dup,
@@ -33,6 +36,7 @@ from nodeagent.event import (
     Event,
     Exec,
     Exit,
+    FileFacts,
     Fork,
     Ids,
     IoUring,
@@ -46,9 +50,12 @@ from nodeagent.event import (
     Mount,
     Mprotect,
     Namespaces,
+    NewCgroup,
+    OlderSocket,
     Open,
     Other,
     PivotRoot,
+    Pod,
     Process,
     ProcessFacts,
     Ptrace,
@@ -65,6 +72,7 @@ from nodeagent.event import (
     Userfaultfd,
     VmRead,
     VmWrite,
+    Workload,
 )
 from nodeagent.finding import Finding, Severity
 
@@ -73,6 +81,9 @@ E = TypeVar("E", bound=Event)
 TIME: Final = 1_764_025_869_123_456_789
 """2025-11-24 23:11:09.123456789 UTC."""
 BOOT: Final = TIME - 3_600 * 1_000_000_000
+
+BOOT_ID: Final = "0b0b0b0b-0b0b-4b0b-8b0b-0b0b0b0b0b0b"
+UUID: Final = identities(BOOT_ID)
 
 UNSET: Final = 0xFFFFFFFF
 ROOT: Final = Credentials(uid=0, gid=0, euid=0, egid=0)
@@ -107,14 +118,41 @@ def some_facts(**changes: Any) -> ProcessFacts:
 def a_process(path: str = "/usr/bin/bash", **task_changes: Any) -> Process:
     task = a_task(**task_changes)
     facts = some_facts(namespace_pid=task.pid)
-    lineage = (Ancestor(pid=1, path="/usr/lib/systemd/systemd", start_time=0),)
-    return Process(
-        task,
-        path,
-        facts,
-        lineage,
-        process_json(task, path, facts, lineage_json(lineage, BOOT), BOOT),
-    )
+    init = Ancestor(1, "/usr/lib/systemd/systemd", 0, UUID(1, 0), namespace_pid=1, uid=0, euid=0)
+    process = Process(task, path, facts, (init,), UUID(task.pid, task.start_time), b"")
+    process.json = process_json(process, lineage_json(process.lineage, BOOT), BOOT)
+    return process
+
+
+def a_container(**changes: Any) -> Container:
+    fields: dict[str, Any] = {
+        "id": "c" * 64,
+        "runtime": "containerd",
+        "enrichment": "complete",
+        "name": "main",
+        "image": "registry.example/web:1",
+        "image_digest": f"sha256:{'d' * 64}",
+        "created": "2025-11-24T23:00:00.000Z",
+        "pod": Pod(
+            "web-5d8f-abcde",
+            "shop",
+            "0a0a0a0a-0b0b-4c0c-8d0d-0e0e0e0e0e0e",
+            "b" * 64,
+            {"app": "web"},
+            {},
+            Workload("Deployment", "web"),
+        ),
+    }
+    return Container(**fields | changes)
+
+
+def inside(process: Process, container: Container) -> Process:
+    """The same process in a container."""
+    lineage = lineage_json(process.lineage, BOOT)
+    shown = container_json(container)
+    process.container = container
+    process.json = process_json(process, lineage, BOOT, shown)
+    return process
 
 
 def an_exec(argv: tuple[str, ...] = ("ls", "-la", "/tmp"), **changes: Any) -> Exec:
@@ -129,7 +167,7 @@ def an_exec(argv: tuple[str, ...] = ("ls", "-la", "/tmp"), **changes: Any) -> Ex
         script="",
         interpreter="",
         environment={},
-        **A_FILE,
+        **A_PROGRAM,
         file_uid=0,
         file_gid=0,
         links=1,
@@ -189,6 +227,10 @@ def a_listen(**changes: Any) -> Listen:
     return _make(Listen, {"backlog": 128} | changes, **A_SOCKET, remote=None)
 
 
+def an_older_socket(**changes: Any) -> OlderSocket:
+    return _make(OlderSocket, {"backlog": 128, "remote": None} | changes, **A_SOCKET)
+
+
 def an_accept(**changes: Any) -> Accept:
     return _make(Accept, {"result": 5} | changes, **A_SOCKET, remote=Endpoint("127.0.0.1", 5050))
 
@@ -202,7 +244,7 @@ def an_mmap(**changes: Any) -> Mmap:
         length=8192,
         protection=mmap.PROT_READ | mmap.PROT_EXEC,
         flags=mmap.MAP_PRIVATE,
-        **A_FILE,
+        **A_PROGRAM,
     )
 
 
@@ -301,7 +343,7 @@ def a_module(**changes: Any) -> Module:
         parameters="numdummies=2",
         flags=0,
         unloaded=False,
-        **A_FILE,
+        **A_PROGRAM,
     )
 
 
@@ -426,6 +468,10 @@ def a_pivot_root(**changes: Any) -> PivotRoot:
     return _make(PivotRoot, changes, **UNVERIFIED, path="/mnt", put_old="/mnt/old")
 
 
+def a_new_cgroup(**changes: Any) -> NewCgroup:
+    return _make(NewCgroup, changes, id=4711, path="/kubepods/pod1")
+
+
 def a_chroot(**changes: Any) -> Chroot:
     return _make(Chroot, changes, path="/srv/root", unverified=False)
 
@@ -449,11 +495,18 @@ def an_agent_event(kind: str = "agent.start", **details: object) -> AgentEvent:
 
 
 def a_finding(**changes: Any) -> Finding:
+    title = changes.get("title", "A shell talks to 192.0.2.1")
     fields: dict[str, Any] = {
+        "id": hashlib.sha256(title.encode("utf-8", "surrogatepass")).hexdigest()[:32],
         "type": "Execution:Runtime/ReverseShell",
         "severity": Severity.HIGH,
-        "title": "A shell talks to 192.0.2.1",
-        "evidence": {"pid": 1234},
+        "title": title,
+        "mitre": ("T1059.004",),
+        "resource": {"node": "node-1"},
+        "process": {"pid": 1234},
+        "context": {"addressFamily": "AF_INET"},
+        "action": None,
+        "evidence": {"rule": "reverse_shell", "weight": 80},
         "first_seen": TIME,
         "last_seen": TIME,
     }
@@ -464,9 +517,18 @@ UNVERIFIED: Final[dict[str, Any]] = {"unverified": True}
 
 A_FILE: Final[dict[str, Any]] = {"inode": 131, "device": 0x800001, "mode": 0o100755}
 
+A_PROGRAM: Final[dict[str, Any]] = {
+    **A_FILE,
+    "file_bytes": 4096,
+    "file_changed": BOOT,
+    "file": FileFacts("", "gone", "host", None, 0, file_json("", "gone", "host", None, 0)),
+}
+
 A_TARGET: Final[dict[str, Any]] = {
     "target": Other(start_time=0, pid=0, passed_pid=1235),
-    "target_process": brief((1235, 2_000_000_000), "/usr/bin/sleep", BOOT),
+    "target_process": brief(
+        (1235, 2_000_000_000), UUID(1235, 2_000_000_000), "/usr/bin/sleep", BOOT
+    ),
 }
 
 A_SOCKET: Final[dict[str, Any]] = {
@@ -492,6 +554,7 @@ def _make(event: type[E], changes: dict[str, Any], **fields: Any) -> E:
         "task": b"",
         "process": a_process(),
         "incomplete": None,
+        "added": None,
     }
     return event(**common | fields | changes)
 
@@ -514,6 +577,7 @@ MAKERS: Final[dict[str, Callable[..., Event]]] = {
     "bind": a_bind,
     "listen": a_listen,
     "accept": an_accept,
+    "older_socket": an_older_socket,
     "dup": a_dup,
     "dns": a_dns,
     "mmap": an_mmap,
@@ -528,6 +592,7 @@ MAKERS: Final[dict[str, Callable[..., Event]]] = {
     "unshare": an_unshare,
     "setns": a_setns,
     "pivot_root": a_pivot_root,
+    "new_cgroup": a_new_cgroup,
     "chroot": a_chroot,
     "module": a_module,
     "bpf": a_bpf,

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import pytest
 
-from tests.cases import Case, fault
+from tests.cases import Case, family_of, fault
 from tests.cases.holes import hole_of
 
 CELL: Final = "cell"
@@ -33,15 +33,12 @@ def note_cell(note: Note, case: Case, kernel: str, family: str) -> None:
 
 
 def judge(
-    case: Case,
-    events: Iterable[Mapping[str, Any]],
-    said: Mapping[str, Any],
-    release: str,
-    family: str,
+    case: Case, events: Sequence[Mapping[str, Any]], said: Mapping[str, Any], release: str
 ) -> None:
     """Pass, fail, or say why it is known to fail. What a kernel does not have is skipped."""
     if said.get("result") == -errno.ENOSYS:
         pytest.skip(ABSENT)
+    family = family_of(events, case.kind)
     wrong = fault(case, events, said, family)
     hole = hole_of(case, release, family)
     if hole and not wrong:

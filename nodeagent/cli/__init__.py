@@ -10,12 +10,25 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from nodeagent import __version__
-from nodeagent.cli import completion, config, doctor, options, output, replay, run, schema
+from nodeagent.cli import (
+    completion,
+    config,
+    doctor,
+    explain,
+    findings,
+    options,
+    output,
+    replay,
+    run,
+    schema,
+    status,
+    top,
+)
 from nodeagent.errors import BpfError, NodeagentError, StartError
 
 __all__ = ["main", "make_parser"]
 
-COMMANDS: Final = (run, replay, config, doctor, schema, completion)
+COMMANDS: Final = (run, replay, findings, explain, status, top, config, doctor, schema, completion)
 """In the order of the help."""
 
 FAILED: Final = 1

@@ -125,7 +125,11 @@ def _check_lines(check: Check, debug: bool, colourful: bool) -> Iterator[str]:
         state = f"\033[{COLOURS[check.state]}m{state}\033[0m"
     indent = STATE_WIDTH + NAME_WIDTH
     first, *rest = textwrap.wrap(check.found, WIDTH - indent) or [""]
-    yield f"{state}{check.name:<{NAME_WIDTH}}{first}".rstrip()
+    if len(check.name) >= NAME_WIDTH:
+        yield f"{state}{check.name}"
+        yield " " * indent + first
+    else:
+        yield f"{state}{check.name:<{NAME_WIDTH}}{first}".rstrip()
     for line in rest:
         yield " " * indent + line
     yield from _wrapped(check.advice, indent=indent)

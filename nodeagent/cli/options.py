@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from nodeagent.places import CONTROL, STORE
+
 if TYPE_CHECKING:
     from nodeagent.config import Config, Flag, Loaded
     from nodeagent.sink import Sink
@@ -90,6 +92,32 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("pretty", "json"), help="how standard output shows events"
     )
     group.add_argument("--only", metavar="KIND,...", type=_names, help="only events of these kinds")
+    group.add_argument("--findings", action="store_true", help="only what looks wrong, no events")
+    group.add_argument(
+        "--signals", action="store_true", help="also what is too weak to be a finding by itself"
+    )
+
+
+def add_control(parser: argparse.ArgumentParser) -> None:
+    """Which running agent is asked."""
+    complete_files(
+        parser.add_argument(
+            "--control",
+            metavar="SOCKET",
+            type=Path,
+            default=Path(CONTROL),
+            help=f"the control socket of the agent (default {CONTROL})",
+        )
+    )
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Which store of findings is read."""
+    complete_files(
+        parser.add_argument(
+            "--store", metavar="FILE", type=Path, default=Path(STORE), help="another store"
+        )
+    )
 
 
 def load(args: argparse.Namespace, sink_types: Mapping[str, type[Sink]]) -> Config:
@@ -139,4 +167,8 @@ def _flags(args: argparse.Namespace) -> list[Flag]:
         flags.append(Flag("--only", "kinds", args.only))
     if getattr(args, "format", None) is not None:
         flags.append(Flag("--format", "sinks.*.format", args.format))
+    if getattr(args, "findings", False):
+        flags.append(Flag("--findings", "detect.only", value=True))
+    if getattr(args, "signals", False):
+        flags.append(Flag("--signals", "detect.signals", value=True))
     return flags

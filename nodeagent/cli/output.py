@@ -34,6 +34,11 @@ def write(text: str) -> None:
         raise NodeagentError(f"standard output cannot be written: {error.strerror}") from error
 
 
+def pause(seconds: float) -> None:
+    """Between two looks of a command that has no loop; others use asyncio.sleep."""
+    select.select((), (), (), seconds)
+
+
 def reader_is_gone() -> bool:
     """Whether standard output is a pipe that nobody reads any more."""
     poll = select.poll()

@@ -16,7 +16,16 @@ from nodeagent.config.build import build
 from nodeagent.config.file import DEFAULT_PATH, read_default, read_file
 from nodeagent.config.json_schema import schema
 from nodeagent.config.layers import Table, from_environment, from_flag, from_override, merge
-from nodeagent.config.model import Config, KernelConfig, LedgerConfig, SinkSetting
+from nodeagent.config.model import (
+    Config,
+    ContainersConfig,
+    DetectConfig,
+    FilesConfig,
+    KernelConfig,
+    LedgerConfig,
+    NodeConfig,
+    SinkSetting,
+)
 from nodeagent.config.show import show
 from nodeagent.config.sinks import EVERY_SINK, choose, set_everywhere
 from nodeagent.sink import Sink
@@ -24,10 +33,14 @@ from nodeagent.sink import Sink
 __all__ = [
     "DEFAULT_PATH",
     "Config",
+    "ContainersConfig",
+    "DetectConfig",
+    "FilesConfig",
     "Flag",
     "KernelConfig",
     "LedgerConfig",
     "Loaded",
+    "NodeConfig",
     "SinkSetting",
     "load",
     "schema",

@@ -13,6 +13,7 @@ from msgspec import Meta
 from msgspec.structs import FieldInfo
 
 from nodeagent.event import EVENTS
+from nodeagent.places import CONTROL
 from nodeagent.sink import SinkConfig
 
 
@@ -71,6 +72,9 @@ class KernelConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     hooks: Literal["auto", "trampoline", "tracepoint"] = "auto"
     """Which family of hooks to use: trampolines see more and cost less, but not every
     kernel takes them; auto tries."""
+    cgroups: Literal["auto", "v1", "v2"] = "auto"
+    """In which hierarchy of cgroups to look for containers; auto: in that of version 2
+    wherever it is mounted."""
     object: str = ""
     """Path of another eBPF object; empty: the one that comes with the agent."""
 
@@ -89,10 +93,84 @@ class FilterConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     for files that do not exist all the time, or all, or none."""
     exclude_uids: list[Annotated[int, Meta(ge=0, lt=1 << 32)]] = []
     """Report nothing that these users do."""
+    exclude_cgroups: list[Prefix] = []
+    """Report nothing of these cgroups and those below them, as paths from the root of
+    their hierarchy, for example /system.slice/backup.service. One that is made while the
+    agent runs is left out a second later."""
     exclude_paths: list[Prefix] = []
     """Report no opens of files whose path starts like this; end it with / for a folder."""
     watch_paths: list[Prefix] = []
     """Report each open of files whose path starts like this; the longest prefix decides."""
+
+
+class ContainersConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Whom to ask what a container is."""
+
+    ask: bool = True
+    """Ask the container runtimes; otherwise only the id of a container is known."""
+    cri_sockets: list[Prefix] = []
+    """Sockets of the CRI (containerd, CRI-O); empty: the usual places."""
+    docker_socket: Prefix = "/run/docker.sock"
+    """Socket of the Docker Engine, asked when no CRI knows a container."""
+    wait_seconds: Annotated[float, Meta(gt=0, le=60)] = 2.0
+    """Hold the first events of a new container back for at most this long until it is
+    known; then they go on without, marked."""
+    wait_events: Annotated[int, Meta(ge=0, le=100_000)] = 1000
+    """Hold back at most this many events of one container."""
+    labels: list[str] = msgspec.field(
+        default_factory=lambda: ["app", "app.kubernetes.io/*", "k8s-app"]
+    )
+    """Show these labels of pods; * stands for anything."""
+    annotations: list[str] = []
+    """Show these annotations of pods; * stands for anything."""
+
+
+class FilesConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What is found out about the files whose code runs."""
+
+    hash: bool = True
+    """Hash programs, libraries and kernel modules (SHA-256), and find out where they come
+    from. No event waits for it: an agent.file line tells what an event did not know yet."""
+    hash_bytes: Annotated[int, Meta(ge=0)] = 256 << 20
+    """Do not hash files that are larger."""
+    hash_cpu_percent: Annotated[float, Meta(gt=0, le=100)] = 5.0
+    """Spend at most this share of one CPU on hashing."""
+
+
+class NodeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Which node this is."""
+
+    name: str = ""
+    """Its name in every event; empty: the environment's NODE_NAME, else that of the host."""
+    cluster: str = ""
+    """The cluster that it belongs to; empty: what the tags of the instance tell."""
+    instance: Literal["auto", "aws", "none"] = "auto"
+    """Ask the metadata service of EC2 who we are; auto: where the firmware says EC2."""
+    instance_seconds: Annotated[float, Meta(gt=0, le=60)] = 2.0
+    """Wait at most this long for each answer of the metadata service."""
+    interfaces: bool = True
+    """Tell which network interfaces and addresses there are, and each change of them."""
+    metadata_endpoint: str = ""
+    """Where the metadata service is; empty: where EC2 has it."""
+
+
+class DetectConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What looks wrong in the stream."""
+
+    findings: bool = True
+    """Look for what is wrong, and add findings to the stream."""
+    signals: bool = False
+    """Show signals, too, that are too weak to be findings."""
+    only: bool = False
+    """Send findings and what the agent says of itself, but no events."""
+    builtin_lists: bool = True
+    """Use the short threat lists that come with the agent."""
+    update_seconds: Annotated[float, Meta(ge=0)] = 300.0
+    """Tell a finding that is seen again at most this often, with its count."""
+    suppressions: list[str] = []
+    """Files with findings that nobody wants to see, see docs/findings.md."""
+    lists: dict[str, list[str]] = {}
+    """Files with threat lists of your own, by category: c2, mining, tor, malware …"""
 
 
 class LedgerConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -100,6 +178,22 @@ class LedgerConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
 
     interval_seconds: Annotated[float, Meta(ge=0)] = 60.0
     """Write the counts into the stream this often; 0: only at the end."""
+
+
+class ControlConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """How a running agent is asked what it does."""
+
+    socket: str = CONTROL
+    """For `nodeagent status` and `nodeagent top`; only root and the user of the agent may
+    ask. Empty: nobody may."""
+
+
+class MetricsConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The agent's own numbers over HTTP."""
+
+    listen: Annotated[str, Meta(pattern=r"^$|^.+:\d{1,5}$")] = ""
+    """Serve /metrics, /healthz and /readyz there, for example 127.0.0.1:9464; there is no
+    password, so do not open it to others. Empty: nowhere."""
 
 
 class SinkSetting(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -118,13 +212,27 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
         msgspec.field(default_factory=lambda: list(EVENTS))
     )
     """Stream these kinds of events."""
+    enrichers: list[str] = []
+    """Ask these enrichers, which installed packages bring, about each event."""
     shutdown_seconds: Annotated[float, Meta(ge=0)] = 5.0
     """At the end, wait at most this long until the sinks have taken what is queued."""
     kernel: KernelConfig = KernelConfig()
     """The eBPF side."""
     filter: FilterConfig = FilterConfig()
     """What the kernel leaves out, and what it counts instead of reporting."""
+    node: NodeConfig = NodeConfig()
+    """Which node this is."""
+    containers: ContainersConfig = ContainersConfig()
+    """Whom to ask what a container is."""
+    files: FilesConfig = FilesConfig()
+    """What is found out about the files whose code runs."""
+    detect: DetectConfig = DetectConfig()
+    """What looks wrong in the stream."""
     ledger: LedgerConfig = LedgerConfig()
     """The counts of everything that was seen, sent and lost."""
+    control: ControlConfig = ControlConfig()
+    """How a running agent is asked what it does."""
+    metrics: MetricsConfig = MetricsConfig()
+    """The agent's own numbers over HTTP."""
     sinks: dict[str, SinkSetting] = {}
     """Where events go, by a name of your choice; standard output when there is none."""

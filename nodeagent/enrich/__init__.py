@@ -15,6 +15,8 @@ class Enricher(Protocol):
     """Adds to events what it knows, from memory: no I/O, no waiting."""
 
     name: str
+    misses: int
+    """How often it was asked for something that it did not know."""
 
     def enrich(self, events: Sequence[Event]) -> None:
         """Complete the events of one batch, which are in the order of time."""

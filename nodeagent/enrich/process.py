@@ -14,7 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
-from nodeagent.encode import brief, lineage_json, process_json
+from nodeagent.encode import brief, container_json, lineage_json, node_json, process_json
+from nodeagent.enrich.container import ContainerTable
+from nodeagent.enrich.identity import identities
+from nodeagent.enrich.user import UserTable
 from nodeagent.event import (
     EVENTS,
     TICK_NS,
@@ -25,6 +28,7 @@ from nodeagent.event import (
     Exec,
     Exit,
     Fork,
+    NewCgroup,
     OlderProcess,
     Other,
     Process,
@@ -42,6 +46,8 @@ GRACE_NS: Final = 12_000_000_000
 PROGRAMS_LIMIT: Final = 32768
 VIEWS_LIMIT: Final = 64
 """Views of one program: a process can change its name as often as it likes."""
+YOUNG_VIEWS: Final = 2048
+"""Most processes of a busy node sleep, so views of the last ones that did something are enough."""
 
 Identity = tuple[int, int]
 """pid and start time."""
@@ -58,9 +64,13 @@ class _Program(msgspec.Struct, gc=False):
     """One process while it runs one program."""
 
     identity: Identity
+    uuid: str
     path: str
     facts: ProcessFacts | None
     lineage: _Lineage
+    uid: int | None
+    """As it is now; None when only /proc knew the process."""
+    euid: int | None
     brief: Brief | None = None
     """Made when an event is about it."""
     lineage_of_children: _Lineage | None = None
@@ -74,11 +84,25 @@ class ProcessTable:
 
     name = "process"
 
-    def __init__(self, read_task: Callable[[bytes], Task], boot_ns: int) -> None:
+    def __init__(
+        self,
+        read_task: Callable[[bytes], Task],
+        boot_ns: int,
+        *,
+        waiting_events: int = 0,
+        node_name: str = "",
+        boot_id: str = "",
+    ) -> None:
         """`read_task` reads `Event.task`; `boot_ns` is the wall clock at boot, fixed for a run.
 
-        It is fixed so that the start time of a process is always shown the same.
+        It is fixed so that the start time of a process is always shown the same. At most
+        `waiting_events` of one cgroup wait until it is known what it is. `node_name` is in
+        all events unless it is empty. `boot_id` makes the UUIDs unique.
         """
+        self._uuid = identities(boot_id)
+        self._node = node_json(node_name)
+        self.containers = ContainerTable(self._rewrite, waiting_events)
+        self.users = UserTable(self._rewrite)
         self._read_task = read_task
         self._boot_ns = boot_ns
         self._programs: dict[tuple[Identity, int], _Program] = {}
@@ -88,9 +112,11 @@ class ProcessTable:
         """By pid namespace and the pid in there; only those outside the initial one."""
         self._older: dict[int, OlderProcess] = {}
         self._views: dict[bytes, Process] = {}
+        self._old_views: dict[bytes, Process] = {}
         self._extras: dict[type[Event], Callable[[Any, Process], None]] = {
             Fork: self._on_fork,
             Exit: self._on_exit,
+            NewCgroup: self._on_cgroup,
             **{kind: self._on_targeted for kind in EVENTS.values() if issubclass(kind, Targeted)},
             **{kind: self._on_changing for kind in EVENTS.values() if issubclass(kind, Changing)},
         }
@@ -107,11 +133,15 @@ class ProcessTable:
         return len(self._programs)
 
     def fill(self, processes: Iterable[ProcessSeen]) -> None:
-        """Take a list of all processes; what is known already stays."""
+        """Take a list of all processes; what records told of stays."""
         for seen in sorted(processes, key=lambda seen: self._read_task(seen.task).start_time):
             task = self._read_task(seen.task)
-            if _identity(task) not in self._current:
-                self._add(task, seen.path, seen.facts)
+            known = self._current.get(_identity(task))
+            if known is not None and known.facts is not None and (known.path or not seen.path):
+                continue
+            if known is not None:
+                self._forget_views(known)
+            self._add(task, seen.path, seen.facts)
 
     def fill_older(self, processes: Iterable[OlderProcess]) -> None:
         """Take processes from /proc; each becomes exact when a record first speaks of it."""
@@ -141,21 +171,34 @@ class ProcessTable:
     def _on_exit(self, event: Exit, process: Process) -> None:
         self._ended.append((event.time, (_identity(process.task), process.task.exec_id)))
 
+    def _on_cgroup(self, event: NewCgroup, _: Process) -> None:
+        self.containers.learn_path(event.id, event.path)
+
     def _on_targeted(self, event: Targeted, process: Process) -> None:
         program = self._find(event.target, process)
         if program is not None:
             if program.brief is None:
-                program.brief = brief(program.identity, program.path, self._boot_ns)
+                program.brief = self._brief(program)
             event.target_process = program.brief
+
+    def brief_of(self, process: Process) -> Brief:
+        """Which process it is, made once for each program."""
+        program = self._programs.get((_identity(process.task), process.task.exec_id))
+        if program is None:
+            return brief(_identity(process.task), process.uuid, process.path, self._boot_ns)
+        if program.brief is None:
+            program.brief = self._brief(program)
+        return program.brief
 
     def _on_changing(self, event: Changing, process: Process) -> None:
         program = self._programs.get((_identity(process.task), process.task.exec_id))
         if program is None or event.result or program.facts == event.facts:
             return
         program.facts = event.facts
-        for raw in program.views:
-            self._views.pop(raw, None)
-        program.views.clear()
+        self._forget_views(program)
+
+    def _brief(self, program: _Program) -> Brief:
+        return brief(program.identity, program.uuid, program.path, self._boot_ns)
 
     def _find(self, other: Other, process: Process) -> _Program | None:
         """The process that an event is about."""
@@ -172,13 +215,22 @@ class ProcessTable:
         before = self._current.get(_identity(task))
         if before is not None:
             self._ended.append((event.time, (before.identity, task.exec_id - 1)))
-        lineage = before.lineage if before is not None else self._lineage(task, event.facts)
-        self._put(task, _Program(_identity(task), event.path, event.facts, lineage))
+            known = (before.lineage, before.uuid)
+        else:
+            known = (self._lineage(task, event.facts), self._uuid(*_identity(task)))
+        self._put(task, self._program(task, event.path, event.facts, *known))
 
     def _add(self, task: Task, path: str, facts: ProcessFacts | None) -> _Program:
-        program = _Program(_identity(task), path, facts, self._lineage(task, facts))
+        uuid = self._uuid(*_identity(task))
+        program = self._program(task, path, facts, self._lineage(task, facts), uuid)
         self._put(task, program)
         return program
+
+    @staticmethod
+    def _program(
+        task: Task, path: str, facts: ProcessFacts | None, lineage: _Lineage, uuid: str
+    ) -> _Program:
+        return _Program(_identity(task), uuid, path, facts, lineage, task.uid, task.euid)
 
     def _put(self, task: Task, program: _Program) -> None:
         if len(self._programs) >= PROGRAMS_LIMIT:
@@ -205,8 +257,7 @@ class ProcessTable:
         if parent is None or parent.identity == _identity(task):
             return self._no_lineage
         if parent.lineage_of_children is None:
-            pid, start_time = parent.identity
-            own = Ancestor(pid, parent.path, start_time)
+            own = _as_ancestor(parent)
             ancestors = (own, *parent.lineage.ancestors[: LINEAGE_LENGTH - 1])
             parent.lineage_of_children = self._make_lineage(ancestors)
         return parent.lineage_of_children
@@ -218,7 +269,7 @@ class ProcessTable:
         if seen is None or not 0 <= start_time - seen.start_time < TICK_NS:
             return None
         lineage = self._make_lineage(tuple(self._ancestors(seen)))
-        return _Program(identity, seen.path, None, lineage)
+        return _Program(identity, self._uuid(*identity), seen.path, None, lineage, None, None)
 
     def _ancestors(self, seen: OlderProcess) -> Iterator[Ancestor]:
         """The lineage of a process that /proc knew."""
@@ -226,11 +277,16 @@ class ProcessTable:
             parent = self._older.get(seen.parent_pid)
             if parent is None:
                 break
-            yield Ancestor(parent.pid, parent.path, parent.start_time)
+            uuid = self._uuid(parent.pid, parent.start_time)
+            yield Ancestor(parent.pid, parent.path, parent.start_time, uuid, None, None, None)
             seen = parent
 
     def _view(self, raw: bytes, task: Task) -> Process:
         """The process as one record describes it: its ids and comm can change at any time."""
+        known = self._old_views.pop(raw, None)
+        if known is not None:
+            self._remember(raw, known)
+            return known
         program = self._programs.get((_identity(task), task.exec_id))
         if program is None:
             program = self._from_proc(_identity(task))
@@ -239,17 +295,51 @@ class ProcessTable:
             else:
                 self.unknown += 1
                 program = self._add(task, "", None)
+        if (program.uid, program.euid) != (task.uid, task.euid):
+            program.uid, program.euid = task.uid, task.euid
+            # Children that it has from now on are made by somebody else.
+            program.lineage_of_children = None
         if len(program.views) >= VIEWS_LIMIT:
-            self._views.pop(program.views.pop(0), None)
-        program.views.append(raw)
-        view = self._views[raw] = Process(
-            task,
-            program.path,
-            program.facts,
-            program.lineage.ancestors,
-            process_json(task, program.path, program.facts, program.lineage.json, self._boot_ns),
+            self._forget_view(program.views.pop(0))
+        program.views = [*program.views, raw]
+        view = Process(
+            task, program.path, program.facts, program.lineage.ancestors, program.uuid, b""
         )
+        self._remember(raw, view)
+        container = self.containers.describe(view)
+        self.users.describe(view)
+        self._rewrite(view, container, program.lineage.json)
         return view
+
+    def _remember(self, raw: bytes, view: Process) -> None:
+        """Views that nobody asks for while others are made go, the program stays."""
+        if len(self._views) >= YOUNG_VIEWS:
+            for old, gone in self._old_views.items():
+                program = self._programs.get((_identity(gone.task), gone.task.exec_id))
+                if program is not None:
+                    program.views = [each for each in program.views if each != old]
+            self._old_views = dict(self._views)
+            self._views.clear()
+        self._views[raw] = view
+
+    def _forget_view(self, raw: bytes) -> None:
+        self._views.pop(raw, None)
+        self._old_views.pop(raw, None)
+
+    def _forget_views(self, program: _Program) -> None:
+        for raw in program.views:
+            self._forget_view(raw)
+        program.views = []
+
+    def _rewrite(
+        self, process: Process, container: str | None = None, lineage: str | None = None
+    ) -> None:
+        """Make the JSON of a process anew, with parts of it that are ready."""
+        if container is None:
+            container = container_json(process.container)
+        if lineage is None:
+            lineage = lineage_json(process.lineage, self._boot_ns)
+        process.json = process_json(process, lineage, self._boot_ns, container + self._node)
 
     def _forget(self, now_ns: int) -> None:
         """Drop what ended longer ago than the grace."""
@@ -261,8 +351,7 @@ class ProcessTable:
         program = self._programs.pop(key, None)
         if program is None:
             return
-        for raw in program.views:
-            self._views.pop(raw, None)
+        self._forget_views(program)
         if self._current.get(program.identity) is program:
             del self._current[program.identity]
         if self._by_pid.get(program.identity[0]) is program:
@@ -278,6 +367,12 @@ def _inside(program: _Program) -> tuple[int, int] | None:
     if facts is None or facts.namespace_pid == program.identity[0]:
         return None
     return facts.namespaces.pid, facts.namespace_pid
+
+
+def _as_ancestor(program: _Program) -> Ancestor:
+    pid, start_time = program.identity
+    inside = None if program.facts is None else program.facts.namespace_pid
+    return Ancestor(pid, program.path, start_time, program.uuid, inside, program.uid, program.euid)
 
 
 def _identity(task: Task) -> Identity:

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The root of the cgroup v2 hierarchy: programs that sit there see all processes."""
+"""The roots of the cgroup hierarchies.
+
+Programs that sit at the root of version 2 see all processes. Containers are looked for
+there, too, or in the hierarchy of a controller where there is version 1 alone.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +16,20 @@ from nodeagent.errors import BpfError
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.mount import open_detached
 
-__all__ = ["mount_point", "open_root", "why_no_root"]
+__all__ = [
+    "CONTROLLERS",
+    "controller_of",
+    "ids_below",
+    "mount_point",
+    "open_hierarchy",
+    "open_root",
+    "why_no_root",
+]
 
 FILE_SYSTEM: Final = "cgroup2"
+FILE_SYSTEM_V1: Final = "cgroup"
+CONTROLLERS: Final = ("memory", "pids")
+"""Of version 1, in which every container runtime makes cgroups."""
 
 INITIAL_NAMESPACE: Final = 0xEFFFFFFB
 """The inode number of the first cgroup namespace, PROC_CGROUP_INIT_INO of the kernel."""
@@ -38,7 +54,7 @@ def open_root(libbpf: Libbpf) -> int:
     if witness is None:
         raise BpfError(f"the root of cgroup v2 cannot be opened: {why_no_root()}")
     try:
-        where = mount_point((witness / "mountinfo").read_text("utf-8", "surrogateescape"))
+        where = mount_point(_mounts(witness))
         if where is not None:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
             return os.open(f"{witness}/root{where}", flags)
@@ -50,12 +66,84 @@ def open_root(libbpf: Libbpf) -> int:
         ) from error
 
 
-def mount_point(mountinfo: str) -> str | None:
-    """Where the whole hierarchy is mounted, from the text of /proc/PID/mountinfo."""
+def controller_of(wanted: str) -> str:
+    """In whose hierarchy of version 1 containers are looked for; empty: in that of version 2.
+
+    `wanted` is v1, v2 or auto, which takes version 2 wherever it is mounted. Raises BpfError
+    when there is no version 1 and it has to be.
+    """
+    if wanted == "v2":
+        return ""
+    mounts = _mounts(_witness() or OWN)
+    if wanted == "auto" and mount_point(mounts) is not None:
+        return ""
+    for controller in CONTROLLERS:
+        if mount_point(mounts, controller) is not None:
+            return controller
+    if wanted == "v1":
+        raise BpfError(
+            'kernel.cgroups = "v1", but none of the hierarchies of'
+            f' {" and ".join(CONTROLLERS)} is mounted: set it to "auto"'
+        )
+    return ""
+
+
+def open_hierarchy(libbpf: Libbpf, controller: str) -> int:
+    """A descriptor of the root of that of a controller, or of version 2; raises BpfError."""
+    if not controller:
+        return open_root(libbpf)
+    witness = _witness() or OWN
+    where = mount_point(_mounts(witness), controller)
+    try:
+        return os.open(f"{witness}/root{where}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BpfError(
+            f"the cgroups of {controller} cannot be opened: {error.strerror}", error.errno or 0
+        ) from error
+
+
+def _mounts(process: Path) -> str:
+    return (process / "mountinfo").read_text("utf-8", "surrogateescape")
+
+
+def ids_below(root: int, paths: Iterable[str]) -> Iterator[int]:
+    """The ids of the cgroups at these paths, where there are some, and of all below them.
+
+    `root` is a descriptor of the root. An id is the inode number of the cgroup's folder.
+    """
+    for path in paths:
+        yield from _ids(root, path.strip("/") or ".")
+
+
+def _ids(parent: int, name: str) -> Iterator[int]:
+    try:
+        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+    except OSError:
+        # Not there yet, or gone by now.
+        return
+    try:
+        yield os.fstat(folder).st_ino
+        with os.scandir(folder) as entries:
+            below = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for each in below:
+            yield from _ids(folder, each)
+    finally:
+        os.close(folder)
+
+
+def mount_point(mountinfo: str, controller: str = "") -> str | None:
+    """Where the whole hierarchy is mounted, from the text of /proc/PID/mountinfo.
+
+    That of a controller of version 1, or that of version 2.
+    """
     for line in mountinfo.splitlines():
         mount, _, source = line.partition(" - ")
         words = mount.split(" ")
-        if source.split(" ")[0] == FILE_SYSTEM and words[3:4] == ["/"]:
+        kind, _, options = source.partition(" ")
+        wanted = FILE_SYSTEM_V1 if controller else FILE_SYSTEM
+        if controller and controller not in options.rpartition(" ")[2].split(","):
+            continue
+        if kind == wanted and words[3:4] == ["/"]:
             # Blanks in a path are written as three octal digits, see proc_pid_mountinfo(5).
             raw = words[4].encode("utf-8", "surrogateescape")
             return raw.decode("unicode_escape").encode("latin-1").decode("utf-8", "surrogateescape")

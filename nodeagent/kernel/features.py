@@ -16,9 +16,11 @@ from nodeagent.errors import BpfError
 from nodeagent.kernel.cgroup import why_no_root
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject
+from nodeagent.kernel.privileges import Privileges
 from nodeagent.kernel.tracepoint import Tracepoints
 
 __all__ = [
+    "ITERATOR",
     "LISTING",
     "PROBES",
     "PROCESS_KINDS",
@@ -43,6 +45,7 @@ SERVES: Final = {
     "exit_creat": "open",
     "exit_open_by_handle_at": "open",
     "end_filp_open": "open",
+    "end_file_open": "open",
     "exit_rename": "rename",
     "exit_renameat": "rename",
     "exit_renameat2": "rename",
@@ -138,11 +141,16 @@ SERVES: Final = {
     "exit_rt_sigqueueinfo": "kill",
     "exit_rt_tgsigqueueinfo": "kill",
     "exit_pidfd_send_signal": "kill",
+    "on_cgroup_mkdir": "new_cgroup",
+    "list_sockets": "older_socket",
 }
 """The kind that each program serves."""
 
+OPENS: Final = frozenset({"exit_open", "exit_openat", "exit_openat2", "exit_creat"})
+
 REPLACES: Final[dict[str, frozenset[str]]] = {
-    "end_filp_open": frozenset({"exit_open", "exit_openat", "exit_openat2", "exit_creat"}),
+    "end_filp_open": OPENS,
+    "end_file_open": OPENS,
     "end_socket": frozenset({"exit_socket"}),
     "end_connect": frozenset({"exit_connect"}),
     "end_bind": frozenset({"exit_bind"}),
@@ -150,6 +158,9 @@ REPLACES: Final[dict[str, frozenset[str]]] = {
     "end_accept": frozenset({"exit_accept", "exit_accept4"}),
 }
 """The tracepoint programs that a trampoline makes needless: it sees what they see and more."""
+
+ITERATOR: Final = "iterator"
+"""The family of programs that are run once, when all others are attached."""
 
 TRAMPOLINES: Final = frozenset({"fentry", "fexit", "lsm"})
 """Sections of programs that need trampolines."""
@@ -160,11 +171,17 @@ LISTING: Final = "list_processes"
 PROBES: Final = {"probe_trampoline": "fentry", "probe_lsm": "BPF LSM"}
 """Programs that are only tried, by the doctor."""
 
+TABLE_KINDS: Final = frozenset({"exec", "fork", "exit", "new_cgroup"})
+"""Kinds that the tables of processes and containers are made of, whatever is asked for."""
+
 PROCESS_KINDS: Final = frozenset({"exec", "fork", "exit"})
 """Kinds without which the agent does not start: the process table is made of them."""
 
+BTF_KIND_STRUCT: Final = 4
 BTF_KIND_TYPEDEF: Final = 8
 BTF_KIND_FUNC: Final = 12
+CGROUP_SKB: Final = 8
+"""BPF_PROG_TYPE_CGROUP_SKB."""
 
 
 class Hook(msgspec.Struct, frozen=True):
@@ -178,10 +195,12 @@ class Hook(msgspec.Struct, frozen=True):
 
     @property
     def family(self) -> str:
-        """trampoline, tracepoint or cgroup."""
+        """trampoline, tracepoint, iterator or cgroup."""
         attach = self.section.partition("/")[0]
         if attach in TRAMPOLINES:
             return "trampoline"
+        if attach == "iter":
+            return ITERATOR
         return "cgroup" if attach.startswith("cgroup") else "tracepoint"
 
 
@@ -223,6 +242,20 @@ class KernelTypes:
     def has_function(self, name: str) -> bool:
         """Whether the kernel has a function of this name that can be traced."""
         return bool(self._calls.btf__find_by_name_kind(self._btf, name.encode(), BTF_KIND_FUNC) > 0)
+
+    def has_iterator(self, name: str) -> bool:
+        """Whether the kernel lets programs iterate over this."""
+        struct = f"bpf_iter__{name}".encode()
+        number = self._calls.btf__find_by_name_kind(self._btf, struct, BTF_KIND_STRUCT)
+        return bool(number > 0)
+
+    def why_no_packets(self) -> str | None:
+        """Why no program can look at packets; None when one can."""
+        if not Privileges.of_this_process().packets:
+            return "that needs CAP_NET_ADMIN"
+        if self._calls.libbpf_probe_bpf_prog_type(CGROUP_SKB, None) != 1:
+            return "this kernel takes no such programs (CONFIG_CGROUP_BPF)"
+        return None
 
     def _type(self, number: int) -> ctypes.Structure:
         return self._calls.btf__type_by_id(self._btf, number).contents  # type: ignore[no-any-return]
@@ -269,8 +302,10 @@ def _missing(section: str, types: KernelTypes, tracepoints: Tracepoints) -> str 
         return f"no tracepoint {place}"
     if family in TRAMPOLINES and not types.has_function(place):
         return f"no function {place}"
+    if family == "iter" and not types.has_iterator(place):
+        return f"no iterator {place}"
     if family == "tp" and not tracepoints.has(place):
         return f"no tracepoint {place}"
     if family.startswith("cgroup"):
-        return why_no_root()
+        return why_no_root() or types.why_no_packets()
     return None

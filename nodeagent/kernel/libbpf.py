@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
+import sys
 from collections import deque
 from ctypes import (
     CFUNCTYPE,
@@ -36,6 +37,12 @@ LOG_LINE_BYTES: Final = 1 << 20
 DEBUG_LEVEL: Final = 2
 FIRST_OWN_ERROR: Final = 4000
 """From here on an errno is one of libbpf's own."""
+
+
+def _library() -> str:
+    """The library that the binary brings, which must not be replaced by another; else any."""
+    bundle: str | None = getattr(sys, "_MEIPASS", None)
+    return f"{bundle}/{SONAME}" if bundle else SONAME
 
 
 class OpenOptions(ctypes.Structure):
@@ -88,12 +95,16 @@ PROTOTYPES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "bpf_iter_create": (c_int, (c_int,)),
     "bpf_obj_get_info_by_fd": (c_int, (c_int, c_void_p, POINTER(c_uint32))),
     "bpf_enable_stats": (c_int, (c_int,)),
+    "bpf_prog_get_next_id": (c_int, (c_uint32, POINTER(c_uint32))),
+    "bpf_prog_get_fd_by_id": (c_int, (c_uint32,)),
+    "bpf_map_get_fd_by_id": (c_int, (c_uint32,)),
     "btf__raw_data": (c_void_p, (c_void_p, POINTER(c_uint32))),
     "btf__load_vmlinux_btf": (c_void_p, ()),
     "btf__find_by_name_kind": (c_int32, (c_void_p, c_char_p, c_uint32)),
     "btf__type_by_id": (POINTER(BtfType), (c_void_p, c_uint32)),
     "btf__free": (None, (c_void_p,)),
     "libbpf_num_possible_cpus": (c_int, ()),
+    "libbpf_probe_bpf_prog_type": (c_int, (c_int, c_void_p)),
     "libbpf_strerror": (c_int, (c_int, c_char_p, c_size_t)),
     "libbpf_set_print": (c_void_p, (PRINT,)),
 }
@@ -105,7 +116,7 @@ class Libbpf:
     def __init__(self) -> None:
         """Raises BpfError when the library is missing or too old."""
         try:
-            self.calls = ctypes.CDLL(SONAME, use_errno=True)
+            self.calls = ctypes.CDLL(_library(), use_errno=True)
         except OSError as error:
             raise BpfError(
                 f"{SONAME} is not installed: install the package libbpf1 (Debian, Ubuntu)"

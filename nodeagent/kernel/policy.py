@@ -36,8 +36,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     count_repeats: bool = True
     """Opens that only read, when a program repeats them."""
     failed_opens: Literal["none", "denied", "all"] = "denied"
-    excluded_cgroups: Collection[int] = ()
-    """By id, which is the inode number of the cgroup's folder."""
     excluded_uids: Collection[int] = ()
     excluded_paths: Collection[str] = ()
     """Prefixes; the longest that fits a path decides."""
@@ -83,22 +81,39 @@ class Policy:
 
         Tables are filled before they are used, and emptied after.
         """
-        cgroups = {CGROUP.pack(cgroup): PRESENT for cgroup in rules.excluded_cgroups}
         uids = {UID.pack(uid): PRESENT for uid in rules.excluded_uids}
         paths = dict(self._prefixes(rules.excluded_paths, "PATH_EXCLUDED"))
         paths |= self._prefixes(rules.watched_paths, "PATH_WATCHED")
-        used = {"FILTER_CGROUPS": cgroups, "FILTER_UIDS": uids, "FILTER_PATHS": paths}
-        self._loaded.fill("excluded_cgroups", self._excluded_cgroups, cgroups)
         self._loaded.fill("excluded_uids", self._excluded_uids, uids)
         self._loaded.fill("path_rules", self._path_rules, paths)
-        self._excluded_cgroups, self._excluded_uids, self._path_rules = cgroups, uids, paths
+        self._excluded_uids, self._path_rules = uids, paths
         self._change(
             kinds=sum(1 << self._numbers[kind] for kind in rules.kinds),
-            filters=sum(self._filters[name] for name, table in used.items() if table),
+            filters=self._used_filters(),
             failed_opens=self._failed_opens[f"FAILED_OPENS_{rules.failed_opens.upper()}"],
             count_repeats=int(rules.count_repeats),
             dns_ports=int.from_bytes(b"".join(map(PORT.pack, rules.dns_ports)), "little"),
         )
+
+    def exclude_cgroups(self, ids: Iterable[int]) -> None:
+        """Report nothing of these cgroups, by id, and of others again.
+
+        Raises BpfError when there are more than the table holds.
+        """
+        wanted = {CGROUP.pack(cgroup): PRESENT for cgroup in ids}
+        if wanted == self._excluded_cgroups:
+            return
+        self._loaded.fill("excluded_cgroups", self._excluded_cgroups, wanted)
+        self._excluded_cgroups = wanted
+        self._change(filters=self._used_filters())
+
+    def _used_filters(self) -> int:
+        tables = {
+            "FILTER_CGROUPS": self._excluded_cgroups,
+            "FILTER_UIDS": self._excluded_uids,
+            "FILTER_PATHS": self._path_rules,
+        }
+        return sum(self._filters[name] for name, table in tables.items() if table)
 
     def take_turn(self, boot_time_ns: int, boot_ns: int) -> Records | None:
         """What the table of repeats that rests has counted; the other one rests from now on.

@@ -15,6 +15,7 @@ __all__ = ["Privileges"]
 
 CAPABILITIES: Final = {
     "CAP_DAC_READ_SEARCH": 2,
+    "CAP_NET_ADMIN": 12,
     "CAP_SYS_ADMIN": 21,
     "CAP_SYS_RESOURCE": 24,
     "CAP_PERFMON": 38,
@@ -57,6 +58,11 @@ class Privileges(msgspec.Struct, frozen=True):
         """It may load and attach the programs."""
         may = self.has("CAP_SYS_ADMIN") or (self.has("CAP_BPF") and self.has("CAP_PERFMON"))
         return may and not self.own_namespace
+
+    @property
+    def packets(self) -> bool:
+        """It may look at packets."""
+        return self.has("CAP_SYS_ADMIN") or self.has("CAP_NET_ADMIN")
 
     def demand(self) -> None:
         """Raise BpfError unless it is enough."""

@@ -3,8 +3,9 @@
 
 The layout is that of kernel/bpf/ringbuf.c (commit 457f44363a88, v5.8): a page with
 the consumer's position, which we write; a page with the producer's position; then the
-data twice in a row, so that a record that wraps around reads on. A record is eight
-bytes of header, the first four its length with two flags, then the data.
+data, twice in a row. We map them once: mapped twice, all of it would count twice as
+memory of ours. A record is eight bytes of header, the first four its length with two
+flags, then the data.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Ring:
         try:
             self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED, offset=0)
             self._producer = mmap.mmap(
-                fd, page + 2 * size_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
+                fd, page + size_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
             )
         except OSError as error:
             raise BpfError(f"a ring buffer cannot be mapped: {error.strerror}") from error
@@ -78,10 +79,17 @@ class Ring:
                 ends.append(start + length)
             position += (length + HEADER_BYTES + 7) & ~7
         with self._barrier:
-            offset = mmap.PAGESIZE + (begin & mask)
-        data = self._producer[offset : offset + position - begin]
+            data = self._copy(begin & mask, position - begin)
         self._position.value = position
         return data, starts, ends
+
+    def _copy(self, offset: int, size: int) -> bytes:
+        """Bytes from the ring, around its end where they reach it."""
+        start = mmap.PAGESIZE + offset
+        over = offset + size - self._mask - 1
+        if over <= 0:
+            return self._producer[start : start + size]
+        return self._producer[start:] + self._producer[mmap.PAGESIZE : mmap.PAGESIZE + over]
 
     @property
     def is_filling(self) -> bool:

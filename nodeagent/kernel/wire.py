@@ -216,6 +216,7 @@ class _Compiler:
             "time": "time + boot_ns",
             "process": "None",
             "incomplete": "incomplete",
+            "added": "None",
         }
         for name in ("time", "sequence", "size", "kind", "cpu", "tid", "result"):
             reader.integer(f"event.{name}", name)

@@ -8,10 +8,21 @@ from typing import Protocol
 
 import msgspec
 
-from nodeagent.event import AgentEvent, OlderProcess
+from nodeagent.enrich.file import FileSeen
+from nodeagent.enrich.user import UserSeen
+from nodeagent.event import AgentEvent, Container, OlderProcess
 from nodeagent.kernel.wire import Records
 
-__all__ = ["Item", "Listing", "ProcListing", "Source", "Summaries"]
+__all__ = [
+    "ContainerSeen",
+    "FileSeen",
+    "Item",
+    "Listing",
+    "ProcListing",
+    "Source",
+    "Summaries",
+    "UserSeen",
+]
 
 
 class Listing(msgspec.Struct, gc=False):
@@ -34,7 +45,18 @@ class Summaries(msgspec.Struct, gc=False):
     records: Records
 
 
-Item = Records | Summaries | Listing | ProcListing | AgentEvent
+class ContainerSeen(msgspec.Struct, gc=False):
+    """What a cgroup is."""
+
+    cgroup: int
+    """Its id."""
+    container: Container | None
+    """None when it is no container."""
+
+
+Item = (
+    Records | Summaries | Listing | ProcListing | ContainerSeen | FileSeen | UserSeen | AgentEvent
+)
 """What a source gives, in the order in which it happened."""
 
 

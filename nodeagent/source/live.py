@@ -17,8 +17,9 @@ import msgspec
 
 from nodeagent.errors import BpfError
 from nodeagent.kernel.btf import Btf
+from nodeagent.kernel.cgroup import CONTROLLERS
 from nodeagent.kernel.counters import KernelCounters
-from nodeagent.kernel.features import LISTING, Hook, KernelTypes, plan
+from nodeagent.kernel.features import ITERATOR, LISTING, Hook, KernelTypes, plan
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject
 from nodeagent.kernel.policy import Policy, Rules
@@ -43,6 +44,8 @@ PAUSE_SECONDS: Final = 0.15
 LONGEST_WAIT_SECONDS: Final = 0.1
 EXIT_ARGUMENTS: Final = 2
 """Of sched_process_exit where it tells that the whole group died, since v6.16."""
+LIST_SECONDS: Final = 5.0
+"""Between two lists of all processes, which cost a busy node some milliseconds."""
 REST_SECONDS: Final = 2.0
 """At the end, wait this long for programs that are still running on other CPUs."""
 STEP_NS: Final = 1_000_000
@@ -98,10 +101,12 @@ def load_kernel(
     high_ring_bytes: int,
     bulk_ring_bytes: int,
     argv_bytes: int,
+    controller: str,
     family: str = "auto",
 ) -> Iterator[Kernel]:
     """Set up and load the object for the kinds in `rules`; raises StartError.
 
+    `controller` of cgroups as kernel/cgroup.py has it.
     `family` of hooks: trampoline, tracepoint or auto, which takes the first that works.
     """
     refused = _refused(opened, libbpf, family)
@@ -126,6 +131,7 @@ def load_kernel(
                 "page_bytes": mmap.PAGESIZE,
                 "submit_sqe_arguments": submit_arguments or 0,
                 "exit_has_group_dead": int(exit_arguments == EXIT_ARGUMENTS),
+                "cgroup_controller": ("", *CONTROLLERS).index(controller),
             },
         )
         opened.set_max_entries("high", high_ring_bytes)
@@ -175,7 +181,9 @@ class LiveSource:
         self._ledger = ledger
         self._stopping = False
         self._alarm: _Alarm | None = None
-        self._first: list[Item] = []
+        self._listed: list[Item] = []
+        self._unknown = 0
+        self._next_list = 0.0
 
     def attach(self) -> None:
         """Attach all programs and list all processes; raises BpfError."""
@@ -185,12 +193,15 @@ class LiveSource:
         for hook in kernel.hooks:
             if hook.missing:
                 log.info("hook_missing program=%s why=%s", hook.program, hook.missing)
-            else:
+            elif hook.family != ITERATOR:
                 kernel.loaded.attach(hook.program, kernel.tracepoints)
         # Whatever was born since then is in the second list or in the stream.
         listed |= self._list_processes()
         others = [seen for seen in proc_processes() if seen.pid not in listed]
-        self._first.insert(0, ProcListing(others))
+        self._listed.insert(0, ProcListing(others))
+        for hook in kernel.hooks:
+            if hook.family == ITERATOR and not hook.missing:
+                self._iterate(hook.program)
 
     def stop(self) -> None:
         """Detach, drain and end."""
@@ -200,12 +211,11 @@ class LiveSource:
 
     async def items(self) -> AsyncIterator[Item]:
         """The lists of processes, then batches of records until stopped and drained."""
-        for item in self._first:
-            yield item
-        self._first.clear()
         self._alarm = alarm = _Alarm(self._kernel.rings)
         try:
             while not self._stopping:
+                while self._listed:
+                    yield self._listed.pop(0)
                 for summaries in self._due_summaries():
                     yield summaries
                 records = self._read()
@@ -243,6 +253,14 @@ class LiveSource:
         self.count()
         return not self._ledger.imbalances()
 
+    def list_again(self, unknown: int) -> None:
+        """List all processes, when more are `unknown` by now, but not all the time."""
+        now = time.monotonic()
+        if unknown > self._unknown and now >= self._next_list:
+            self._unknown = unknown
+            self._next_list = now + LIST_SECONDS
+            self._list_processes()
+
     def _list_processes(self) -> set[int]:
         """Ask the kernel for all processes; returns their pids."""
         kernel = self._kernel
@@ -253,8 +271,15 @@ class LiveSource:
             log.warning("no_process_iterator why=%s instead=/proc", error)
             kernel.policy.set_own_pid(os.getpid())
             return set()
-        self._first.append(Listing(data, self._clock.boot_ns))
+        self._listed.append(Listing(data, self._clock.boot_ns))
         return {seen.tid for seen in kernel.decoder.decode_listing(data, 0)}
+
+    def _iterate(self, program: str) -> None:
+        """Run it once; what it finds comes on the rings."""
+        try:
+            self._kernel.loaded.iterate(program)
+        except BpfError as error:
+            log.warning("no_iteration program=%s why=%s", program, error)
 
     def _due_summaries(self) -> Iterator[Summaries]:
         now = time.monotonic()

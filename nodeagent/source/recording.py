@@ -25,7 +25,15 @@ import orjson
 from nodeagent.errors import RecordingError, TornRecording
 from nodeagent.event import AgentEvent
 from nodeagent.kernel.wire import Records
-from nodeagent.source import Item, Listing, ProcListing, Summaries
+from nodeagent.source import (
+    ContainerSeen,
+    FileSeen,
+    Item,
+    Listing,
+    ProcListing,
+    Summaries,
+    UserSeen,
+)
 
 __all__ = ["Facts", "Recorder", "Recording"]
 
@@ -48,6 +56,18 @@ class FrameType(IntEnum):
     SAID = 5
     PROC_LISTING = 6
     SUMMARIES = 7
+    CONTAINER = 8
+    FILE = 9
+    USER = 10
+
+
+PLAIN: Final = {
+    FrameType.PROC_LISTING: ProcListing,
+    FrameType.CONTAINER: ContainerSeen,
+    FrameType.FILE: FileSeen,
+    FrameType.USER: UserSeen,
+}
+"""Items that a frame holds as JSON."""
 
 
 class Facts(msgspec.Struct):
@@ -62,6 +82,14 @@ class Facts(msgspec.Struct):
     """The wall clock at boot, ns since 1970."""
     kinds: list[str]
     """What was asked for."""
+    waiting_events: int = 0
+    """How many events of a cgroup waited at most until it was known what it is."""
+    node_name: str = ""
+    """In every event."""
+    boot_id: str = ""
+    """What makes the UUIDs of processes unique."""
+    hashes: bool = False
+    """Somebody was asked about files."""
 
 
 class Recorder:
@@ -192,9 +220,10 @@ def _payload(item: Item) -> tuple[FrameType, bytes]:
         return FrameType.SUMMARIES, _packed(item.records)
     if isinstance(item, Listing):
         return FrameType.LISTING, TIMED.pack(item.boot_ns, 0) + item.data
-    if isinstance(item, ProcListing):
-        return FrameType.PROC_LISTING, msgspec.json.encode(item)
-    return FrameType.SAID, orjson.dumps([item.kind, item.time, item.details])
+    if isinstance(item, AgentEvent):
+        return FrameType.SAID, orjson.dumps([item.kind, item.time, item.details])
+    frame = next(frame for frame, kind in PLAIN.items() if isinstance(item, kind))
+    return frame, msgspec.json.encode(item)
 
 
 def _packed(records: Records) -> bytes:
@@ -207,8 +236,9 @@ def _item(kind: int, payload: bytes) -> Item | None:
     if kind == FrameType.SAID:
         said, time_ns, details = orjson.loads(payload)
         return AgentEvent(str(said), int(time_ns), dict(details))
-    if kind == FrameType.PROC_LISTING:
-        return msgspec.json.decode(payload, type=ProcListing)
+    if kind in PLAIN:
+        plain: Item = msgspec.json.decode(payload, type=PLAIN[FrameType(kind)])
+        return plain
     boot_ns, count = TIMED.unpack_from(payload)
     body = payload[TIMED.size :]
     if kind == FrameType.LISTING:

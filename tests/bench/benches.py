@@ -14,15 +14,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from nodeagent.kernel.features import PROCESS_KINDS, SERVES
 from nodeagent.kernel.libbpf import Libbpf
 from tests.bench.figure import Figure
 from tests.bench.load import Done, Load, Running
+from tests.bench.pods import cgroups, serving
 from tests.bench.watch import (
     Agent,
     Bpftrace,
@@ -44,6 +45,7 @@ SAMPLE_SECONDS: Final = 0.25
 MARKER_SECONDS: Final = 0.01
 MARKERS_SECONDS: Final = 4.0
 MEBIBYTE: Final = 1 << 20
+SCRATCH: Final = Path(__file__).parents[2] / ".make"
 FOREIGN_SHARE: Final = 0.1
 """Events that the load did not cause, of those that it did, in a quiet run."""
 FOREIGN_CPU: Final = 0.2
@@ -52,6 +54,11 @@ COMPILER_STEPS: Final = 20_000
 QUIET_PER_SECOND: Final = 20
 """Events a second on a machine that is idle."""
 PROGRAM_NAME_BYTES: Final = 15
+CONTAINERS: Final = 500
+SLEEPERS: Final = 10_000
+SLEEPERS_PER_SECOND: Final = 1000
+TABLE_SECONDS: Final = 15.0
+"""Until what has ended is forgotten."""
 
 Generator: TypeAlias = Callable[[float], AbstractContextManager[Running]]
 """A load for so many seconds."""
@@ -133,6 +140,8 @@ class Cost:
     """Events that did not fit into the rings."""
     dropped: int = 0
     """Events that the sink did not take."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """CPU of each stage of the pipeline for an event of the whole run, in microseconds."""
 
     @property
     def gone(self) -> int:
@@ -183,19 +192,22 @@ def cost_of(watched: Watched, load: Generator, seconds: float, lines_each: int =
     `lines_each` is how many lines an operation causes.
     """
     warmed = finish(load(WARM_UP_SECONDS))
+    # This opens files, which the agent sees too.
+    runs = watched.runs()
     settle(watched, warmed.operations * lines_each)
     start, busy = time.monotonic(), busy_seconds()
-    runs, lines, cpu = watched.runs(), watched.lines(), watched.cpu_seconds()
+    lines, cpu = watched.lines(), watched.cpu_seconds()
     done = finish(load(seconds))
     settle(watched, lines + done.operations * lines_each)
     cpu = watched.cpu_seconds() - cpu
     others = busy_seconds() - busy - cpu - done.cpu_seconds
+    lines = watched.lines() - lines
     after = watched.runs()
     return Cost(
         done,
         cpu,
         {name: after[name] - runs[name] for name in after},
-        watched.lines() - lines,
+        lines,
         lines_each,
         others / (time.monotonic() - start),
     )
@@ -217,8 +229,9 @@ def finish(load: AbstractContextManager[Running]) -> Done:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder under /tmp that is removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="nodeagent-bench-"))
+    """A folder that is removed afterwards, not under /tmp: to run programs there is suspicious."""
+    SCRATCH.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=SCRATCH))
     try:
         yield folder
     finally:
@@ -239,12 +252,18 @@ def agent_costs(
             agent.wait_until_ready()
             cost = cost_of(agent, load, bench.plan.load_seconds, lines_each)
             report = agent.finish()
-        cost = replace(cost, lost=lost(report), dropped=dropped(report))
+        cost = replace(cost, lost=lost(report), dropped=dropped(report), stages=stages_of(report))
         if not cost.gone and cost.foreign_share < 0:
             raise RuntimeError(f"{cost.done.operations} operations gave {cost.lines} lines only")
         costs.append(cost)
     costs.sort(key=lambda cost: cost.noise)
     return costs[: bench.plan.runs]
+
+
+def stages_of(report: Mapping[str, Any]) -> dict[str, float]:
+    """CPU of each stage for an event, in microseconds, from what the agent says at its end."""
+    events = sum(row["decoded"] for row in report["kinds"].values())
+    return {name: spent / events * 1e6 for name, spent in report["cpu_seconds"].items()}
 
 
 def open_cost(bench: Bench) -> list[Figure]:
@@ -253,10 +272,14 @@ def open_cost(bench: Bench) -> list[Figure]:
     costs = agent_costs(bench, "open", load, 1, EACH)
     cpu = [cost.cpu_seconds / cost.lines * 1e6 for cost in costs]
     ebpf = [of_kind(cost.runs, "open").each_us for cost in costs]
+    enrichment = [cost.stages["process"] + cost.stages["file"] for cost in costs]
+    detection = [cost.stages["detect"] for cost in costs]
     facts = {"runs": [cost.facts() for cost in costs]}
     return [
         Figure("open: agent CPU per event", "µs", cpu, bar=8.0, facts=facts),
         Figure("open: eBPF time per event", "µs", ebpf, bar=1.2),
+        Figure("open: enrichment of an event", "µs", enrichment, bar=0.5),
+        Figure("open: detection in an event", "µs", detection, bar=2.0),
         Figure("open: events lost", "", [sum(cost.gone for cost in costs)], bar=0),
     ]
 
@@ -299,6 +322,26 @@ def slowdown(bench: Bench) -> list[Figure]:
         Figure("flat-out open+close: slowdown", "times", ratios, bar=1.47, aim=1.3),
         Figure("flat-out open+close: alone", "ns", alone),
         Figure("flat-out open+close: watched", "ns", watched),
+    ]
+
+
+def unrelated(bench: Bench) -> list[Figure]:
+    """What a system call costs more, which no program looks at, with and without the agent in turn.
+
+    A tracepoint of any system call makes the kernel take its slower way for all of them.
+    """
+    seconds = bench.plan.load_seconds / 6
+    alone, more = [], []
+    for _ in bench.rounds("unrelated calls, in turn"):
+        alone.append(1e9 / finish(bench.load.calls(seconds)).rate)
+        with Agent(bench.folder, *ROTATED) as agent:
+            agent.wait_until_ready()
+            nap(WARM_UP_SECONDS)
+            more.append(1e9 / finish(bench.load.calls(seconds)).rate - alone[-1])
+            agent.finish()
+    return [
+        Figure("unrelated call: alone", "ns", alone),
+        Figure("unrelated call: more with the agent", "ns", more, bar=40.0),
     ]
 
 
@@ -398,6 +441,60 @@ def watch_idle(agent: Agent, seconds: float) -> Idle:
     )
 
 
+def tables(bench: Bench) -> list[Figure]:
+    """Memory for many containers and processes that live at once.
+
+    Before that the rings were full once, and one container was asked about.
+    """
+    socket = bench.folder / "cri.sock"
+    options = ("--set", f'containers.cri_sockets=["{socket}"]', *EACH)
+    with (
+        serving(socket),
+        cgroups(CONTAINERS) as folder,
+        Agent(bench.folder, *options) as agent,
+    ):
+        agent.wait_until_ready()
+        bench.say("tables: warming up")
+        with bench.load.sleepers(1, 1, folder):
+            finish(bench.load.opens(TABLE_SECONDS / 3, rate=OPENS_PER_SECOND))
+        nap(TABLE_SECONDS)
+        before = agent.rss_bytes()
+        bench.say(f"tables: {CONTAINERS} containers")
+        with bench.load.sleepers(CONTAINERS, SLEEPERS_PER_SECOND / 4, folder):
+            nap(TABLE_SECONDS)
+            with_containers = agent.rss_bytes()
+            bench.say(f"tables: {SLEEPERS} processes")
+            with bench.load.sleepers(SLEEPERS, SLEEPERS_PER_SECOND):
+                nap(TABLE_SECONDS)
+                with_all = agent.rss_bytes()
+        report = agent.finish()
+    unnamed = unnamed_events(agent.output)
+    process = (with_all - with_containers) / SLEEPERS
+    container = (with_containers - before) / CONTAINERS - process
+    return [
+        Figure("tables: RSS per live process", "KiB", [process / 1024], bar=1.0),
+        Figure("tables: RSS per container", "KiB", [container / 1024], bar=4.0),
+        Figure("tables: RSS with all of them", "MiB", [with_all / MEBIBYTE], bar=96.0),
+        Figure("tables: events without a name", "", [unnamed], bar=0),
+        Figure("tables: events lost", "", [lost(report) + dropped(report)], bar=0),
+    ]
+
+
+def unnamed_events(output: Path) -> int:
+    """Execs in a container that do not say which pod it was."""
+    unnamed = named = 0
+    with output.open("rb") as lines:
+        for line in lines:
+            if line.startswith(b'{"kind":"exec"') and b'"container":{' in line:
+                if b'"pod":{"name":"pod-' in line:
+                    named += 1
+                else:
+                    unnamed += 1
+    if named + unnamed < CONTAINERS:
+        raise RuntimeError(f"{named + unnamed} programs in {CONTAINERS} containers were seen")
+    return unnamed
+
+
 def bpftrace(bench: Bench) -> list[Figure]:
     """The same two loads, watched by bpftrace."""
     if shutil.which("bpftrace") is None:
@@ -476,8 +573,10 @@ BENCHES: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     "counted": counted,
     "exec": exec_cost,
     "slowdown": slowdown,
+    "unrelated": unrelated,
     "overload": overload,
     "ready": readiness,
     "idle": idle,
+    "tables": tables,
     "bpftrace": bpftrace,
 }

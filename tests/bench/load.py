@@ -65,7 +65,13 @@ class Load:
         """Build them; raises CalledProcessError with what gcc said."""
         self._programs = {
             name: _build(name, folder, flags)
-            for name, flags in (("opens", ()), ("execs", ()), ("nothing", FREESTANDING))
+            for name, flags in (
+                ("opens", ()),
+                ("execs", ()),
+                ("nothing", FREESTANDING),
+                ("calls", ()),
+                ("sleepers", ()),
+            )
         }
         self._files = folder / "files"
         self._files.mkdir()
@@ -83,11 +89,31 @@ class Load:
             yield running
 
     @contextmanager
+    def calls(self, seconds: float) -> Iterator[Running]:
+        """getppid(2) flat out for so long."""
+        with self._running("calls", seconds, str(seconds)) as running:
+            yield running
+
+    @contextmanager
     def execs(self, seconds: float, rate: float = 0) -> Iterator[Running]:
         """fork+exec+exit for so long, `rate` times a second; 0: flat out."""
         numbers = (str(rate), str(seconds), "0")
         with self._running("execs", seconds, str(self._programs["nothing"]), *numbers) as running:
             yield running
+
+    @contextmanager
+    def sleepers(self, count: int, rate: float, cgroups: Path | None = None) -> Iterator[None]:
+        """So many processes that do nothing, made `rate` a second before the block begins.
+
+        Each in a cgroup of its own below `cgroups`: 0…00, 0…01 and so on, in hexadecimal.
+        """
+        command = [str(self._programs["sleepers"]), str(count), str(rate)]
+        command += [str(cgroups)] if cgroups is not None else []
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+            assert running.stdout is not None
+            if not running.stdout.readline():
+                raise RuntimeError("the processes cannot be made")
+            yield
 
     @contextmanager
     def _running(self, name: str, seconds: float, *arguments: str) -> Iterator[Running]:

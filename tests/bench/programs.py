@@ -1,96 +1,121 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each eBPF program costs the verifier: its size, the instructions it follows, the stack.
+"""`python -m tests.bench.programs`: what each eBPF program costs, on each kernel.
 
-    python -m tests.bench.programs [OBJECT]
-
-writes docs/programs.txt for the running kernel, so that a change of a program is seen in a diff.
+docs/programs.txt gets what the verifier makes of it, so that a change of a program is seen
+in a diff. How long a run takes here is printed only, since it is never the same twice.
 """
 
 from __future__ import annotations
 
-import ctypes
 import platform
-import re
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from nodeagent.errors import BpfError
-from nodeagent.kernel.features import LISTING, SERVES
 from nodeagent.kernel.libbpf import Libbpf
-from nodeagent.kernel.object import BpfObject, find_object
-from nodeagent.kernel.program import program_facts
+from nodeagent.kernel.object import find_object
+from tests.bench.sizes import Size, sizes
+from tests.bench.watch import Agent, Runs, Statistics
+from tests.cases import EVERYTHING, all_cases
+from tests.kernel.stream import act, build_acts
+from tests.vm import initramfs
+from tests.vm.kernels import PLACES, X86, fetched
+from tests.vm.machine import boot
 
 TEXT: Final = Path(__file__).parents[2] / "docs/programs.txt"
-LOG_BYTES: Final = 1 << 16
-STATISTICS_ONLY: Final = 4
-"""Log level of the verifier, BPF_LOG_STATS."""
+TURNS: Final = 5
+"""How often each act is done while runs are timed."""
 
-STACK: Final = re.compile(r"^stack depth ([0-9+]+)", re.MULTILINE)
-PROCESSED: Final = re.compile(r"^processed (\d+) insns", re.MULTILINE)
+HEAD: Final = """\
+What the verifier makes of each eBPF program: instructions as the last kernel runs them,
+bytes of stack, and for each kernel the instructions that it followed; - where a kernel has
+no such hook. `make bpf-stats` writes this.
 
-
-class Size(msgspec.Struct, frozen=True):
-    """One program on one kernel."""
-
-    instructions: int
-    """As the kernel runs them."""
-    verified: int
-    """Followed by the verifier, over all paths."""
-    stack: int
-    """Bytes, of the program and all functions that it calls."""
-
-
-def sizes(libbpf: Libbpf, path: Path) -> dict[str, Size]:
-    """Each program of the object that this kernel takes, each loaded alone."""
-    with BpfObject(libbpf, path) as opened:
-        names = [name for name in (*SERVES, LISTING) if name in opened.programs]
-    found = {}
-    for name in names:
-        try:
-            found[name] = size_of(libbpf, path, name)
-        except BpfError:
-            # Its hook, or its kind of program, does not exist here: the matrix says which.
-            continue
-    return found
-
-
-def size_of(libbpf: Libbpf, path: Path, name: str) -> Size:
-    """Load one program and ask; raises BpfError when the kernel refuses it."""
-    log = ctypes.create_string_buffer(LOG_BYTES)
-    with BpfObject(libbpf, path) as opened:
-        libbpf.calls.bpf_program__set_log_buf(opened.programs[name], log, LOG_BYTES)
-        libbpf.calls.bpf_program__set_log_level(opened.programs[name], STATISTICS_ONLY)
-        opened.load([name])
-        facts = program_facts(libbpf, opened.program(name))
-    text = log.value.decode("ascii", "replace")
-    processed, stack = PROCESSED.search(text), STACK.search(text)
-    return Size(
-        facts.instructions,
-        int(processed[1]) if processed else facts.verified_instructions,
-        sum(map(int, stack[1].split("+"))) if stack else 0,
-    )
-
-
-def table(found: Mapping[str, Size]) -> str:
-    """One line for each program."""
-    lines = [f"{'program':<28}{'instructions':>14}{'verified':>10}{'stack':>7}"]
-    lines += [
-        f"{name:<28}{size.instructions:>14}{size.verified:>10}{size.stack:>7}"
-        for name, size in sorted(found.items())
-    ]
-    return "\n".join(lines) + "\n"
+"""
 
 
 def main() -> None:
-    """Say it of this kernel."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else find_object()
-    shown = f"Linux {platform.release()}, {platform.machine()}\n\n{table(sizes(Libbpf(), path))}"
-    print(shown, end="")
-    TEXT.write_text(shown)
+    """Write the table, print the times."""
+    libbpf = Libbpf()
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="nodeagent-programs-") as scratch:
+        folder = Path(scratch)
+        archive = folder / "root.cpio.gz"
+        initramfs.make(archive, initramfs.own_root(), [], {}, {})
+        for place in PLACES:
+            kernel = fetched().get(str(place))
+            if place.architecture == X86 and kernel is not None:
+                say(f"sizes on {place}")
+                own = folder / str(place)
+                own.mkdir()
+                report = boot(place, kernel, archive, own, only_sizes=True)
+                found[short(report.release)] = report.sizes
+        say("sizes here")
+        found[short(platform.release())] = sizes(libbpf, find_object())
+        TEXT.write_text(HEAD + table(found))
+        print(HEAD + table(found))
+        say(f"times, each act {TURNS} times")
+        print(times(timed(libbpf, folder)))
+
+
+def say(text: str) -> None:
+    """Tell how far it is."""
+    print(f"programs: {text}", file=sys.stderr, flush=True)
+
+
+def short(release: str) -> str:
+    """Major and minor number of a release."""
+    return ".".join(release.split(".")[:2])
+
+
+def table(found: Mapping[str, Mapping[str, Size]]) -> str:
+    """One line for each program, one column for each kernel."""
+    kernels = list(found)
+    last = found[kernels[-1]]
+    names = sorted({name for each in found.values() for name in each})
+    lines = [row("program", ["size", "stack", *kernels])]
+    for name in names:
+        size = last.get(name)
+        cells: list[object] = [size.instructions, size.stack] if size else ["-", "-"]
+        for kernel in kernels:
+            one = found[kernel].get(name)
+            cells.append(one.verified if one else "-")
+        lines.append(row(name, cells))
+    return "\n".join(lines) + "\n"
+
+
+def row(name: str, cells: Iterable[object]) -> str:
+    """One line."""
+    return f"{name:<27}" + "".join(f"{cell!s:>9}" for cell in cells)
+
+
+def timed(libbpf: Libbpf, folder: Path) -> dict[str, Runs]:
+    """The runs of each program while everything that the tests do is done again and again."""
+    acts = build_acts(folder)
+    with Agent(folder, *EVERYTHING) as agent, Statistics(libbpf):
+        agent.wait_until_ready()
+        before = agent.runs()
+        for case in all_cases():
+            for turn in range(TURNS):
+                where = folder / f"{case.name}-{turn}"
+                where.mkdir()
+                act(acts[case.act[0]], *case.act[1:], cwd=where)
+        after = agent.runs()
+        agent.finish()
+    return {name: after[name] - before[name] for name in after}
+
+
+def times(found: Mapping[str, Runs]) -> str:
+    """One line for each program that ran."""
+    lines = [row("program", ["runs", "ns each"])]
+    lines += [
+        row(name, [runs.count, round(runs.each_us * 1000)])
+        for name, runs in sorted(found.items(), key=lambda item: -item[1].each_us)
+        if runs.count
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import find_object
-from tests.bench.benches import QUICK, Bench, open_cost, overload, scratch_folder
+from tests.bench.benches import QUICK, SCRATCH, Bench, open_cost, overload, scratch_folder
 from tests.bench.figure import Figure, table
 from tests.bench.load import Load
 from tests.bench.watch import check_balance
@@ -55,11 +54,11 @@ def test_what_does_not_add_up_is_an_error() -> None:
         check_balance("open", {**row, "decoded": 1, "bad": 0})
 
 
-def test_nothing_is_left_in_tmp() -> None:
+def test_nothing_is_left() -> None:
     with scratch_folder() as folder:
         (folder / "file").touch()
     assert not folder.exists()
-    assert folder.parent == Path("/tmp")
+    assert folder.parent == SCRATCH
 
 
 def test_a_figure_above_its_bar_is_a_miss() -> None:

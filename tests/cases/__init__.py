@@ -15,7 +15,9 @@ from typing import Any, Final
 TRACEPOINT: Final = "tracepoint"
 TRAMPOLINE: Final = "trampoline"
 
-FAMILIES: Final[Mapping[str, Sequence[str]]] = {TRACEPOINT: ("--set", "kernel.hooks=tracepoint")}
+FAMILIES: Final[Mapping[str, Sequence[str]]] = {
+    family: ("--set", f"kernel.hooks={family}") for family in (TRACEPOINT, TRAMPOLINE)
+}
 """The families of hooks that are tested, and the options that choose them."""
 
 EVERYTHING: Final = (
@@ -23,6 +25,10 @@ EVERYTHING: Final = (
     *("--set", "filter.failed_opens=all"),
 )
 """Options of an agent that leaves nothing out, not even opens of what does not exist."""
+
+
+HOLD: Final = "hold"
+"""An act that says `holds`, and goes on."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,11 @@ class Case:
     code: int = 0
     """How the act ends: its exit code, or minus the signal."""
 
+    @property
+    def is_held(self) -> bool:
+        """The act goes on from before an agent starts to the end of its input."""
+        return self.act[1] == HOLD
+
 
 def expected(case: Case, said: Mapping[str, Any], family: str) -> dict[str, object]:
     """The fields of the event that this run of the act must cause."""
@@ -77,6 +88,12 @@ def _inside(found: object, part: str) -> object:
         case list() if part.isdigit() and int(part) < len(found):
             return found[int(part)]
     return None
+
+
+def family_of(events: Iterable[Mapping[str, Any]], kind: str) -> str:
+    """The family that serves a kind, which need not be the one that was asked for."""
+    coverage = next(event for event in events if event["kind"] == "agent.coverage")
+    return TRAMPOLINE if coverage["kinds"][kind]["family"] == TRAMPOLINE else TRACEPOINT
 
 
 def fault(

@@ -208,7 +208,7 @@ KEYS = [
         {
             "result": Said("result"),
             "call": "add_key",
-            "operation": 0xFFFFFFFF,
+            "operation": None,
             "key": -2,
             "type": "user",
             "description": "nodeagent-added",

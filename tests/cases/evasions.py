@@ -10,6 +10,9 @@ from typing import Final
 
 from tests.cases import Case, Said
 
+KTHREADD: Final = 2
+"""The parent of what the kernel starts by itself."""
+
 CASES: Final = [
     Case(
         "evasion-path-through-a-link-and-back",
@@ -53,6 +56,28 @@ CASES: Final = [
         "exec",
         ("evasion", "loader"),
         {"filename": "{loader}", "argv": ["{loader}", "{self}", "nothing"]},
+    ),
+    Case(
+        "evasion-kernel-runs-what-takes-cores",
+        "exec",
+        ("evasion", "core_pattern"),
+        {"path": "{program}", "argc": 2, "argv__1": "tell", "process__parent_pid": KTHREADD},
+    ),
+    Case(
+        "evasion-kernel-runs-the-agent-of-a-cgroup",
+        "exec",
+        ("evasion", "release_agent"),
+        {"path": "{program}", "argv": ["{program}", "/tell"], "process__parent_pid": KTHREADD},
+    ),
+    Case(
+        "evasion-kernel-takes-another-program",
+        "exec",
+        ("evasion", "binfmt_misc"),
+        {
+            "path": "{program}",
+            "argv": ["{program}", "data.nodeagent-evasion"],
+            "filename": "data.nodeagent-evasion",
+        },
     ),
     Case(
         "evasion-loader-maps-the-program",

@@ -25,6 +25,18 @@ class Hole:
 
 HOLES: Final = (
     Hole(
+        "vm-write-by-file",
+        "*",
+        "*",
+        "no hook tells writes into /proc/PID/mem from others; the open of it is an event",
+    ),
+    Hole(
+        "open-unmapped",
+        "[56].*",
+        "trampoline",
+        "a name that cannot be read ends the call before anything is opened",
+    ),
+    Hole(
         "evasion-call-of-32-bits",
         "*",
         "tracepoint",

@@ -15,7 +15,7 @@ CASES = [
         ("io_uring", "setup", "4"),
         {
             "result": Said("setup"),
-            "operation": 4294967295,
+            "operation": None,
             "flags": ["IORING_SETUP_CLAMP"],
             "entries": 4,
             "fd": Said("setup"),

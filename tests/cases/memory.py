@@ -13,6 +13,8 @@ LIBRARY = {
     "inode": Said("inode"),
     "device": Said("device"),
     "mode": "0755",
+    "file_bytes": 4 * PAGE,
+    "file_changed": Said("changed"),
 }
 READ_EXEC = ["PROT_READ", "PROT_EXEC"]
 ALL = ["PROT_READ", "PROT_WRITE", "PROT_EXEC"]
@@ -374,5 +376,16 @@ CASES = [
     *PTRACE,
     *moves("vm_read", "read"),
     *moves("vm_write", "write"),
+    Case(
+        "vm-write-by-file",
+        "vm_write",
+        ("memory", "write_mem"),
+        {
+            "result": Said("result"),
+            "target__pid": Said("child"),
+            "target_process__pid": Said("child"),
+            "address": Said("where"),
+        },
+    ),
     *USERFAULTFD,
 ]

@@ -23,6 +23,20 @@ def case(
     return Case(name, kind, act, {**DONE, **expect}, tracepoint={**PASSED, **passed})
 
 
+POD: Final = "0a0a0a0a-0b0b-4c0c-8d0d-0e0e0e0e0e0e"
+SLICE: Final = f"kubepods-besteffort-pod{POD.replace('-', '_')}.slice"
+CONTAINERS: Final = (
+    (
+        "of-systemd",
+        f"kubepods.slice/kubepods-besteffort.slice/{SLICE}/cri-containerd-{'c' * 64}.scope",
+        "containerd",
+        POD,
+    ),
+    ("of-cgroupfs", f"kubepods/burstable/pod{POD}/{'c' * 64}", "", POD),
+    ("of-docker", f"system.slice/docker-{'c' * 64}.scope", "docker", None),
+)
+"""Names of cases; cgroups as a kubelet and Docker make them, and what they tell."""
+
 CASES: Final = [
     case(
         "mount",
@@ -191,6 +205,27 @@ CASES: Final = [
         "pivot_root",
         "nothing at",
         {"path": "{cwd}/nothing", "put_old": "{cwd}/at", **NOT_THERE},
+    ),
+    Case(
+        "make-cgroup",
+        "new_cgroup",
+        ("mount", "make_cgroup"),
+        {"id": Said("id"), "path": "/nodeagent-act-{pid}", "truncated": None, "unread": None},
+    ),
+    *(
+        Case(
+            f"chroot-in-container-{name}",
+            "chroot",
+            ("mount", "chroot_in_cgroup", path),
+            {
+                "path": "/nothing",
+                "container__id": "c" * 64,
+                "container__runtime": runtime,
+                "container__enrichment": "unknown",
+                "container__pod__uid": uid,
+            },
+        )
+        for name, path, runtime, uid in CONTAINERS
     ),
     case("chroot", "chroot", "link", {"path": "{cwd}/root"}, unverified=False),
     case("chroot-up", "chroot", "link/../root/.", {"path": "{cwd}/root"}, unverified=False),

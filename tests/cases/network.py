@@ -7,7 +7,7 @@ import errno
 from base64 import b64encode
 from typing import Final
 
-from tests.cases import Case, Said
+from tests.cases import HOLD, Case, Said
 
 Expected = dict[str, object]
 
@@ -85,6 +85,51 @@ NO_SOCKET: Final[Expected] = {
     "local": None,
     "remote": None,
 }
+
+HELD: Final[Expected] = {
+    "tid": Said("pid"),
+    "fd": Said("fd"),
+    "type": "SOCK_STREAM",
+    "protocol": "tcp",
+    "remote": None,
+    "path": None,
+    "backlog": 0,
+    "unverified": False,
+}
+
+
+def held_case(name: str, *act: str, **expect: object) -> Case:
+    """A socket that is older than the agent."""
+    return Case(f"older-socket-{name}", "older_socket", ("network", HOLD, *act), HELD | expect)
+
+
+def held_streams(address: str) -> dict[str, Expected]:
+    """By what a held socket does, what is special about it."""
+    return {
+        "listening": {"backlog": 3},
+        "bound": {"type": "SOCK_DGRAM", "protocol": "udp"},
+        "connected": {"remote": endpoint(address, Said("remote_port"))},
+    }
+
+
+HOLDS: Final = [
+    *(
+        held_case(
+            f"{what}-{family}",
+            what,
+            family,
+            family=f"AF_{family.upper()}",
+            local=endpoint(address, Said("local_port")),
+            **expect,
+        )
+        for family, address in ADDRESSES.items()
+        for what, expect in held_streams(address).items()
+    ),
+    held_case(
+        "unix", "unix", family="AF_UNIX", protocol=0, local=None, path="{cwd}/held", backlog=3
+    ),
+    held_case("packets", "packets", family="AF_PACKET", type="SOCK_RAW", protocol=0, local=None),
+]
 
 COPIED: Final[Expected] = {
     "result": Said("result"),
@@ -318,4 +363,4 @@ DNS: Final = [
     ),
 ]
 
-CASES: Final = [*SOCKET, *DUP, *DNS]
+CASES: Final = [*SOCKET, *HOLDS, *DUP, *DNS]

@@ -14,8 +14,11 @@ def flags(value: int) -> str:
     return str(value)
 
 
+# A trampoline sees the file before it gets a descriptor, which alone O_CLOEXEC is about.
+DESCRIPTOR: Final = {"result": Said("result")}
+NO_DESCRIPTOR: Final = {"result": 0}
+EXCLUSIVE: Final = ["O_WRONLY", "O_CREAT", "O_EXCL"]
 OPENED: Final = {
-    "result": Said("result"),
     "error": None,
     "argument": None,
     "created": False,
@@ -38,42 +41,55 @@ CASES: Final = [
         "open",
         ("act", "with_file", "file", "open", "file", APPEND),
         {**FILE, "tid": Said("pid"), "flags": ["O_RDWR", "O_APPEND"]},
+        tracepoint=DESCRIPTOR,
+        trampoline=NO_DESCRIPTOR,
     ),
     Case(
         "openat",
         "open",
         ("act", "with_file", "file", "openat", ".", "file", READ),
         {**FILE, "flags": ["O_RDONLY"]},
+        tracepoint=DESCRIPTOR,
+        trampoline=NO_DESCRIPTOR,
     ),
     Case(
         "openat-creates",
         "open",
         ("act", "openat", "-", "file", NEW),
-        {**FILE, "flags": ["O_WRONLY", "O_CREAT", "O_EXCL", "O_CLOEXEC"], "created": True},
+        {**FILE, "created": True},
+        tracepoint={**DESCRIPTOR, "flags": [*EXCLUSIVE, "O_CLOEXEC"]},
+        trampoline={**NO_DESCRIPTOR, "flags": EXCLUSIVE},
     ),
     Case(
         "openat-crosses-mounts",
         "open",
         ("act", "openat", "-", "/proc/self/../version", READ),
         {**OPENED, "path": "/proc/version", "mode": "0444"},
+        tracepoint=DESCRIPTOR,
+        trampoline=NO_DESCRIPTOR,
     ),
     Case(
         "openat2",
         "open",
         ("act", "with_file", "file", "openat2", "file", flags(os.O_WRONLY | os.O_TRUNC)),
         {**FILE, "flags": ["O_WRONLY", "O_TRUNC"]},
+        tracepoint=DESCRIPTOR,
+        trampoline=NO_DESCRIPTOR,
     ),
     Case(
         "creat",
         "open",
         ("act", "creat", "file"),
         {**FILE, "flags": ["O_WRONLY", "O_CREAT", "O_TRUNC"], "mode": "0600", "created": True},
+        tracepoint=DESCRIPTOR,
+        trampoline=NO_DESCRIPTOR,
     ),
     Case(
         "open-by-handle-at",
         "open",
         ("act", "with_file", "file", "open_by_handle_at", "file", "."),
-        {**FILE, "flags": ["O_RDONLY"]},
+        # No trampoline: it does not go the way that all names go.
+        {**FILE, **DESCRIPTOR, "flags": ["O_RDONLY"]},
     ),
     Case(
         "open-failing",
@@ -90,8 +106,9 @@ CASES: Final = [
             "result": -17,
             "error": "EEXIST",
             "argument": "file",
-            "flags": ["O_WRONLY", "O_CREAT", "O_EXCL", "O_CLOEXEC"],
         },
+        tracepoint={"flags": [*EXCLUSIVE, "O_CLOEXEC"]},
+        trampoline={"flags": EXCLUSIVE},
     ),
     Case(
         "openat2-failing",

@@ -10,9 +10,10 @@ import pytest
 
 from nodeagent import sink as sink_module
 from nodeagent.errors import Closed, Rejected, Retry
+from nodeagent.finding import Severity
 from nodeagent.ledger import Ledger, SinkCounts
 from nodeagent.sink import Batch, Outlet, Router, Sink, SinkConfig
-from tests.events import an_exec
+from tests.events import a_finding, an_exec
 from tests.polling import DEADLINE_SECONDS, until
 
 
@@ -281,3 +282,17 @@ async def test_a_failure_in_close_is_told_and_not_raised(caplog: pytest.LogCaptu
         outlet, _ = lab.outlet(Fails())
         await outlet.close()
     assert "sink_close_failed sink=script why=gone" in caplog.text
+
+
+async def test_a_sink_for_findings_gets_neither_events_nor_signals() -> None:
+    class ForFindings(Script):
+        FINDINGS_ONLY = True
+
+    async with running() as lab:
+        outlet, counts = lab.outlet(sink := ForFindings())
+        signal = a_finding(title="weak", severity=Severity.INFORMATIONAL)
+        outlet.offer(Batch([an_exec()], [signal]))
+        outlet.offer(Batch([an_exec()], [signal, a_finding()]))
+        await outlet.settle()
+    assert [batch.items for batch in sink.taken] == [(a_finding(),)]
+    assert counts.delivered == counts.routed == 1

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +23,9 @@ from tests.requirement import need
 
 Event = dict[str, Any]
 ACTS = Path(__file__).parents[1] / "cases" / "acts"
-PATIENCE_SECONDS = 20.0
+HOLDS = "holds 1\n"
+"""The last line of an act that goes on."""
+PATIENCE_SECONDS = 60.0
 EVENTS_LIMIT = 500_000
 """A test keeps all events; more of them means that something else floods the machine."""
 
@@ -168,6 +171,16 @@ def act(program: Path, *arguments: str | bytes, **options: Any) -> Acted:
         _, status, usage = os.wait4(running.pid, 0)
         running.returncode = os.waitstatus_to_exitcode(status)
     return Acted(output, running.returncode, usage)
+
+
+@contextmanager
+def holding(program: Path, *arguments: str, cwd: Path) -> Iterator[dict[str, Any]]:
+    """Run an act that goes on until the end of the block; gives what it said."""
+    with subprocess.Popen(
+        [program, *arguments], cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        yield spoken("".join(iter(running.stdout.readline, HOLDS)))
 
 
 def spoken(output: str) -> dict[str, Any]:

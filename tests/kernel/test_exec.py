@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from uuid import UUID, uuid5
 
 from tests.kernel.stream import Acted, Event, Stream
 
@@ -64,6 +65,14 @@ def test_exec_names_the_process_its_parent_and_its_namespaces(stream: Stream, do
     status = Path("/proc/self/status").read_text(encoding="ascii")
     effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff"))
     assert process["capabilities"] == effective
+
+
+def test_uuid_can_be_computed_from_proc(stream: Stream, do: Do) -> None:
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    ticks = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    event = stream.one(kind="exec", process__pid=do("exec", "/bin/true", "true").pid)
+    ours = str(uuid5(UUID(boot_id), f"{os.getpid()}:{ticks}"))
+    assert ours in [ancestor["uuid"] for ancestor in event["process"]["lineage"]]
 
 
 def test_lineage_goes_from_the_parent_to_the_first_process(stream: Stream, do: Do) -> None:

@@ -6,13 +6,16 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from nodeagent.kernel.cgroup import mount_point
 from tests.kernel.stream import Acted, Event, Stream
+from tests.requirement import need
 
 Do = Callable[..., Acted]
 SUMMARY_SECONDS = 1
@@ -153,3 +156,39 @@ def test_own_opens_are_left_out() -> None:
         pid = run.agent.pid
         os.close(os.open("/etc/hostname", os.O_RDONLY))
     assert not [e for e in run.events if e["kind"] == "open" and e["process"]["pid"] == pid]
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A cgroup of its own in the second hierarchy, which is gone afterwards."""
+    where = mount_point(Path("/proc/self/mountinfo").read_text())
+    need("kernel", where is not None, "no cgroup v2 is mounted")
+    path = Path(f"{where}/nodeagent-test-{os.getpid()}")
+    path.mkdir()
+    yield path
+    for folder in (path / "below", path):
+        if folder.exists():
+            folder.rmdir()
+
+
+def open_inside(cgroup: Path, path: Path) -> None:
+    """Open a file to write it, by a process of this cgroup."""
+    script = f"echo $$ > {cgroup}/cgroup.procs; : > {path}"
+    subprocess.run(["/bin/sh", "-c", script], check=True)
+
+
+def test_nothing_of_an_excluded_cgroup_is_reported(tmp_path: Path, cgroup: Path) -> None:
+    with agent(f'filter.exclude_cgroups=["/{cgroup.name}"]') as run:
+        open_inside(cgroup, tmp_path / "inside")
+        below = cgroup / "below"
+        below.mkdir()
+        # The agent looks for new ones once a second.
+        time.sleep(2)
+        open_inside(below, tmp_path / "below")
+        (tmp_path / "outside").touch()
+        run.first(lambda e: e["kind"] == "open" and "outside" in e.get("path", ""), "outside")
+    assert len(opens_of(run.events, tmp_path / "outside")) == 1
+    assert not opens_of(run.events, tmp_path / "inside")
+    assert not opens_of(run.events, tmp_path / "below")
+    inside = {cgroup.stat().st_ino, below.stat().st_ino}
+    assert not [e for e in run.events if e.get("process", {}).get("cgroup_id") in inside]

@@ -128,6 +128,7 @@ def test_only_shows_what_was_asked_for_and_keeps_the_lineage(do: Do) -> None:
     assert {event["kind"] for event in stream.events} == {
         "agent.start",
         "agent.coverage",
+        "agent.node",
         "listen",
         "agent.stop",
     }

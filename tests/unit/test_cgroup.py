@@ -2,11 +2,15 @@
 
 import pytest
 
-from nodeagent.kernel.cgroup import mount_point
+from nodeagent.kernel.cgroup import CONTROLLERS, controller_of, mount_point
 
 TMPFS = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755"
 V1 = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu"
 PART = "40 31 0:38 /system.slice /part rw,relatime - cgroup2 cgroup2 rw"
+
+
+MEMORY = "33 31 0:30 / /sys/fs/cgroup/memory rw,relatime shared:7 - cgroup cgroup rw,memory"
+BOTH = "34 31 0:31 / /sys/fs/cgroup/cpu,pids rw,relatime - cgroup cgroup rw,cpu,pids"
 
 
 def v2(where: str) -> str:
@@ -26,3 +30,15 @@ def v2(where: str) -> str:
 )
 def test_whole_hierarchy_is_found_in_mountinfo(lines: list[str], where: str | None) -> None:
     assert mount_point("\n".join(lines)) == where
+
+
+def test_hierarchy_of_a_controller_is_found_by_its_options() -> None:
+    lines = "\n".join((TMPFS, V1, v2("/sys/fs/cgroup/unified"), MEMORY, BOTH))
+    assert mount_point(lines, "memory") == "/sys/fs/cgroup/memory"
+    assert mount_point(lines, "pids") == "/sys/fs/cgroup/cpu,pids"
+    assert mount_point(lines, "freezer") is None
+
+
+def test_version_2_is_taken_where_it_is_mounted() -> None:
+    assert controller_of("v2") == ""
+    assert controller_of("auto") in {"", *CONTROLLERS}

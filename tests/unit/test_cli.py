@@ -24,7 +24,10 @@ from nodeagent.config import file as config_file
 from nodeagent.errors import BpfError, ConfigError, NodeagentError, TornRecording
 from nodeagent.event import EVENTS
 
-COMMANDS = ("run", "replay", "config", "doctor", "schema", "completion")
+COMMANDS = (
+    *("run", "replay", "findings", "explain", "status", "top"),
+    *("config", "doctor", "schema", "completion"),
+)
 
 
 class Said(NamedTuple):

@@ -245,7 +245,7 @@ sinks = 1
 sinks.x = 1
     sinks.x @ must be a table, not 1: write [sinks.x]
 [sinks.x]
-    sinks.x.type is missing @: set sinks.x.type to one of stdout, file, wire
+    sinks.x.type is missing @: set sinks.x.type to one of SINKS, wire
 sinks.x.type = 'stdotu'
     sinks.x.type @ is "stdotu", no known type: did you mean "stdout"?
 sinks.x.type = 1
@@ -283,7 +283,7 @@ def test_wrong_file_is_refused(load: Load, tmp_path: Path, text: str, sentence: 
     place = origin if sentence.startswith("@") else f"({origin})"
     kinds = ", ".join(EVENTS)
     sentence = sentence.replace("KINDS", kinds).replace("PAGE", str(mmap.PAGESIZE))
-    assert said == sentence.replace("@", place)
+    assert said == sentence.replace("@", place).replace("SINKS", ", ".join(SINKS))
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,8 @@ def test_wrong_override_is_refused_with(load: Load, override: str, sentence: str
 def test_unknown_name_of_a_sink_lists_what_there_is(load: Load) -> None:
     text = refused(lambda: load('[sinks.audit]\ntype = "file"', sinks=["audi"]))
     assert text == (
-        "--sink audi is no sink of the configuration and no type: take audit, stdout, file, wire"
+        "--sink audi is no sink of the configuration and no type: take audit,"
+        f" {', '.join(SINKS)}, wire"
     )
 
 

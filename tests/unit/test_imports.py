@@ -10,20 +10,23 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-FOUNDATION = "event field names dns finding errors ledger"
+BASIC = "event field names dns finding errors ledger identity"
+LIGHT = "harmless store control usage places"
+FOUNDATION = f"{BASIC} {LIGHT}"
 PARTS = f"{FOUNDATION} kernel enrich detect sink encode"
 MIDDLE = f"{PARTS} source pipeline config schema doctor governor metrics"
 
 # A part is the word behind "nodeagent." in the name of a module; the package "sinks" is one part.
 # A part may import itself, __version__, and:
 ARROWS = {
-    "event field names dns finding errors ledger": FOUNDATION,
-    "kernel detect encode": FOUNDATION,
-    "enrich sink": f"{FOUNDATION} encode",
+    FOUNDATION: FOUNDATION,
+    "kernel encode": FOUNDATION,
+    "enrich sink ocsf detect": f"{FOUNDATION} encode",
     "source pipeline config schema doctor governor metrics": MIDDLE,
-    "agent": f"{MIDDLE} sinks",
+    "follow": MIDDLE,
+    "agent": f"{MIDDLE} follow sinks",
     "cli __main__": f"{MIDDLE} agent cli",
-    "sinks": "sink event field names finding errors encode",
+    "sinks": "sink event field names finding errors encode identity ocsf harmless store places",
 }
 MAY_IMPORT = {
     part: {part, "__version__", *allowed.split()}

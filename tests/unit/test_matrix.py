@@ -12,6 +12,7 @@ from tests.cases import Case, holes
 from tests.cases.holes import Hole
 
 CASE = Case("open-it", "open", ("act", "open"), {"result": 3})
+COVERAGE = {"kind": "agent.coverage", "kinds": {"open": {"family": "tracepoint"}}}
 RIGHT = {"kind": "open", "process": {"pid": 7}, "result": 3}
 WRONG = {**RIGHT, "result": 4}
 SAID = {"pid": 7, "result": 3}
@@ -25,7 +26,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def judged(event: dict[str, object], release: str = RELEASE) -> None:
-    matrix.judge(CASE, [event], SAID, release, "tracepoint")
+    matrix.judge(CASE, [COVERAGE, event], SAID, release)
 
 
 def test_event_as_expected_passes() -> None:
@@ -53,7 +54,7 @@ def test_hole_of_another_kernel_is_none_of_this_one(known: None) -> None:
 
 def test_call_that_the_kernel_does_not_have_is_skipped() -> None:
     with pytest.raises(pytest.skip.Exception):
-        matrix.judge(CASE, [], {"pid": 7, "result": -38}, RELEASE, "tracepoint")
+        matrix.judge(CASE, [], {"pid": 7, "result": -38}, RELEASE)
 
 
 def report(

@@ -19,9 +19,10 @@ from nodeagent.dns import DnsAnswer, DnsQuestion
 from nodeagent.event import AgentEvent, Brief, Endpoint, Event, Ids, Incomplete, Other
 from nodeagent.field import UNKNOWN_ID
 from nodeagent.finding import Finding, Severity
+from nodeagent.harmless import columns, cut, harmless
 from nodeagent.ledger import KernelCounts, Ledger
 from nodeagent.names import OPEN_FLAGS
-from sinks.layout import COLOURED, PLAIN, columns, cut, harmless
+from sinks.layout import COLOURED, PLAIN
 from sinks.pretty import pretty
 from tests.events import (
     TIME,
@@ -32,6 +33,7 @@ from tests.events import (
     a_chown,
     a_chroot,
     a_connect,
+    a_container,
     a_dns,
     a_dup,
     a_finding,
@@ -67,6 +69,7 @@ from tests.events import (
     an_umount,
     an_unlink,
     an_unshare,
+    inside,
 )
 
 ESCAPE = re.compile(r"\x1b\[\d+m")
@@ -268,12 +271,30 @@ def test_a_line_begins_with_local_time_kind_and_process() -> None:
         (an_agent_event("agent.level", level=2, why="CPU"), "level=2 why=CPU"),
         (
             a_finding(count=3),
-            "Execution:Runtime/ReverseShell: A shell talks to 192.0.2.1 (3 times)",
+            (
+                "Execution:Runtime/ReverseShell: A shell talks to 192.0.2.1 (3 times)"
+                " addressFamily=AF_INET"
+            ),
         ),
     ],
 )
 def test_each_kind_says_what_happened(event: Event, text: str) -> None:
     assert said(event).removesuffix(" pid=1234") == text
+
+
+def test_what_happens_in_a_container_names_the_pod() -> None:
+    event = an_open(process=inside(a_process(), a_container()))
+    assert pretty(event, PLAIN, None).endswith("in shop/web-5d8f-abcde/main = 3")
+
+
+def test_container_of_which_only_the_id_is_known_shows_its_start() -> None:
+    event = an_open(process=inside(a_process(), a_container(name="", pod=None)))
+    assert pretty(event, PLAIN, None).endswith(f"in {'c' * 12} = 3")
+
+
+def test_name_of_a_container_cannot_speak_to_the_terminal() -> None:
+    event = an_open(process=inside(a_process(), a_container(name="a\x1b[31mb")))
+    assert "\x1b" not in pretty(event, PLAIN, None)
 
 
 def test_a_ledger_is_one_line_with_totals() -> None:
@@ -297,7 +318,9 @@ def test_a_kind_without_a_line_of_its_own_shows_its_fields() -> None:
         source: str
         flags: Annotated[int, OPEN_FLAGS]
 
-    made = Mount(TIME, 1, 0, 77, -errno.EPERM, b"", None, None, source="/dev/\x1bsda", flags=1)
+    made = Mount(
+        TIME, 1, 0, 77, -errno.EPERM, b"", None, None, None, source="/dev/\x1bsda", flags=1
+    )
     assert shown(made) == (
         "00:11:09.123 mount   ?[77]              source=/dev/\\x1bsda flags=O_WRONLY = EPERM"
     )
@@ -396,12 +419,12 @@ def test_no_name_can_drive_the_terminal(name: str, comm: str) -> None:
             message=a_message(response=True, answers=(DnsAnswer(name, 1, 60, name),)),
             process=process,
         ),
-        a_ptrace(target_process=Brief(1235, name, 0, "{}"), process=process),
+        a_ptrace(target_process=Brief(1235, name, 0, "", "{}"), process=process),
         a_setns(namespace_type=name, process=process),
         a_keyctl(type=name, description=name, process=process),
         a_module(name=name, path=name, parameters=name, process=process),
         a_bpf(name=name, attach_point=name, pathname=name, process=process),
-        a_kill(target_process=Brief(1235, name, 0, "{}"), process=process),
+        a_kill(target_process=Brief(1235, name, 0, "", "{}"), process=process),
         fork,
         an_agent_event(version=name),
         an_agent_event("agent.stop", reason=name),

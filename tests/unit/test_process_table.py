@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from nodeagent.enrich import process
@@ -59,6 +60,7 @@ class World:
             self.raw(task),
             None,
             None,
+            None,
             path,
             some_facts(**{"namespace_pid": task.pid, **facts}),
         )
@@ -102,6 +104,35 @@ def test_child_runs_the_program_of_its_parent_until_exec(world: World) -> None:
     assert lineage(after) == [(100, "/bin/bash"), (1, "/sbin/init")]
 
 
+def test_lineage_tells_who_each_ancestor_was(world: World) -> None:
+    world.happens(an_open(), msgspec.structs.replace(SHELL, uid=1000, euid=1000))
+    child = world.happens(a_fork(child=CHILD, facts=some_facts(parent_start_time=50)), SHELL)
+    assert [(a.uid, a.euid, a.namespace_pid) for a in child.lineage] == [(0, 0, 1)]
+    shell, init = world.happens(an_open(), CHILD).lineage
+    assert (shell.uid, shell.euid, shell.namespace_pid) == (0, 0, 100)
+    assert init.uuid != shell.uuid == child.uuid
+
+
+def test_children_after_a_change_of_user_have_another_parent(world: World) -> None:
+    facts = some_facts(parent_start_time=50)
+    world.happens(a_fork(child=CHILD, facts=facts), SHELL)
+    dropped = msgspec.structs.replace(SHELL, uid=1000, euid=1000)
+    second = a_task(pid=102, parent_pid=100, start_time=91)
+    world.happens(a_fork(child=second, facts=facts), dropped)
+    assert world.happens(an_open(), CHILD).lineage[0].uid == 0
+    assert world.happens(an_open(), second).lineage[0].uid == 1000
+
+
+def test_uuid_stays_through_exec_and_is_that_of_the_target(world: World) -> None:
+    before = world.happens(an_open(), CHILD)
+    after = world.happens(an_exec(path="/bin/ls"), CHILD_PROGRAM)
+    killed = a_kill(target=Other(start_time=90, pid=101, passed_pid=101))
+    world.happens(killed, SHELL)
+    assert killed.target_process is not None
+    assert before.uuid == after.uuid == killed.target_process.uuid
+    assert json.loads(killed.target_process.json)["uuid"] == after.uuid
+
+
 def test_failed_exec_changes_nothing(world: World) -> None:
     assert world.happens(an_exec(path="", result=-2), SHELL).path == "/bin/bash"
 
@@ -140,6 +171,33 @@ def test_unknown_process_is_counted_and_finds_its_parent_by_pid(world: World) ->
     assert (process.path, process.facts) == ("", None)
     assert lineage(process) == [(100, "/bin/bash"), (1, "/sbin/init")]
     assert world.table.unknown == 1
+
+
+def test_list_tells_what_an_unknown_process_is_and_changes_nothing_else(world: World) -> None:
+    stranger = a_task(pid=500, parent_pid=100, start_time=400)
+    world.happens(an_open(), stranger)
+    shell = world.happens(an_open(), SHELL)
+    world.table.fill(
+        [
+            world.seen(stranger, "/usr/bin/strange", parent_start_time=50),
+            world.seen(SHELL, "/bin/other", parent_start_time=1),
+        ]
+    )
+    process = world.happens(an_open(), stranger)
+    assert process.path == "/usr/bin/strange"
+    assert process.facts is not None
+    assert lineage(process) == [(100, "/bin/bash"), (1, "/sbin/init")]
+    assert world.happens(an_open(), SHELL) is shell
+
+
+def test_process_that_slept_is_described_as_before(world: World) -> None:
+    shell = world.happens(an_open(), SHELL)
+    for pid in range(1000, 1000 + 3 * process.YOUNG_VIEWS):
+        world.happens(an_open(), a_task(pid=pid, parent_pid=100, start_time=pid))
+    assert len(world.table._views) + len(world.table._old_views) <= 2 * process.YOUNG_VIEWS
+    again = world.happens(an_open(), SHELL)
+    assert again is not shell
+    assert again.json == shell.json
 
 
 def test_process_from_proc_is_the_one_of_the_same_tick_only(world: World) -> None:

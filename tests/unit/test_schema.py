@@ -13,7 +13,7 @@ import fastjsonschema
 import pytest
 
 from nodeagent.encode import encode
-from nodeagent.event import EVENTS, AgentEvent, Event, Incomplete
+from nodeagent.event import EVENTS, AgentEvent, Container, EcsTask, Event, Incomplete
 from nodeagent.finding import Finding
 from nodeagent.ledger import KernelCounts, Ledger
 from nodeagent.schema import KINDS, stream_schema
@@ -21,6 +21,7 @@ from tests.events import (
     MAKERS,
     TIME,
     a_connect,
+    a_container,
     a_finding,
     a_fork,
     a_process,
@@ -28,6 +29,7 @@ from tests.events import (
     an_agent_event,
     an_exit,
     an_open,
+    inside,
 )
 
 
@@ -89,6 +91,19 @@ def test_an_event_of_a_process_that_is_hardly_known_fits(kind: str) -> None:
     check(MAKERS[kind](process=a_process(path="", login_uid=1000, session_id=3)), kind)
 
 
+@pytest.mark.parametrize(
+    "container",
+    [
+        a_container(ecs=EcsTask("arn:aws:ecs:eu-west-1:1:task/one", "one", "web")),
+        a_container(pod=None, name="", image="", enrichment="unknown"),
+        a_container(sandbox=True),
+    ],
+)
+def test_where_a_process_runs_fits(container: Container) -> None:
+    event = an_open(process=inside(a_process(), container))
+    assert check(event, "open")["container"]["id"] == container.id
+
+
 def test_numbers_without_a_name_fit() -> None:
     check(a_connect(family=99, type=99, protocol=99), "connect")
     check(a_fork(flags=0xFFFFFFFFFFFFFFFF), "fork")
@@ -109,6 +124,21 @@ def test_unset_ids_fit() -> None:
         (
             "agent.start",
             an_agent_event(version="0.1.0", kernel="6.1", machine="x86_64", kinds=[]),
+        ),
+        (
+            "agent.node",
+            an_agent_event(
+                "agent.node",
+                **dict.fromkeys(("name", "cluster", "machine_id", "boot_id"), "one"),
+                **dict.fromkeys(("kernel", "machine", "version"), "two"),
+                instance={
+                    **dict.fromkeys(("account_id", "region", "availability_zone"), "a"),
+                    **dict.fromkeys(("instance_id", "instance_type", "image_id"), "b"),
+                    "tags": {"Name": "web"},
+                    "cluster": "shop",
+                },
+                interfaces=[{"name": "lo", "mac": "", "up": True, "addresses": ["::1/128"]}],
+            ),
         ),
         (
             "agent.coverage",

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from subprocess import SubprocessError
 
 import pytest
 
@@ -17,60 +18,61 @@ from tests.kernel.stream import build_acts
 from tests.matrix import table
 from tests.requirement import need
 from tests.vm import arm64, initramfs
-from tests.vm.kernels import ARM, X86, Kernel, Place, fetched
-from tests.vm.machine import MACHINES, Report, Watched, boot
+from tests.vm.kernels import X86, Place, fetched
+from tests.vm.machine import MACHINES, GuestError, Report, boot
 
 AT_ONCE = 2
 MATRIX = Path(__file__).parents[2] / ".make/matrix.txt"
 
 CROSS_COMPILER = "aarch64-linux-gnu-gcc"
-# What is needed for another architecture is no part of `make setup`.
-REQUIREMENT = {X86: "vm", ARM: "arm64"}
-
-
-@pytest.fixture(scope="session")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Makes the root file system for an architecture."""
-    folder = tmp_path_factory.mktemp("root")
-    acts = {case.name: case.act for case in all_cases()}
-    options = {family: (*EVERYTHING, *chosen) for family, chosen in FAMILIES.items()}
-
-    def make(architecture: str) -> Path:
-        path = folder / f"{architecture}.cpio.gz"
-        if path.exists():
-            return path
-        if architecture == X86:
-            root = initramfs.own_root()
-            programs = build_acts(tmp_path_factory.mktemp("acts"))
-        else:
-            root = initramfs.other_root(arm64.FILES, arm64.SITE, arm64.PYTHON, arm64.OBJECT)
-            programs = build_acts(tmp_path_factory.mktemp("acts"), CROSS_COMPILER)
-        initramfs.make(path, root, programs.values(), acts, options)
-        return path
-
-    return make
 
 
 @pytest.fixture(scope="session")
 def machines(
-    request: pytest.FixtureRequest,
-    archive: Callable[[str], Path],
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[Place], Report]]:
     """Gives what a kernel reports. All that tests ask for are started with the first one."""
-    started: dict[Place, Future[Report]] = {}
+    kernels = fetched()
     folder = tmp_path_factory.mktemp("vm")
+    archives: dict[str, Future[Path]] = {}
+    reports: dict[Place, Future[Report]] = {}
+
+    def run(place: Place) -> Report:
+        own = folder / str(place)
+        own.mkdir()
+        return boot(place, kernels[str(place)], archives[place.architecture].result(), own)
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
 
-        def report(wanted: Place) -> Report:
+        def start(architecture: str) -> None:
+            archives[architecture] = pool.submit(make_archive, architecture, folder)
             for place in places(request.session.items):
-                if place.architecture == wanted.architecture and place not in started:
-                    started[place] = pool.submit(
-                        run, fetched()[place], archive(place.architecture), folder / str(place)
-                    )
-            return started[wanted].result()
+                if place.architecture == architecture and place not in reports:
+                    reports[place] = pool.submit(run, place)
+
+        def report(place: Place) -> Report:
+            if place not in reports:
+                start(place.architecture)
+            return reports[place].result()
 
         yield report
+
+
+def make_archive(architecture: str, folder: Path) -> Path:
+    """The root file system for all kernels of an architecture."""
+    programs = folder / f"acts-{architecture}"
+    programs.mkdir()
+    if architecture == X86:
+        root = initramfs.own_root()
+        acts = build_acts(programs)
+    else:
+        root = initramfs.other_root(arm64.FILES, arm64.SITE, arm64.PYTHON, arm64.OBJECT)
+        acts = build_acts(programs, CROSS_COMPILER)
+    archive = folder / f"{architecture}.cpio.gz"
+    commands = {case.name: case.act for case in all_cases()}
+    options = {family: (*EVERYTHING, *chosen) for family, chosen in FAMILIES.items()}
+    initramfs.make(archive, root, acts.values(), commands, options)
+    return archive
 
 
 def places(items: Iterable[pytest.Item]) -> Iterator[Place]:
@@ -82,37 +84,28 @@ def places(items: Iterable[pytest.Item]) -> Iterator[Place]:
                 yield place
 
 
-def run(kernel: Kernel, archive: Path, folder: Path) -> Report:
-    """Boot a kernel in a folder of its own."""
-    folder.mkdir()
-    return boot(kernel, archive, folder, FAMILIES)
-
-
 @pytest.fixture
 def report(machines: Callable[[Place], Report], place: Place) -> Report:
     """What the machine with this kernel reports."""
     require(place)
-    return machines(place)
+    try:
+        return machines(place)
+    except (GuestError, OSError, SubprocessError) as error:
+        # The same one for all tests: a traceback would grow with each of them.
+        pytest.fail(str(error), pytrace=False)
 
 
 def require(place: Place) -> None:
     """Skip the test, or fail it, when its machine cannot be had."""
-    name = REQUIREMENT[place.architecture]
     emulator = MACHINES[place.architecture].emulator
-    need(name, shutil.which(emulator) is not None, f"{emulator} is not installed")
-    need(name, place in fetched(), "`make kernels` has not fetched the kernels")
+    need("vm", shutil.which(emulator) is not None, f"{emulator} is not installed")
+    need("vm", str(place) in fetched(), "`make kernels` has not fetched the kernels")
     if place.architecture == X86:
-        need(name, platform.machine() == "x86_64", "the agent here is for another architecture")
-        need(name, find_object().exists(), "bpf/nodeagent.bpf.o is not built")
+        need("vm", platform.machine() == "x86_64", "the agent here is for another architecture")
+        need("vm", find_object().exists(), "bpf/nodeagent.bpf.o is not built")
     else:
-        need(name, arm64.OBJECT.exists(), "`make build-arm64` has not built the object")
-        need(name, shutil.which(CROSS_COMPILER) is not None, f"{CROSS_COMPILER} is not installed")
-
-
-@pytest.fixture
-def watched(report: Report, family: str) -> Watched:
-    """What a family of hooks saw in it."""
-    return report.families[family]
+        need("vm", arm64.OBJECT.exists(), "`make build-arm64` has not built the object")
+        need("vm", shutil.which(CROSS_COMPILER) is not None, f"{CROSS_COMPILER} is not installed")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

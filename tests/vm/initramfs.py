@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 
 from nodeagent.kernel.libbpf import SONAME
 from nodeagent.kernel.object import find_object
-from tests.vm.guest import ACTS, HOME, PLAN
+from tests.vm.guest import ACTS, HOME, PLAN, SIZES
 
 ROOT: Final = Path(__file__).parents[2]
 SPARE: Final = frozenset(
@@ -43,7 +43,6 @@ SPARE: Final = frozenset(
         "test",
         "tkinter",
         "turtledemo",
-        "unittest",
         "wsgiref",
         "xmlrpc",
     }
@@ -209,6 +208,7 @@ def _agent(root: Root) -> Iterator[tuple[Path, Path]]:
         for file in _below(ROOT / package):
             yield HOME / file.relative_to(ROOT), file
     yield HOME / "bpf/nodeagent.bpf.o", root.object
+    yield SIZES, ROOT / "tests/bench/sizes.py"
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from tests.cases import TRACEPOINT, TRAMPOLINE
 from tests.vm.debian import FetchError, Suite, mirror, unpack, version
 
 FOLDER: Final = Path(__file__).parents[2] / ".make/kernels"
@@ -26,6 +27,8 @@ class Place(msgspec.Struct, frozen=True):
 
     suite: str
     architecture: str
+    families: tuple[str, ...] = (TRACEPOINT, TRAMPOLINE)
+    """Of the hooks that it takes."""
 
     def __str__(self) -> str:
         """Its name in tests."""
@@ -37,7 +40,8 @@ PLACES: Final = (
     Place("bookworm", X86),
     Place("trixie", X86),
     Place("trixie-backports", X86),
-    Place("bullseye", ARM),
+    # No trampolines for eBPF on arm64 before commit efc9909fdce0 (v6.0).
+    Place("bullseye", ARM, (TRACEPOINT,)),
     Place("trixie", ARM),
 )
 """Linux 5.10, 6.1, 6.12 and the newest that is packaged for a release."""
@@ -46,15 +50,15 @@ PLACES: Final = (
 class Kernel(msgspec.Struct, frozen=True):
     """One that was fetched."""
 
-    place: Place
+    place: str
     package: str
     version: str
     image: str
     """Its path."""
 
 
-def fetched() -> dict[Place, Kernel]:
-    """All kernels; none when they were not fetched."""
+def fetched() -> dict[str, Kernel]:
+    """All kernels, by the name of their place; none when they were not fetched."""
     if not LIST.exists():
         return {}
     kernels = msgspec.json.decode(LIST.read_bytes(), type=list[Kernel])
@@ -71,7 +75,7 @@ def fetch(place: Place) -> Kernel:
         if not wanted.fullmatch(package):
             continue
         archive = suite.fetch(package)
-        kernel = Kernel(place, package, version(archive), str(folder / "vmlinuz"))
+        kernel = Kernel(str(place), package, version(archive), str(folder / "vmlinuz"))
         files = folder / "files"
         unpack(archive, files)
         archive.unlink()

@@ -7,23 +7,35 @@ import signal
 
 import pytest
 
-from tests.cases import FAMILIES, Case, all_cases
+from tests.cases import Case, all_cases
 from tests.kernel.stream import spoken
 from tests.matrix import Note, judge, note_cell
 from tests.vm.kernels import PLACES, Place
-from tests.vm.machine import Report, Watched
+from tests.vm.machine import Report
+
+pytestmark = pytest.mark.vm
 
 # One scope for all, so that the tests of a kernel stand together.
-pytestmark = [pytest.mark.vm, pytest.mark.parametrize("place", PLACES, ids=str, scope="session")]
-each_family = pytest.mark.parametrize("family", FAMILIES)
+each_place = pytest.mark.parametrize("place", PLACES, ids=str, scope="session")
+each_family = pytest.mark.parametrize(
+    ("place", "family"),
+    [
+        pytest.param(place, family, id=f"{place}-{family}")
+        for place in PLACES
+        for family in place.families
+    ],
+    scope="session",
+)
 
 
+@each_place
 def test_doctor_finds_that_the_agent_can_run(report: Report) -> None:
     assert report.doctor.code == 0, report.doctor.output + report.doctor.errors
 
 
 @each_family
-def test_agent_starts_and_loses_nothing(watched: Watched) -> None:
+def test_agent_starts_and_loses_nothing(report: Report, family: str) -> None:
+    watched = report.families[family]
     assert watched.ready, watched.errors
     assert watched.code == 128 + signal.SIGTERM, watched.errors
     (end,) = [event for event in watched.events if event["kind"] == "agent.stop"]
@@ -32,11 +44,11 @@ def test_agent_starts_and_loses_nothing(watched: Watched) -> None:
 
 @each_family
 @pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.name)
-def test_case(place: Place, report: Report, case: Case, family: str, record_property: Note) -> None:
+def test_case(place: Place, family: str, report: Report, case: Case, record_property: Note) -> None:
     note_cell(record_property, case, f"{report.version} {place.architecture}", family)
     watched = report.families[family]
     if not watched.ready:
         pytest.fail("the agent did not start", pytrace=False)
     done = watched.acts[case.name]
     assert done.code == case.code, done.output + done.errors
-    judge(case, watched.events, spoken(done.output), report.release, family)
+    judge(case, watched.events, spoken(done.output), report.release)

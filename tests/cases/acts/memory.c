@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #define PAGE 4096L
 /* No process has it: the largest that pid_max allows. */
@@ -26,6 +27,18 @@
 #endif
 
 static volatile uint64_t word = 0x1122334455667788;
+
+/* As the stream shows it. */
+static void said_time(const char *name, const struct timespec *time)
+{
+	char second[32], whole[64];
+	struct tm parts;
+
+	gmtime_r(&time->tv_sec, &parts);
+	strftime(second, sizeof(second), "%FT%T", &parts);
+	snprintf(whole, sizeof(whole), "%s.%09ldZ", second, time->tv_nsec);
+	said_text(name, whole);
+}
 
 /* "library", opened by a link to it. */
 static int open_library(int flags)
@@ -44,6 +57,7 @@ static int open_library(int flags)
 	snprintf(device, sizeof(device), "%u:%u", major(facts.st_dev), minor(facts.st_dev));
 	said_text("device", device);
 	said("inode", facts.st_ino);
+	said_time("changed", &facts.st_ctim);
 	return fd;
 }
 
@@ -75,8 +89,8 @@ static int act_mmap_shared(char **a)
 static int act_mmap_anonymous(char **a)
 {
 	(void)a;
-	return say_map(map(3 * PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1));
+	return say_map(
+		map(3 * PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1));
 }
 
 static int act_mmap_memfd(char **a)
@@ -124,8 +138,8 @@ static int protect(long address, size_t length, int protection)
 
 static int act_mprotect_anonymous(char **a)
 {
-	long pages = must("mmap", map(4 * PAGE, PROT_READ | PROT_WRITE,
-				      MAP_PRIVATE | MAP_ANONYMOUS, -1));
+	long pages = must("mmap",
+			  map(4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1));
 
 	(void)a;
 	return protect(pages + PAGE, 2 * PAGE, PROT_READ | PROT_EXEC);
@@ -197,8 +211,8 @@ static int act_mprotect_denied(char **a)
 
 static int act_pkey_mprotect(char **a)
 {
-	long pages = must("mmap", map(PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-				      -1));
+	long pages = must("mmap",
+			  map(PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1));
 
 	(void)a;
 	said("address", pages);
@@ -517,6 +531,22 @@ static int act_vm(char **a)
 	return end_child(child);
 }
 
+/* What process_vm_writev(2) does, by a file. */
+static int act_write_mem(char **a)
+{
+	pid_t child = start_child();
+	char path[64];
+	int file;
+
+	(void)a;
+	snprintf(path, sizeof(path), "/proc/%d/mem", child);
+	file = must(path, open(path, O_RDWR));
+	said("where", (long)&word);
+	result(pwrite(file, (void *)&word, sizeof(word), (off_t)(uintptr_t)&word));
+	close(file);
+	return end_child(child);
+}
+
 static int act_vm_inside(char **a)
 {
 	return call_inside(strcmp(a[0], "write") ? read_from : write_to);
@@ -606,6 +636,7 @@ static const struct act acts[] = {
 	{ "ptrace_peek", act_ptrace_peek },
 	{ "ptrace_inside", act_ptrace_inside },
 	{ "vm", act_vm },
+	{ "write_mem", act_write_mem },
 	{ "vm_inside", act_vm_inside },
 	{ "vm_denied", act_vm_denied },
 	{ "vm_nobody", act_vm_nobody },

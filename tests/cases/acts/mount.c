@@ -138,8 +138,9 @@ static int act_move_mount_copy(char **a)
 {
 	mounted();
 	must("mkdir", mkdir(a[0], 0755));
-	result(syscall(SYS_move_mount, must("open_tree", syscall(SYS_open_tree, AT_FDCWD, "at", COPY)),
-		       "", AT_FDCWD, a[0], FROM_OPEN));
+	result(syscall(SYS_move_mount,
+		       must("open_tree", syscall(SYS_open_tree, AT_FDCWD, "at", COPY)), "",
+		       AT_FDCWD, a[0], FROM_OPEN));
 	return 0;
 }
 
@@ -221,6 +222,85 @@ static int act_pivot_root_here(char **a)
 	return 0;
 }
 
+/* Where all of cgroup v2 is mounted. */
+static int find_cgroups(char *where)
+{
+	char line[PATH_MAX];
+	int found = 0;
+	FILE *file = fopen("/proc/mounts", "r");
+
+	while (file && !found && fgets(line, sizeof(line), file)) {
+		char type[64];
+
+		found = sscanf(line, "%*s %255s %63s", where, type) == 2 &&
+			!strcmp(type, "cgroup2");
+	}
+	if (file)
+		fclose(file);
+	return found;
+}
+
+static int act_make_cgroup(char **a)
+{
+	struct stat facts;
+	char path[PATH_MAX];
+	char where[256];
+
+	(void)a;
+	if (!find_cgroups(where)) {
+		errno = ENOSYS;
+		return result(-1), 0;
+	}
+	snprintf(path, sizeof(path), "%s/nodeagent-act-%d", where, getpid());
+	must("mkdir", mkdir(path, 0755));
+	must("stat", stat(path, &facts));
+	said("id", facts.st_ino);
+	rmdir(path);
+	return 0;
+}
+
+static void enter_cgroup(const char *cgroup)
+{
+	char path[PATH_MAX + 16];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/cgroup.procs", cgroup);
+	fd = must("cgroup.procs", open(path, O_WRONLY));
+	must("enter", write(fd, "0", 1));
+	close(fd);
+}
+
+/* chroot_in_cgroup PATH: below the root of version 2, and gone in the end. */
+static int act_chroot_in_cgroup(char **a)
+{
+	char path[PATH_MAX];
+	char where[256];
+	char *end;
+
+	if (!find_cgroups(where)) {
+		errno = ENOSYS;
+		return result(-1), 0;
+	}
+	snprintf(path, sizeof(path), "%s/%s/", where, a[0]);
+	for (end = strchr(path + strlen(where) + 1, '/'); end; end = strchr(end + 1, '/')) {
+		*end = 0;
+		if (mkdir(path, 0755) && errno != EEXIST)
+			must("mkdir", -1);
+		*end = '/';
+	}
+	enter_cgroup(path);
+	result(syscall(SYS_chroot, "/nothing"));
+	enter_cgroup(where);
+	/* Others may be in those above it. */
+	while ((end = strrchr(path, '/')) > path + strlen(where)) {
+		*end = 0;
+		rmdir(path);
+	}
+	/* Its event waits until it is known what the cgroup is. */
+	usleep(300000);
+	return 0;
+}
+
 static int act_chroot(char **a)
 {
 	must("mkdir", mkdir("root", 0755));
@@ -250,7 +330,9 @@ static const struct act acts[] = {
 	{ "umount_itself", act_umount_itself },
 	{ "pivot_root", act_pivot_root },
 	{ "pivot_root_here", act_pivot_root_here },
+	{ "make_cgroup", act_make_cgroup },
 	{ "chroot", act_chroot },
+	{ "chroot_in_cgroup", act_chroot_in_cgroup },
 	{ NULL, NULL },
 };
 

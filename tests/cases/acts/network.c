@@ -8,10 +8,12 @@
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #ifndef SYS_pidfd_open
@@ -463,7 +465,51 @@ static int act_dns_long(char **a)
 	return 0;
 }
 
+/* hold listening|bound|connected FAMILY: it is there until the end of the input. */
+static int held(char **a)
+{
+	union address address;
+	socklen_t length = loopback(a[1], 0, &address);
+	bool streams = !strcmp(a[0], "listening");
+	int fd;
+
+	if (!strcmp(a[0], "connected"))
+		return connected(a[1]);
+	fd = must("socket", socket(address.any.sa_family, streams ? SOCK_STREAM : SOCK_DGRAM, 0));
+	must("bind", bind(fd, &address.any, length));
+	if (streams)
+		must("listen", listen(fd, 3));
+	say_port("local_port", fd);
+	return fd;
+}
+
+/* hold unix: it waits at "held" in this folder. */
+static int held_name(void)
+{
+	struct sockaddr_un name = { AF_UNIX, "held" };
+	int fd = must("socket", socket(AF_UNIX, SOCK_STREAM, 0));
+
+	must("bind", bind(fd, (struct sockaddr *)&name, sizeof(name)));
+	must("listen", listen(fd, 3));
+	return fd;
+}
+
+static int act_hold(char **a)
+{
+	char end;
+
+	if (!strcmp(a[0], "unix"))
+		said("fd", held_name());
+	else if (!strcmp(a[0], "packets"))
+		said("fd", must("socket", socket(AF_PACKET, SOCK_RAW, 0)));
+	else
+		said("fd", held(a));
+	said("holds", 1);
+	return read(STDIN_FILENO, &end, 1) ? 1 : 0;
+}
+
 static const struct act acts[] = {
+	{ "hold", act_hold },
 	{ "socket", act_socket },
 	{ "copy", act_copy },
 	{ "copy_onto_itself", act_copy_onto_itself },

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control socket: whoever owns the agent asks it how it is.
+
+A question is one line of JSON, `{"ask": "status"}`, the answer another one; then the agent
+hangs up. Only root and the agent's own user may ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from nodeagent.errors import ControlError
+
+__all__ = ["Control", "ask"]
+
+log: Final = logging.getLogger(__name__)
+
+QUESTION_BYTES: Final = 4096
+ANSWER_BYTES: Final = 16 << 20
+PATIENCE_SECONDS: Final = 5.0
+CREDENTIALS: Final = struct.Struct("iII")
+"""`struct ucred`: pid, uid, gid."""
+
+Answer = Callable[[], Mapping[str, object]]
+
+
+class _Question(msgspec.Struct):
+    ask: str
+
+
+class Control:
+    """Serves the socket. `serve()` runs until cancelled."""
+
+    def __init__(self, path: Path, answers: Mapping[str, Answer]) -> None:
+        """`answers` by the word that asks for them. Nothing is opened yet."""
+        self._path = path
+        self._answers = answers
+
+    async def serve(self) -> None:
+        """A socket that cannot be made is told, and the agent goes on without."""
+        try:
+            server = await self._listen()
+        except OSError as error:
+            log.warning("no_control socket=%s why=%s", self._path, error.strerror or error)
+            return
+        try:
+            await server.serve_forever()
+        finally:
+            server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _listen(self) -> asyncio.Server:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._path.is_socket():
+            if _is_served(self._path):
+                raise OSError(0, "another agent serves it")
+            # Of one that was killed.
+            self._path.unlink()
+        # From the first moment on with its permissions.
+        mask = os.umask(0o177)
+        try:
+            return await asyncio.start_unix_server(
+                self._on_connect, str(self._path), limit=QUESTION_BYTES
+            )
+        finally:
+            os.umask(mask)
+
+    async def _on_connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                writer.write(self._reply(await reader.readuntil(b"\n"), writer))
+                await writer.drain()
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            # Whoever asked has gone, or never asked.
+            pass
+        finally:
+            writer.close()
+
+    def _reply(self, line: bytes, writer: asyncio.StreamWriter) -> bytes:
+        peer: socket.socket = writer.get_extra_info("socket")
+        raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        _, uid, _ = CREDENTIALS.unpack(raw)
+        if uid not in {0, os.geteuid()}:
+            return _line({"error": "only root and the user of the agent may ask"})
+        try:
+            question = msgspec.json.decode(line, type=_Question)
+        except msgspec.MsgspecError as error:
+            return _line({"error": f"no question: {error}"})
+        answer = self._answers.get(question.ask)
+        if answer is None:
+            known = ", ".join(self._answers)
+            return _line({"error": f"nobody answers {question.ask!r}; known are: {known}"})
+        return _line(answer())
+
+
+def ask(path: Path, word: str) -> dict[str, Any]:
+    """The answer of a running agent; raises ControlError."""
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE_SECONDS)
+            client.connect(str(path))
+            client.sendall(_line({"ask": word}))
+            with client.makefile("rb") as answers:
+                raw = answers.readline(ANSWER_BYTES)
+        answer = msgspec.json.decode(raw, type=dict[str, Any])
+    except TimeoutError as error:
+        raise ControlError(f"the agent behind {path} does not answer") from error
+    except OSError as error:
+        raise ControlError(
+            f"no agent answers at {path} ({error.strerror}): is it running, and are you root?"
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise ControlError(f"what answers at {path} is no agent: {error}") from error
+    if "error" in answer:
+        raise ControlError(f"the agent behind {path} says: {answer['error']}")
+    return answer
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE_SECONDS)
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def _line(answer: Mapping[str, object]) -> bytes:
+    return orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE)

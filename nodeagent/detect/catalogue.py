@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every rule: which finding it may become, how bad that is and how much it weighs.
+
+All numbers of detection are here. A signal whose weight reaches `FINDING_WEIGHT` is a
+finding at once. A lighter one waits in the scopes it belongs to (the process and its
+ancestors, the container, the node) until the different rules seen there within
+`WINDOW_SECONDS` weigh as much as the scope asks for; then all of them become findings, each
+with the others as evidence.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from nodeagent.finding import Severity
+
+__all__ = [
+    "ANCESTORS",
+    "FINDING_WEIGHT",
+    "RULES",
+    "SCOPE_WEIGHTS",
+    "SEQUENCE_TACTICS",
+    "SEQUENCE_WEIGHT",
+    "WINDOW_SECONDS",
+    "Rule",
+]
+
+FINDING_WEIGHT: Final = 50
+SCOPE_WEIGHTS: Final = {"process": 50, "container": 60, "node": 300}
+"""What the rules seen in a scope must weigh together."""
+WINDOW_SECONDS: Final = 600
+ANCESTORS: Final = 4
+"""How far up a lineage a signal counts."""
+SEQUENCE_TACTICS: Final = 3
+"""Different tactics in one scope that make an attack sequence."""
+SEQUENCE_WEIGHT: Final = 150
+"""What the rules of an attack sequence must weigh together."""
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """One way in which something looks wrong."""
+
+    type: str
+    """Of the finding; its purpose, before the colon, is the tactic."""
+    severity: Severity
+    weight: int
+    title: str
+    """A sentence with `{process}`, `{key}` and names of the context to fill in."""
+    mitre: tuple[str, ...]
+
+    @property
+    def tactic(self) -> str:
+        """What the attacker wants."""
+        return self.type.partition(":")[0]
+
+
+LOW, MEDIUM, HIGH, CRITICAL = Severity.LOW, Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL
+
+
+def _rule(type_: str, severity: Severity, weight: int, title: str, *mitre: str) -> Rule:
+    return Rule(type=type_, severity=severity, weight=weight, title=title, mitre=mitre)
+
+
+def _command(purpose: str, severity: Severity, weight: int, title: str, *mitre: str) -> Rule:
+    return _rule(f"{purpose}:Runtime/SuspiciousCommand", severity, weight, title, *mitre)
+
+
+_OWN: Final[dict[str, Rule]] = {
+    # Shells.
+    "reverse_shell": _rule(
+        "Execution:Runtime/ReverseShell", HIGH, 80,
+        "{process} runs with its standard streams on a connection to {key}", "T1059.004", "T1071",
+    ),
+    "bind_shell": _rule(
+        "Execution:Runtime/BindShell", HIGH, 80,
+        "{process} runs with its standard streams on a connection from {key}", "T1059.004",
+    ),
+    "network_shell": _rule(
+        "Execution:Runtime/SuspiciousShellCreated", LOW, 30,
+        "{key}, which takes connections, started the shell {process}", "T1059.004", "T1190",
+    ),
+    # Memory.
+    "fileless": _rule(
+        "DefenseEvasion:Runtime/FilelessExecution", MEDIUM, 60,
+        "{process} runs a program that is in memory only", "T1620",
+    ),
+    "inject_proc": _rule(
+        "DefenseEvasion:Runtime/ProcessInjection.Proc", HIGH, 80,
+        "{process} writes into the memory of {key} through /proc", "T1055.009",
+    ),
+    "inject_ptrace": _rule(
+        "DefenseEvasion:Runtime/ProcessInjection.Ptrace", MEDIUM, 60,
+        "{process} changes {key} by ptrace", "T1055.008",
+    ),
+    "inject_vm": _rule(
+        "DefenseEvasion:Runtime/ProcessInjection.VirtualMemoryWrite", HIGH, 80,
+        "{process} writes into the memory of {key}", "T1055",
+    ),
+    "antidebug": _rule(
+        "DefenseEvasion:Runtime/PtraceAntiDebugging", LOW, 20,
+        "{process} asks to be traced, as programs do that want no debugger", "T1622",
+    ),
+    "userfaultfd": _rule(
+        "PrivilegeEscalation:Runtime/UserfaultfdUsage", MEDIUM, 50,
+        "{process} handles page faults by itself, as exploits of the kernel do", "T1068",
+    ),
+    # Containers.
+    "docker_socket": _rule(
+        "PrivilegeEscalation:Runtime/DockerSocketAccessed", MEDIUM, 60,
+        "{process} in a container reaches for the container runtime at {key}", "T1611",
+    ),
+    "runc_escape": _rule(
+        "PrivilegeEscalation:Runtime/RuncContainerEscape", HIGH, 90,
+        "{process} in a container writes the container runtime {key}", "T1611",
+    ),
+    "runc_folder": _rule(
+        "PrivilegeEscalation:Runtime/RuncContainerEscape", HIGH, 90,
+        "{process} in a container leaves it through {key}", "T1611",
+    ),
+    "release_agent": _rule(
+        "PrivilegeEscalation:Runtime/CGroupsReleaseAgentModified", HIGH, 90,
+        "{process} in a container sets what the kernel runs when a cgroup is empty", "T1611",
+    ),
+    "host_mount": _rule(
+        "PrivilegeEscalation:Runtime/ContainerMountsHostDirectory", MEDIUM, 60,
+        "{process} in a container mounts {key}", "T1611",
+    ),
+    "kernel_helper": _rule(
+        "PrivilegeEscalation:Runtime/KernelHelperModified", HIGH, 80,
+        "{process} sets what the kernel runs by itself: {key}", "T1611", "T1547.006",
+    ),
+    "setns_host": _rule(
+        "PrivilegeEscalation:Runtime/NamespaceEntered", MEDIUM, 40,
+        "{process} in a container enters other namespaces", "T1611",
+    ),
+    "raw_device": _rule(
+        "PrivilegeEscalation:Runtime/RawDeviceAccessed", HIGH, 70,
+        "{process} in a container opens the device {key}", "T1006", "T1611",
+    ),
+    "container_shell": _rule(
+        "Execution:Runtime/ContainerExec", LOW, 20,
+        "A shell was started in a running container from outside: {process}", "T1609",
+    ),
+    # What was not there before.
+    "new_binary": _rule(
+        "Execution:Runtime/NewBinaryExecuted", MEDIUM, 60,
+        "{process} was written by {key} in this container and now runs", "T1105", "T1204",
+    ),
+    "new_library": _rule(
+        "Execution:Runtime/NewLibraryLoaded", MEDIUM, 60,
+        "{process} loads {key}, which was written in this container", "T1574.006",
+    ),
+    "temporary_file": _rule(
+        "Execution:Runtime/TemporaryFileExecuted", LOW, 30,
+        "{process} runs from a folder for temporary files", "T1204", "T1564",
+    ),
+    "downloaded": _command(
+        "Execution", HIGH, 70, "{process} runs a file that {key} has downloaded", "T1105", "T1059",
+    ),
+    # Privileges.
+    "elevation": _rule(
+        "PrivilegeEscalation:Runtime/ElevationToRoot", MEDIUM, 60,
+        "{process} gives user {key} the rights of root", "T1548.001",
+    ),
+    "pkexec_exploit": _rule(
+        "PrivilegeEscalation:Runtime/ExploitedSetuidProgram", HIGH, 90,
+        "{process} was started without any argument, not even its name", "T1068", "T1548.001",
+    ),
+    "module": _rule(
+        "DefenseEvasion:Runtime/KernelModuleLoaded", HIGH, 70,
+        "{process} loads the kernel module {key}", "T1547.006", "T1014",
+    ),
+    "module_of_system": _rule(
+        "DefenseEvasion:Runtime/KernelModuleLoaded", HIGH, 20,
+        "{process} loads the kernel module {key} of this system", "T1547.006",
+    ),
+    "bpf_program": _rule(
+        "DefenseEvasion:Runtime/EbpfProgramLoaded", MEDIUM, 30,
+        "{process} loads the eBPF program {key}", "T1014",
+    ),
+    "io_uring": _rule(
+        "DefenseEvasion:Runtime/IoUringUsage", LOW, 10,
+        "{process} works by io_uring, which passes by many guards", "T1562",
+    ),
+    "preload": _command(
+        "DefenseEvasion", MEDIUM, 40, "{process} runs with LD_PRELOAD={key}", "T1574.006",
+    ),
+    "kill_guard": _rule(
+        "DefenseEvasion:Runtime/SecurityToolStopped", HIGH, 80,
+        "{process} sends {signal} to {key}", "T1562.001",
+    ),
+    # Files.
+    "sensitive_persistence": _rule(
+        "Persistence:Runtime/SensitiveFileModified", MEDIUM, 50,
+        "{process} changes {key}, which lets somebody come back", "T1098", "T1546", "T1053",
+    ),
+    "sensitive_privilege": _rule(
+        "PrivilegeEscalation:Runtime/SensitiveFileModified", MEDIUM, 50,
+        "{process} changes {key}, which says who may become root", "T1548.003", "T1556",
+    ),
+    "sensitive_evasion": _rule(
+        "DefenseEvasion:Runtime/SensitiveFileModified", MEDIUM, 50,
+        "{process} removes traces: {key}", "T1070", "T1070.003",
+    ),
+    "sensitive_read": _rule(
+        "CredentialAccess:Runtime/SensitiveFileRead", MEDIUM, 50,
+        "{process} reads {key}", "T1552.001", "T1003.008",
+    ),
+    "sensitive_link": _rule(
+        "CredentialAccess:Runtime/SensitiveFileLinked", MEDIUM, 50,
+        "{process} makes a link to {key}", "T1552.001",
+    ),
+    # Commands.
+    "download_pipe": _command(
+        "Execution", HIGH, 60, "{process} runs what it has just downloaded", "T1059.004", "T1105",
+    ),
+    "decoded_pipe": _command(
+        "Execution", MEDIUM, 50, "{process} decodes and runs text", "T1027", "T1140",
+    ),
+    "shell_by_network": _command(
+        "Execution", HIGH, 60, "{process} opens a connection to run commands", "T1059", "T1071",
+    ),
+    "find_setuid": _command(
+        "PrivilegeEscalation", MEDIUM, 50, "{process} looks for setuid programs", "T1548.001",
+    ),
+    "make_setuid": _command(
+        "PrivilegeEscalation", MEDIUM, 50, "{process} gives a program rights", "T1548.001",
+    ),
+    "enter_host": _command(
+        "PrivilegeEscalation", MEDIUM, 50, "{process} enters the namespaces of process 1", "T1611",
+    ),
+    "privileged_container": _command(
+        "PrivilegeEscalation", MEDIUM, 50, "{process} starts a privileged container", "T1610",
+    ),
+    "firewall_off": _command(
+        "DefenseEvasion", HIGH, 60, "{process} takes the firewall down", "T1562.004",
+    ),
+    "firewall_changed": _command(
+        "DefenseEvasion", LOW, 20, "{process} changes rules of the firewall", "T1562.004",
+    ),
+    "guard_off": _command(
+        "DefenseEvasion", HIGH, 60, "{process} stops what guards this system", "T1562.001",
+    ),
+    "service_off": _command(
+        "DefenseEvasion", LOW, 20, "{process} stops a service", "T1489",
+    ),
+    "crontab_removed": _command(
+        "DefenseEvasion", MEDIUM, 50, "{process} removes scheduled tasks", "T1070",
+    ),
+    "logs_cleared": _command(
+        "DefenseEvasion", MEDIUM, 50, "{process} clears logs", "T1070.002",
+    ),
+    "made_immutable": _command(
+        "DefenseEvasion", MEDIUM, 40, "{process} protects files from removal", "T1222.002",
+    ),
+    "time_changed": _command(
+        "DefenseEvasion", LOW, 30, "{process} gives files another time", "T1070.006",
+    ),
+    "recon_user": _command(
+        "Discovery", LOW, 10, "{process} asks about users", "T1033", "T1087.001",
+    ),
+    "recon_network": _command(
+        "Discovery", LOW, 10, "{process} asks about the network", "T1016", "T1049",
+    ),
+    "recon_cloud": _command(
+        "Discovery", LOW, 20, "{process} asks about rights in the cloud", "T1580", "T1087.004",
+    ),
+    "recon_kubernetes": _command(
+        "Discovery", LOW, 20, "{process} asks about Kubernetes", "T1613",
+    ),
+    "credential_search": _rule(
+        "CredentialAccess:Runtime/CredentialsSearched", MEDIUM, 50,
+        "{process} searches files for keys and passwords", "T1552.001",
+    ),
+    "add_service": _command(
+        "Persistence", MEDIUM, 50, "{process} installs a service", "T1543.002",
+    ),
+    "add_crontab": _command(
+        "Persistence", MEDIUM, 50, "{process} installs scheduled tasks", "T1053.003",
+    ),
+    "add_user": _command(
+        "Persistence", MEDIUM, 50, "{process} adds or empowers a user", "T1136.001",
+    ),
+    "remote_copy": _rule(
+        "Exfiltration:Runtime/RemoteFileCopy", LOW, 30,
+        "{process} copies files to another machine", "T1048",
+    ),
+    "tool_offensive": _rule(
+        "Execution:Runtime/SuspiciousTool", HIGH, 70,
+        "{process} is {key}", "T1588.002",
+    ),
+    "tool_dual_use": _rule(
+        "Execution:Runtime/SuspiciousTool", LOW, 50,
+        "{process} is {key}", "T1046", "T1040",
+    ),
+    "miner": _rule(
+        "Impact:Runtime/CryptoMinerExecuted", HIGH, 80,
+        "{process} looks like {key}", "T1496",
+    ),
+    # Network.
+    "packet_socket": _rule(
+        "Discovery:Runtime/PacketSocketCreated", MEDIUM, 50,
+        "{process} in a container listens to all packets", "T1040",
+    ),
+    "metadata_rebind": _rule(
+        "UnauthorizedAccess:Runtime/MetadataDNSRebind", HIGH, 80,
+        "{process} was told that {key} is the metadata service", "T1552.005",
+    ),
+    "metadata_access": _rule(
+        "CredentialAccess:Runtime/MetadataServiceContacted", LOW, 30,
+        "{process} in a container asks the metadata service", "T1552.005",
+    ),
+    "port_scan": _rule(
+        "Discovery:Runtime/PortScan", MEDIUM, 60,
+        "{process} tries many ports of {key}", "T1046",
+    ),
+    "attack_sequence_container": _rule(
+        "AttackSequence:Runtime/CompromisedContainer", CRITICAL, 100,
+        "Signals of several tactics came together in the container {key}",
+    ),
+    "attack_sequence_host": _rule(
+        "AttackSequence:Runtime/CompromisedHost", CRITICAL, 100,
+        "Signals of several tactics came together below {key}",
+    ),
+}  # fmt: skip
+
+_LISTED: Final = {
+    "mining": ("CryptoCurrency:Runtime/BitcoinTool.B", "CryptoCurrency:Runtime/BitcoinTool.B!DNS", HIGH),
+    "c2": ("Backdoor:Runtime/C&CActivity.B", "Backdoor:Runtime/C&CActivity.B!DNS", HIGH),
+    "tor-relay": ("UnauthorizedAccess:Runtime/TorRelay", "", HIGH),
+    "tor": ("UnauthorizedAccess:Runtime/TorClient", "", HIGH),
+    "black-hole": ("Trojan:Runtime/BlackholeTraffic", "Trojan:Runtime/BlackholeTraffic!DNS", MEDIUM),
+    "drop-point": ("Trojan:Runtime/DropPoint", "Trojan:Runtime/DropPoint!DNS", MEDIUM),
+    "dga": ("", "Trojan:Runtime/DGADomainRequest.C!DNS", HIGH),
+    "drive-by": ("", "Trojan:Runtime/DriveBySourceTraffic!DNS", HIGH),
+    "phishing": ("", "Trojan:Runtime/PhishingDomainRequest!DNS", HIGH),
+    "reputation-abused": ("", "Impact:Runtime/AbusedDomainRequest.Reputation", MEDIUM),
+    "reputation-bitcoin": ("", "Impact:Runtime/BitcoinDomainRequest.Reputation", HIGH),
+    "reputation-malicious": ("", "Impact:Runtime/MaliciousDomainRequest.Reputation", HIGH),
+    "reputation-suspicious": ("", "Impact:Runtime/SuspiciousDomainRequest.Reputation", LOW),
+}  # fmt: skip
+"""By category of a threat list: what a connection and what a DNS request is."""
+
+_MITRE_OF_LISTED: Final = {
+    "mining": ("T1496",),
+    "tor": ("T1090.003",),
+    "tor-relay": ("T1090.003",),
+    "drop-point": ("T1041",),
+    "dga": ("T1568.002",),
+    "drive-by": ("T1189",),
+    "phishing": ("T1566",),
+}
+
+
+def _listed() -> dict[str, Rule]:
+    rules = {}
+    for category, (connection, request, severity) in _LISTED.items():
+        mitre = _MITRE_OF_LISTED.get(category, ("T1071",))
+        if connection:
+            rules[f"{category}.connect"] = _rule(
+                connection,
+                severity,
+                70,
+                "{process} connects to {key}, which is on a threat list",
+                *mitre,
+            )
+        if request:
+            rules[f"{category}.dns"] = _rule(
+                request, severity, 70, "{process} asks for {key}, which is on a threat list", *mitre
+            )
+    for suffix in ("", ".Custom"):
+        rules[f"malicious_file{suffix}"] = _rule(
+            f"Execution:Runtime/MaliciousFileExecuted{suffix}", HIGH, 90,
+            "{process} runs a file whose hash is on a threat list", "T1204.002",
+        )  # fmt: skip
+    return rules
+
+
+RULES: Final[dict[str, Rule]] = _OWN | _listed()
+"""By name."""

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands and tools that say by themselves what they are for.
+
+A name can be chosen by an attacker, so these are the weakest of all detectors; what a
+process does is judged elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Final
+
+import msgspec
+
+from nodeagent.detect import Signal
+from nodeagent.detect.describe import name_of
+from nodeagent.detect.where import PACKAGE_MANAGERS, SHELLS, is_below, is_runtime
+from nodeagent.event import Exec, Process
+
+__all__ = ["Commands"]
+
+COMMAND_LENGTH: Final = 2048
+"""Of the command line no more is looked at, so that a pattern takes no time."""
+
+
+class _Pattern(msgspec.Struct, frozen=True):
+    """Command lines of some programs."""
+
+    rule: str
+    programs: frozenset[str]
+    """By name; empty: any."""
+    words: re.Pattern[str]
+    """To be found in what follows the name of the program."""
+    example: str
+    """What findings show instead of the command line, which may hold secrets."""
+
+
+def _pattern(rule: str, programs: str, words: str, example: str) -> _Pattern:
+    return _Pattern(rule, frozenset(programs.split()), re.compile(words), example)
+
+
+SHELL: Final = " ".join(sorted(SHELLS))
+GUARDS: Final = (
+    r"(?:auditd|rsyslog|syslog|falco|nodeagent|osqueryd|wazuh-agent|crowdstrike|falcon-sensor"
+    r"|clamav\S*|fail2ban|apparmor|aide|ossec|tetragon|tracee|amazon-guardduty-agent)(?:\.service)?\b"
+)
+FIREWALLS: Final = (
+    r"(?:firewalld|ufw|nftables|iptables|ip6tables|netfilter-persistent)(?:\.service)?\b"
+)
+
+PATTERNS: Final = (
+    _pattern(
+        "download_pipe",
+        SHELL,
+        r"\b(?:curl|wget)\b[^|;&]*\|\s*(?:sudo\s+)?(?:ba|da|z|k|a)?sh\b"
+        r"|\b(?:ba|da|z|k)?sh\s+-c\s+[\"']?\$\((?:curl|wget)\b"
+        r"|\b(?:ba|z)sh\s+<\((?:curl|wget)\b",
+        "curl URL | sh",
+    ),
+    _pattern(
+        "decoded_pipe",
+        SHELL,
+        r"\bbase64\s+(?:-d|-D|--decode)\b[^|;&]*\|\s*(?:ba|da|z|k|a)?sh\b|\bxxd\s+-r\b[^|;&]*\|\s*(?:ba|da)?sh\b",
+        "base64 -d | sh",
+    ),
+    _pattern(
+        "shell_by_network",
+        SHELL,
+        r"/dev/(?:tcp|udp)/[^/\s]+/\d+",
+        "bash -i >& /dev/tcp/HOST/PORT",
+    ),
+    _pattern(
+        "shell_by_network",
+        "python python2 python3 perl ruby php lua node",
+        r"socket.{0,400}(?:dup2|pty\.spawn|/bin/(?:ba|da)?sh|exec)|(?:fsockopen|TCPSocket).{0,200}(?:exec|/bin/)",
+        "python -c 'socket … dup2 … /bin/sh'",
+    ),
+    _pattern(
+        "find_setuid",
+        "find",
+        r"-perm\s+[-/]?(?:u=s|g=s|4000|2000|6000|u\+s|/6000)",
+        "find / -perm -4000",
+    ),
+    _pattern(
+        "make_setuid", "chmod", r"(?:^|\s)(?:[ugoa]*\+[rwx]*s|[2467][0-7]{3})\s", "chmod u+s FILE"
+    ),
+    _pattern(
+        "make_setuid",
+        "setcap",
+        r"cap_(?:setuid|sys_admin|dac_override|sys_ptrace|sys_module)",
+        "setcap cap_setuid+ep FILE",
+    ),
+    _pattern("enter_host", "nsenter", r"(?:-t|--target)[\s=]*1\b", "nsenter --target 1"),
+    _pattern(
+        "privileged_container",
+        "docker podman nerdctl ctr crictl",
+        r"--privileged\b|--pid[=\s]host\b|-v\s*/:/|--volume[=\s]/:/",
+        "docker run --privileged",
+    ),
+    _pattern(
+        "firewall_off",
+        "iptables ip6tables iptables-legacy iptables-nft xtables-nft-multi",
+        r"(?:^|\s)(?:-F|--flush|-X)\b|-P\s+\S+\s+ACCEPT",
+        "iptables -F",
+    ),
+    _pattern("firewall_off", "nft", r"flush\s+ruleset|delete\s+table", "nft flush ruleset"),
+    _pattern("firewall_off", "ufw", r"\bdisable\b|\breset\b", "ufw disable"),
+    _pattern(
+        "firewall_off",
+        "systemctl service rc-service",
+        rf"\b(?:stop|disable|mask)\b.*\b{FIREWALLS}|\b{FIREWALLS}\s+stop",
+        "systemctl stop firewalld",
+    ),
+    _pattern(
+        "firewall_changed",
+        "iptables ip6tables iptables-legacy iptables-nft xtables-nft-multi nft ufw",
+        r"(?:^|\s)(?:-A|-I|-D|-R|--append|--insert|--delete)\b|\badd\s+rule|\ballow\b|\bdelete\s+rule",
+        "iptables -A …",
+    ),
+    _pattern(
+        "guard_off",
+        "systemctl service rc-service pkill killall",
+        rf"\b(?:stop|disable|mask|kill)\b.*\b{GUARDS}|\b{GUARDS}\s+stop|^\s*(?:-\S+\s+)*{GUARDS}",
+        "systemctl stop auditd",
+    ),
+    _pattern("guard_off", "setenforce", r"\b(?:0|Permissive)\b", "setenforce 0"),
+    _pattern("guard_off", "auditctl", r"(?:^|\s)-e\s*0\b|(?:^|\s)-D\b", "auditctl -e 0"),
+    _pattern(
+        "service_off", "systemctl service", r"\b(?:stop|disable|mask)\b", "systemctl stop SERVICE"
+    ),
+    _pattern("crontab_removed", "crontab", r"(?:^|\s)-\w*r", "crontab -r"),
+    _pattern(
+        "logs_cleared",
+        "journalctl",
+        r"--vacuum-(?:size|time|files)[=\s]\s*[01]\D|--rotate.*--vacuum",
+        "journalctl --vacuum-time=1s",
+    ),
+    _pattern("logs_cleared", "shred truncate", r"/var/log/|history\b", "shred /var/log/…"),
+    _pattern("logs_cleared", "dmesg", r"(?:^|\s)(?:-C|-c|--clear)\b", "dmesg --clear"),
+    _pattern("made_immutable", "chattr", r"\+\w*i", "chattr +i FILE"),
+    _pattern(
+        "time_changed", "touch", r"(?:^|\s)(?:-\w*[tdr]|--date|--reference)\b", "touch -r FILE"
+    ),
+    _pattern(
+        "recon_user", "whoami id w who last lastlog users getent logname finger", r"", "whoami"
+    ),
+    _pattern(
+        "recon_network",
+        "ifconfig ss netstat arp route ip lsof hostname",
+        r"^(?:\s|$)|\b(?:addr|address|route|neigh|link|a|r)\b|-\w*[tunlpaie]",
+        "ss -tlnp",
+    ),
+    _pattern(
+        "recon_cloud",
+        "aws",
+        r"\bsts\s+get-caller-identity\b|\biam\s+(?:list|get)-|\b(?:s3\s+ls|s3api\s+list|ec2\s+describe)",
+        "aws sts get-caller-identity",
+    ),
+    _pattern("recon_cloud", "gcloud az", r"\b(?:list|show|describe)\b", "gcloud projects list"),
+    _pattern(
+        "recon_kubernetes",
+        "kubectl oc",
+        r"\bauth\s+can-i\b|\bget\s+(?:\S+\s+)*(?:pods?|po|svc|services?|secrets?|nodes?|sa|serviceaccounts?|all)\b|\bcluster-info\b",
+        "kubectl get pods",
+    ),
+    _pattern(
+        "credential_search",
+        "grep egrep rg ag find locate",
+        r"(?i)\b(?:BEGIN (?:RSA|OPENSSH|EC|DSA) PRIVATE|aws_secret_access_key|aws_access_key_id|id_rsa|id_ed25519"
+        r"|\.aws/credentials|password\s*=)",
+        "grep -r 'PRIVATE KEY' /",
+    ),
+    _pattern("add_service", "systemctl", r"\b(?:enable|link|edit)\b", "systemctl enable SERVICE"),
+    _pattern(
+        "add_service",
+        "update-rc.d chkconfig",
+        r"\b(?:defaults|enable|on|--add)\b",
+        "update-rc.d SERVICE defaults",
+    ),
+    _pattern(
+        "add_crontab",
+        "crontab",
+        r"^\s*(?!.*(?:-\w*l|-\w*r|--help|-V))(?:.*(?:-\w*e\b|/\S+|\s-\s*$)|\s*-\s*$)",
+        "crontab FILE",
+    ),
+    _pattern("add_crontab", "at batch", r"\b(?:now|\d{1,2}:\d{2}|\+\s*\d+)\b", "at now"),
+    _pattern("add_user", "useradd adduser newusers", r"\S", "useradd NAME"),
+    _pattern(
+        "add_user",
+        "usermod gpasswd",
+        r"(?:-a|-aG|--append|-G)\b.*\b(?:sudo|wheel|root|docker|adm)\b",
+        "usermod -aG sudo NAME",
+    ),
+    _pattern("remote_copy", "scp sftp rsync rclone croc", r"\S+@?\S*:", "scp FILE HOST:"),
+    _pattern(
+        "miner",
+        "",
+        r"\bstratum\+(?:tcp|ssl|tls)://|(?:--donate-level|--randomx-\w+|--coin[=\s](?:monero|xmr))\b|\brandomx\b.*--url",
+        "xmrig --url stratum+tcp://POOL",
+    ),
+    _pattern(
+        "bind_tool",
+        "nc ncat netcat nc.traditional nc.openbsd",
+        r"(?:^|\s)(?:-\w*[ec]\b|--exec|--sh-exec)",
+        "nc -e /bin/sh",
+    ),
+    _pattern("bind_tool", "socat", r"(?i)\bEXEC:|\bSYSTEM:", "socat TCP:… EXEC:…"),
+)
+
+TOOLS: Final = {
+    "Network Scanner": "nmap masscan zmap unicornscan rustscan arp-scan netdiscover nbtscan fping hping3 naabu",
+    "Network Sniffer": "tcpdump tshark wireshark dumpcap ngrep dsniff ettercap bettercap ettercap-text-only",
+    "Pentest Tool": "msfconsole msfvenom meterpreter sqlmap hydra medusa john hashcat nikto gobuster dirb"
+    " ffuf wfuzz wpscan responder crackmapexec nxc impacket-secretsdump mimipenguin linpeas.sh linpeas"
+    " lse.sh linenum.sh pspy pspy64 deepce.sh cdk botb peirates kube-hunter amicontained traitor"
+    " evil-winrm bloodhound-python nuclei pacu trufflehog",
+    "Backdoor Tool": "chisel ligolo frpc ngrok gost revsocks sliver sliver-client cobaltstrike weevely"
+    " pupysh tsh gs-netcat cryptcat dnscat dnscat2 iodine",
+}
+"""By category; the names of their programs and scripts."""
+DUAL_USE: Final = frozenset({"Network Scanner", "Network Sniffer"})
+TOOL_OF: Final = {name: category for category, names in TOOLS.items() for name in names.split()}
+MINERS: Final = frozenset(
+    [
+        "xmrig",
+        "xmr-stak",
+        "xmr-stak-cpu",
+        "minerd",
+        "cpuminer",
+        "cgminer",
+        "bfgminer",
+        "ethminer",
+        "nbminer",
+        "t-rex",
+        "lolminer",
+        "phoenixminer",
+        "gminer",
+        "teamredminer",
+        "srbminer-multi",
+        "nanominer",
+        "claymore",
+        "ccminer",
+        "kinsing",
+        "kdevtmpfsi",
+    ]
+)
+INTERPRETERS: Final = re.compile(r"(?:python|perl|ruby|node|bash|sh|dash)[\d.]*")
+LOUD_IN_PACKAGES: Final = frozenset(
+    {"add_service", "add_user", "service_off", "make_setuid", "recon_user", "recon_network"}
+    | {"firewall_changed", "time_changed", "add_crontab"}
+)
+"""What packages do when they are installed."""
+
+
+class Commands:
+    """Looks at the words of each program that starts."""
+
+    name = "commands"
+    kinds: ClassVar[tuple[str, ...]] = ("exec",)
+
+    def __init__(self) -> None:
+        self._patterns: dict[str, list[_Pattern]] = {}
+        self._of_any = [each for each in PATTERNS if not each.programs]
+        for pattern in PATTERNS:
+            for program in pattern.programs:
+                self._patterns.setdefault(program, []).append(pattern)
+
+    def wants_path(self, _path: str) -> bool:
+        """None: it does not look at opens."""
+        return False
+
+    def inspect(self, event: Exec) -> Iterable[Signal]:
+        """What the command line says, whether or not it could be run."""
+        process = event.process
+        if process is None or event.result < 0 or is_runtime(process):
+            return ()
+        return self._look(event, process)
+
+    def _look(self, event: Exec, process: Process) -> Iterator[Signal]:
+        names = _names(event)
+        tool = next((name for name in names if name in TOOL_OF), None)
+        if tool is not None:
+            category = TOOL_OF[tool]
+            rule = "tool_dual_use" if category in DUAL_USE else "tool_offensive"
+            yield _tool(rule, event, tool, category)
+        miner = next((name for name in names if name in MINERS), None)
+        if miner is not None:
+            yield Signal("miner", event, {"threatFilePath": event.path}, key=miner)
+        line = " ".join(_arguments(event))[:COMMAND_LENGTH]
+        told: set[str] = set()
+        for name in names:
+            for pattern in self._patterns.get(name, ()):
+                if pattern.rule not in told and pattern.words.search(line):
+                    told.add(pattern.rule)
+                    yield from self._say(pattern, event, process)
+        if miner is None:
+            for pattern in self._of_any:
+                if pattern.words.search(line):
+                    yield Signal(pattern.rule, event, _example(pattern), key=pattern.example)
+
+    def _say(self, pattern: _Pattern, event: Exec, process: Process) -> Iterator[Signal]:
+        if pattern.rule in LOUD_IN_PACKAGES and is_below(process, PACKAGE_MANAGERS):
+            return
+        if pattern.rule == "bind_tool":
+            yield _tool("tool_offensive", event, name_of(event.path), "Backdoor Tool")
+            return
+        yield Signal(pattern.rule, event, _example(pattern), key=pattern.example)
+
+
+def _arguments(event: Exec) -> tuple[str, ...]:
+    """What follows the name of the program or script."""
+    argv = event.argv
+    if event.script and event.script in argv:
+        return argv[argv.index(event.script) + 1 :]
+    return argv[1:]
+
+
+def _names(event: Exec) -> list[str]:
+    """What the program is called: by its file, by itself, and by its script."""
+    names = [name_of(event.path)]
+    if event.argv:
+        names.append(name_of(event.argv[0]).lstrip("-"))
+    if event.script:
+        names.append(name_of(event.script))
+    elif INTERPRETERS.fullmatch(names[0]) and len(event.argv) > 1:
+        names.append(name_of(event.argv[1]))
+    return list(dict.fromkeys(names))
+
+
+def _example(pattern: _Pattern) -> dict[str, object]:
+    return {"commandLineExample": pattern.example}
+
+
+def _tool(rule: str, event: Exec, tool: str, category: str) -> Signal:
+    context: dict[str, object] = {"toolName": tool, "toolCategory": category}
+    if event.script:
+        context["scriptPath"] = event.script
+    article = "an" if category[0] in "AEIOU" else "a"
+    return Signal(rule, event, context, key=f"{article} {category.lower()} ({tool})")

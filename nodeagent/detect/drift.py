@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Code that was not there before, and rights that a process did not have."""
+
+from __future__ import annotations
+
+import mmap
+import stat
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Final
+
+from nodeagent.detect import Signal
+from nodeagent.detect.describe import name_of
+from nodeagent.detect.where import (
+    PACKAGE_MANAGERS,
+    is_below,
+    is_contained,
+    is_runtime,
+    is_runtime_path,
+    is_system_path,
+)
+from nodeagent.encode import timestamp
+from nodeagent.event import Bpf, Event, Exec, FileFacts, IoUring, Mmap, Module, Process
+
+__all__ = ["Drift"]
+
+WRITTEN_INSIDE: Final = frozenset({"upper", "tmpfs"})
+"""Origins of files that somebody in the container has written."""
+TEMPORARY: Final = ("/tmp/", "/var/tmp/", "/dev/shm/", "/run/shm/")  # noqa: S108  only looked at
+DOWNLOADERS: Final = frozenset({"curl", "wget", "fetch", "aria2c", "lwp-download", "tftp", "ftp"})
+SETUID_PROGRAMS: Final = frozenset(
+    {
+        "sudo",
+        "su",
+        "pkexec",
+        "passwd",
+        "chsh",
+        "chfn",
+        "chage",
+        "expiry",
+        "newgrp",
+        "gpasswd",
+        "mount",
+        "umount",
+        "fusermount",
+        "fusermount3",
+        "ping",
+        "at",
+        "crontab",
+        "doas",
+        "newuidmap",
+        "newgidmap",
+        "ssh-keysign",
+        "unix_chkpwd",
+        "dbus-daemon-launch-helper",
+        "polkit-agent-helper-1",
+        "snap-confine",
+        "chrome-sandbox",
+        "Xorg.wrap",
+        "exim4",
+        "sendmail",
+        "pppd",
+        "ntfs-3g",
+        "mount.nfs",
+        "mount.cifs",
+        "bwrap",
+        "VBoxHeadless",
+        "vmware-user-suid-wrapper",
+    }
+)
+"""Programs of the usual systems that run with the rights of root."""
+SYSTEM_MODULES: Final = ("/lib/modules/", "/usr/lib/modules/")
+MODULE_LOADERS: Final = frozenset({"modprobe", "kmod", "systemd-udevd", "systemd-modules-load"})
+BPF_LOADERS: Final = frozenset({"systemd", "bpftool", "NetworkManager", "systemd-networkd"})
+PROGRAM_LOADED: Final = 5
+"""BPF_PROG_LOAD."""
+
+
+class Drift:
+    """Looks at code as it begins to run."""
+
+    name = "drift"
+    kinds: ClassVar[tuple[str, ...]] = ("exec", "mmap", "module", "bpf", "io_uring")
+
+    def wants_path(self, _path: str) -> bool:
+        """None: it does not look at opens."""
+        return False
+
+    def inspect(self, event: Event) -> Iterable[Signal]:
+        """What runs now."""
+        process = event.process
+        if process is None:
+            return ()
+        if isinstance(event, Mmap):
+            return self._on_mmap(event, process) if event.file is not None else ()
+        if isinstance(event, Exec):
+            return self._on_exec(event, process) if event.result >= 0 else ()
+        if isinstance(event, Module):
+            return self._on_module(event, process)
+        if isinstance(event, Bpf):
+            return self._on_bpf(event, process)
+        if isinstance(event, IoUring) and event.path:
+            return (Signal("io_uring", event, {"filePath": event.path}),)
+        return ()
+
+    def _on_exec(self, event: Exec, process: Process) -> Iterator[Signal]:
+        # Since v5.18 the kernel gives a program that gets none an empty one.
+        if event.mode & stat.S_ISUID and not any(event.argv):
+            yield Signal("pkexec_exploit", event, key=event.path)
+        yield from self._elevation(event, process)
+        if preloaded := event.environment.get("LD_PRELOAD"):
+            yield Signal("preload", event, {"ldPreloadValue": preloaded}, key=preloaded)
+        file = event.file
+        writer = file.modified_by if file is not None else None
+        if writer is not None and name_of(writer.path) in DOWNLOADERS:
+            context = {"threatFilePath": event.path, **_modified(file)}
+            yield Signal("downloaded", event, context, key=name_of(writer.path))
+        if process.container is not None and file is not None and _is_new(file, process):
+            yield Signal("new_binary", event, _modified(file), key=_writer(file))
+        elif event.path.startswith(TEMPORARY) and not is_below(process, PACKAGE_MANAGERS):
+            yield Signal("temporary_file", event, {"threatFilePath": event.path}, key=event.path)
+
+    def _elevation(self, event: Exec, process: Process) -> Iterator[Signal]:
+        is_elevated = event.old.euid not in (0, None) and process.task.euid == 0
+        if not is_elevated or not event.mode & stat.S_ISUID:
+            return
+        usual = name_of(event.path) in SETUID_PROGRAMS and is_system_path(event.path)
+        if not usual:
+            yield Signal(
+                "elevation", event, {"threatFilePath": event.path}, key=str(event.old.euid)
+            )
+
+    def _on_mmap(self, event: Mmap, process: Process) -> Iterator[Signal]:
+        file = event.file
+        if (
+            process.container is None
+            or file is None
+            or event.path == process.path
+            or not event.protection & mmap.PROT_EXEC
+        ):
+            return
+        if _is_new(file, process):
+            context = {"libraryPath": event.path, **_modified(file)}
+            yield Signal("new_library", event, context, key=event.path)
+
+    def _on_module(self, event: Module, process: Process) -> Iterator[Signal]:
+        if event.unloaded:
+            return
+        context: dict[str, object] = {"moduleName": event.name, "moduleFilePath": event.path}
+        if event.file is not None and event.file.sha256:
+            context["moduleSha256"] = event.file.sha256
+        of_system = (
+            event.path.startswith(SYSTEM_MODULES)
+            and not is_contained(process)
+            and name_of(process.path) in MODULE_LOADERS
+        )
+        rule = "module_of_system" if of_system else "module"
+        yield Signal(rule, event, context, key=event.name or event.path)
+
+    def _on_bpf(self, event: Bpf, process: Process) -> Iterator[Signal]:
+        if event.command != PROGRAM_LOADED or event.own or event.result < 0:
+            return
+        if name_of(process.path) not in BPF_LOADERS or is_contained(process):
+            yield Signal("bpf_program", event, key=event.name)
+
+
+def _is_new(file: FileFacts, process: Process) -> bool:
+    """Somebody wrote it while this container ran."""
+    return (
+        file.modified_by is not None
+        and file.origin in WRITTEN_INSIDE
+        # What makes a container may have to copy its image.
+        and not is_runtime_path(file.modified_by.path)
+        and not is_runtime(process)
+    )
+
+
+def _writer(file: FileFacts | None) -> str:
+    by = file.modified_by if file is not None else None
+    return name_of(by.path) if by is not None else ""
+
+
+def _modified(file: FileFacts | None) -> dict[str, object]:
+    if file is None or (by := file.modified_by) is None:
+        return {}
+    modifier = {
+        "pid": by.pid,
+        "uuid": by.uuid,
+        "name": name_of(by.path),
+        "executablePath": by.path,
+    }
+    return {"modifyingProcess": modifier, "modifiedAt": timestamp(file.modified_at)}

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Code that never was a file, and processes that change others."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Final
+
+from nodeagent.detect import Signal
+from nodeagent.detect.describe import name_of
+from nodeagent.detect.recent import Recent
+from nodeagent.detect.where import is_runtime
+from nodeagent.event import (
+    Brief,
+    Exec,
+    Kill,
+    Open,
+    Other,
+    Process,
+    Ptrace,
+    Targeted,
+    Userfaultfd,
+    VmWrite,
+)
+from nodeagent.names import PTRACE_REQUESTS
+
+__all__ = ["Memory"]
+
+PROCESS_MEMORY: Final = re.compile(r"/proc/(\d+)(?:/task/\d+)?/mem")
+WRITING: Final = os.O_WRONLY | os.O_RDWR
+TRACEES_LIMIT: Final = 4096
+
+TRACEME: Final = 0x0
+ATTACHING: Final = frozenset({0x10, 0x4206})
+CHANGING: Final = frozenset({0x4, 0x5, 0x6, 0xD, 0xF, 0x13, 0x4205})
+"""POKETEXT, POKEDATA, POKEUSR, SETREGS, SETFPREGS, SETFPXREGS, SETREGSET."""
+ENDING: Final = {
+    signal.SIGKILL.value: "SIGKILL",
+    signal.SIGTERM.value: "SIGTERM",
+    signal.SIGSTOP.value: "SIGSTOP",
+}
+GUARDS: Final = frozenset(
+    {"nodeagent", "falco", "tetragon", "tracee", "auditd", "osqueryd", "rsyslogd", "wazuh-agentd"}
+    | {"falcon-sensor", "amazon-guardduty-agent", "systemd-journald", "clamd", "fail2ban-server"}
+)
+"""Programs that guard a node, or write down what happens."""
+MASTERS: Final = frozenset({"systemd", "systemctl", "systemd-shutdown", "init"})
+DEBUGGERS: Final = frozenset(
+    {"gdb", "gdbserver", "strace", "ltrace", "lldb", "lldb-server", "rr", "valgrind", "perf"}
+)
+
+
+class Memory:
+    """Remembers whom a process attached to, since that is not its own child."""
+
+    name = "memory"
+    kinds: ClassVar[tuple[str, ...]] = ("exec", "open", "ptrace", "vm_write", "userfaultfd", "kill")
+
+    def __init__(self) -> None:
+        self._attached: Recent[tuple[str, int], bool] = Recent(TRACEES_LIMIT)
+        """By UUID of the tracer and pid of the other one."""
+
+    def wants_path(self, path: str) -> bool:
+        """The memory of a process."""
+        return path.startswith("/proc/") and PROCESS_MEMORY.fullmatch(path) is not None
+
+    def inspect(self, event: Any) -> Iterable[Signal]:
+        """What is done to memory."""
+        process = event.process
+        if process is None:
+            return ()
+        if isinstance(event, Open):
+            return self._on_open(event, process)
+        if isinstance(event, Exec):
+            return self._on_exec(event, process)
+        if isinstance(event, Ptrace):
+            return self._on_ptrace(event, process)
+        if isinstance(event, VmWrite):
+            return self._on_write(event, process)
+        if isinstance(event, Kill):
+            return _on_kill(event, process)
+        if isinstance(event, Userfaultfd):
+            return (Signal("userfaultfd", event),)
+        return ()
+
+    def _on_exec(self, event: Exec, process: Process) -> Iterator[Signal]:
+        if event.memfd and event.result >= 0 and not is_runtime(process):
+            yield Signal("fileless", event, {"threatFilePath": event.path}, key=event.path)
+
+    def _on_open(self, event: Open, process: Process) -> Iterator[Signal]:
+        path = event.path or event.argument
+        if not path.startswith("/proc/") or not event.flags & WRITING:
+            return
+        found = PROCESS_MEMORY.fullmatch(path)
+        if found is None or int(found[1]) == process.task.pid:
+            return
+        pid = int(found[1])
+        if not self._is_debugged(process, pid):
+            yield Signal(
+                "inject_proc", event, {"targetProcess": {"pid": pid}}, key=f"process {pid}"
+            )
+
+    def _on_ptrace(self, event: Ptrace, process: Process) -> Iterator[Signal]:
+        pid = _pid_of(event.target)
+        if event.request == TRACEME:
+            parent = process.lineage[0].path if process.lineage else ""
+            if name_of(parent) not in DEBUGGERS:
+                yield Signal("antidebug", event)
+        elif event.request in ATTACHING:
+            if event.result >= 0:
+                self._attached.put((process.uuid, pid), value=True)
+        elif event.request in CHANGING and (event.result < 0 or self._is_attached(process, pid)):
+            context = _target(event.target, event.target_process)
+            context["flags"] = [str(PTRACE_REQUESTS.show(event.request))]
+            yield Signal("inject_ptrace", event, context, key=_name(event))
+
+    def _on_write(self, event: VmWrite, process: Process) -> Iterator[Signal]:
+        if _pid_of(event.target) != process.task.pid:
+            context = _target(event.target, event.target_process)
+            yield Signal("inject_vm", event, context, key=_name(event))
+
+    def _is_attached(self, process: Process, pid: int) -> bool:
+        return self._attached.get((process.uuid, pid)) is True
+
+    def _is_debugged(self, process: Process, pid: int) -> bool:
+        """A debugger writes breakpoints into the program that it has started."""
+        return name_of(process.path) in DEBUGGERS and not self._is_attached(process, pid)
+
+
+def _pid_of(target: Other) -> int:
+    return target.pid or target.passed_pid
+
+
+def _target(target: Other, brief: Brief | None) -> dict[str, object]:
+    if brief is None:
+        return {"targetProcess": {"pid": _pid_of(target)}}
+    return {
+        "targetProcess": {
+            "pid": brief.pid,
+            "uuid": brief.uuid,
+            "name": name_of(brief.path),
+            "executablePath": brief.path,
+        }
+    }
+
+
+def _name(event: Targeted) -> str:
+    brief = event.target_process
+    return brief.path if brief is not None and brief.path else f"process {_pid_of(event.target)}"
+
+
+def _on_kill(event: Kill, process: Process) -> Iterator[Signal]:
+    """Only the service manager and the guard itself should do that."""
+    brief = event.target_process
+    if brief is None or event.signal not in ENDING or name_of(brief.path) not in GUARDS:
+        return
+    if name_of(process.path) in MASTERS or process.path == brief.path:
+        return
+    context = _target(event.target, brief)
+    yield Signal("kill_guard", event, {**context, "signal": ENDING[event.signal]}, key=brief.path)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom processes talk to, and what they are told about names."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Final
+
+import msgspec
+
+from nodeagent.detect import Signal
+from nodeagent.detect.lists import ThreatLists
+from nodeagent.detect.recent import Recent
+from nodeagent.detect.where import is_contained
+from nodeagent.dns import DnsMessage
+from nodeagent.event import Connect, Dns, Endpoint, Event, Exec, Process
+
+__all__ = ["NetworkTalk", "connection_action", "request_action"]
+
+METADATA: Final = frozenset({"169.254.169.254", "fd00:ec2::254"})
+METADATA_NAMES: Final = (
+    ".internal",
+    ".amazonaws.com",
+    ".amazon.com",
+    "metadata.google.internal",
+    "instance-data",
+)
+"""Names that may lead to the metadata service."""
+ADDRESS_TYPES: Final = (1, 28)
+"""A and AAAA."""
+SCANS_LIMIT: Final = 2048
+SCAN_PORTS: Final = 20
+"""Different ports of one machine, tried by one process within `SCAN_SECONDS`."""
+SCAN_SECONDS: Final = 60
+PROTOCOLS: Final = {socket.IPPROTO_TCP: "TCP", socket.IPPROTO_UDP: "UDP"}
+
+
+class _Scan(msgspec.Struct):
+    """Ports of one machine that one process has tried."""
+
+    since: int
+    ports: set[int]
+
+
+class NetworkTalk:
+    """Looks up in threat lists, and counts ports."""
+
+    name = "network"
+    kinds: ClassVar[tuple[str, ...]] = ("connect", "dns", "exec")
+
+    def __init__(self, lists: ThreatLists) -> None:
+        self._lists = lists
+        self._scans: Recent[tuple[str, str], _Scan] = Recent(SCANS_LIMIT)
+
+    def wants_path(self, _path: str) -> bool:
+        """None: it does not look at opens."""
+        return False
+
+    def inspect(self, event: Event) -> Iterable[Signal]:
+        """A connection, a DNS message, or a program with its hash."""
+        process = event.process
+        if process is None:
+            return ()
+        if isinstance(event, Connect):
+            return () if event.remote is None else self._on_connect(event, process, event.remote)
+        if isinstance(event, Dns):
+            return () if event.message is None else self._on_dns(event, event.message)
+        return self.inspect_hash(event)
+
+    def _on_connect(self, event: Connect, process: Process, remote: Endpoint) -> Iterator[Signal]:
+        address = remote.address
+        for match in self._lists.address(address):
+            rule = f"{match.category}.connect"
+            yield Signal(
+                rule, event, {}, connection_action(event, remote), (match.shown(),), key=address
+            )
+        if address in METADATA and is_contained(process):
+            yield Signal(
+                "metadata_access", event, {}, connection_action(event, remote), key=address
+            )
+        yield from self._scan(event, process.uuid, remote)
+
+    def _scan(self, event: Connect, uuid: str, remote: Endpoint) -> Iterator[Signal]:
+        address, port = remote.address, remote.port
+        scan = self._scans.get((uuid, address))
+        if scan is None or event.time - scan.since > SCAN_SECONDS * 1_000_000_000:
+            self._scans.put((uuid, address), _Scan(event.time, {port}))
+            return
+        known = len(scan.ports)
+        if known < SCAN_PORTS:
+            scan.ports.add(port)
+            if known < len(scan.ports) == SCAN_PORTS:
+                yield Signal("port_scan", event, {}, connection_action(event, remote), key=address)
+
+    def _on_dns(self, event: Dns, message: DnsMessage) -> Iterator[Signal]:
+        question = message.question
+        name = question.name.lower() if question is not None else ""
+        if not message.response:
+            for match in self._lists.domain(name):
+                rule = f"{match.category}.dns"
+                yield Signal(
+                    rule, event, {}, request_action(event, name), (match.shown(),), key=name
+                )
+            return
+        for answer in message.answers:
+            if (
+                answer.type in ADDRESS_TYPES
+                and answer.data in METADATA
+                and not _may_be_metadata(name)
+            ):
+                yield Signal("metadata_rebind", event, {}, request_action(event, name), key=name)
+                return
+
+    def inspect_hash(self, event: Event) -> Iterator[Signal]:
+        """A program whose hash is known, at once or later."""
+        if not isinstance(event, Exec) or event.file is None or not event.file.sha256:
+            return
+        for match in self._lists.file(event.file.sha256):
+            rule = f"malicious_file{'.Custom' if match.is_custom else ''}"
+            shown = {**match.shown(), "threatFileSha256": event.file.sha256}
+            context: dict[str, object] = {"threatFilePath": event.path}
+            yield Signal(rule, event, context, None, (shown,), key=event.file.sha256)
+
+
+def _may_be_metadata(name: str) -> bool:
+    return any(name == each or name.endswith(each) for each in METADATA_NAMES)
+
+
+def connection_action(event: Connect, remote: Endpoint) -> dict[str, object]:
+    """As findings show a connection."""
+    local = event.local
+    version = "ipAddressV6" if ":" in remote.address else "ipAddressV4"
+    shown: dict[str, object] = {
+        "blocked": False,
+        "connectionDirection": "OUTBOUND",
+        "protocol": PROTOCOLS.get(event.protocol, str(event.protocol)),
+        "remoteIpDetails": {version: remote.address},
+        "remotePortDetails": {"port": remote.port},
+    }
+    if local is not None:
+        shown["localPortDetails"] = {"port": local.port}
+        shown["localIpDetails"] = {version: local.address}
+    return {"actionType": "NETWORK_CONNECTION", "networkConnectionAction": shown}
+
+
+def request_action(event: Dns, name: str) -> dict[str, object]:
+    """As findings show a DNS request."""
+    shown = {
+        "domain": name,
+        "protocol": PROTOCOLS.get(event.protocol, str(event.protocol)),
+        "blocked": False,
+    }
+    return {"actionType": "DNS_REQUEST", "dnsRequestAction": shown}

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that decide who may do what, that hold secrets, or that tell what happened."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from nodeagent.detect import Signal
+from nodeagent.detect.describe import name_of
+from nodeagent.detect.recent import Recent
+from nodeagent.detect.where import PACKAGE_MANAGERS, SHELLS, is_below, is_runtime, is_system_path
+from nodeagent.event import Event, Link, Open, Process, Rename, Symlink, Unlink
+
+__all__ = ["Sensitive"]
+
+WRITING: Final = os.O_WRONLY | os.O_RDWR
+PATHS_LIMIT: Final = 8192
+RELATED_LIMIT: Final = 25
+PROCESSES_LIMIT: Final = 1024
+
+WRITE, DELETE, RENAME, LINK, SYMLINK = "Write", "Delete", "Rename", "Link", "Symlink"
+CHANGES: Final = frozenset({WRITE, DELETE, RENAME, LINK, SYMLINK})
+
+
+class _Guard(msgspec.Struct, frozen=True):
+    """What may not happen to some files, and who may do it nevertheless."""
+
+    rule: str
+    paths: re.Pattern[str]
+    operations: frozenset[str]
+    expected: frozenset[str]
+    """Programs of the system."""
+
+
+def _guard(rule: str, paths: str, expected: str, operations: frozenset[str] = CHANGES) -> _Guard:
+    return _Guard(rule, re.compile(paths), operations, frozenset(expected.split()))
+
+
+ADMINISTRATION: Final = (
+    "passwd useradd usermod userdel groupadd groupmod groupdel chpasswd chage vipw pwck grpck"
+    " adduser deluser newusers gpasswd chsh chfn pwconv systemd-sysusers accounts-daemon"
+)
+SYSTEM: Final = "systemd systemd-tmpfiles systemctl systemd-sysv-install deb-systemd-helper"
+
+GUARDS: Final = (
+    _guard(
+        "sensitive_privilege",
+        r"/etc/(?:sudoers(?:\.d/.*)?|pam\.d/.*|pam\.conf|security/.*|nsswitch\.conf|doas\.conf"
+        r"|polkit-1/rules\.d/.*|login\.defs)|(?:/usr)?/lib/.*/security/pam_.*\.so",
+        "visudo pam-auth-update authselect authconfig",
+    ),
+    _guard(
+        "sensitive_persistence",
+        r"(?:/root|/home/[^/]+)/\.ssh/(?:authorized_keys2?|rc|config)"
+        r"|(?:/root|/home/[^/]+)/\.(?:bashrc|bash_profile|bash_login|bash_logout|profile|zshrc|zprofile"
+        r"|zshenv|zlogin|config/autostart/.*)"
+        r"|/etc/(?:passwd|shadow|group|gshadow)"
+        r"|/etc/(?:crontab|cron\.(?:d|hourly|daily|weekly|monthly)/.*|anacrontab|at\.allow)"
+        r"|/var/spool/(?:cron/.*|at/.*)"
+        r"|/etc/(?:profile|profile\.d/.*|bash\.bashrc|environment|rc\.local|init\.d/.*|inittab"
+        r"|ld\.so\.preload|ld\.so\.conf(?:\.d/.*)?)"
+        r"|(?:/etc|/usr/lib|/lib|/run)/systemd/(?:system|user)/.*\.(?:service|timer|socket|path)"
+        r"|/etc/udev/rules\.d/.*|/etc/ssh/sshd_config(?:\.d/.*)?",
+        f"{ADMINISTRATION} {SYSTEM} crontab cron crond atd at ldconfig ssh-copy-id",
+    ),
+    _guard(
+        "sensitive_evasion",
+        r"/var/log/(?:auth|secure|syslog|messages|kern|daemon|cron|maillog|boot)(?:\.log)?"
+        r"|/var/log/(?:audit/.*|wtmp|btmp|lastlog|faillog|journal/.*\.journal)|/var/run/utmp",
+        "logrotate systemd-journald journalctl rsyslogd syslog-ng auditd systemd-tmpfiles savelog",
+        CHANGES - {WRITE},
+    ),
+    _guard(
+        "sensitive_evasion",
+        r"(?:/root|/home/[^/]+)/\.(?:bash|zsh|ash|python|mysql|psql)_?history|/root/\.history",
+        "",
+        CHANGES - {WRITE},
+    ),
+    _guard(
+        "sensitive_evasion",
+        r"/etc/(?:audit/.*|rsyslog\.conf|rsyslog\.d/.*|systemd/journald\.conf)",
+        "augenrules auditctl",
+    ),
+    _guard(
+        "sensitive_read",
+        r"/etc/(?:shadow|gshadow)-?|(?:/root|/home/[^/]+)/\.ssh/(?:id_[^./]+|[^/]+\.pem)"
+        r"|(?:/root|/home/[^/]+)/\.(?:aws/credentials|config/gcloud/.*\.(?:db|json)|azure/.*|kube/config"
+        r"|docker/config\.json|netrc|git-credentials|gnupg/private-keys.*|pgpass|my\.cnf)"
+        r"|/etc/kubernetes/(?:admin\.conf|pki/.*\.key)|/etc/ssh/ssh_host_[^/]*_key|/proc/kcore",
+        f"{ADMINISTRATION} {SYSTEM} sshd sshd-session ssh ssh-add ssh-agent ssh-keygen scp sftp login su"
+        " sudo pkexec unix_chkpwd cron crond atd aws gcloud az kubectl helm docker git gpg gpg-agent"
+        " kubelet kube-apiserver gdm-session-worker sddm lightdm systemd-logind polkitd screen",
+        frozenset({"Read"}),
+    ),
+    _guard(
+        "sensitive_link",
+        r"/etc/(?:shadow|gshadow|sudoers)|(?:/root|/home/[^/]+)/\.ssh/id_[^./]+",
+        "",
+        frozenset({"Target"}),
+    ),
+)
+WEB_SERVERS: Final = frozenset(
+    {"nginx", "apache2", "httpd", "lighttpd", "caddy", "php-fpm", "tomcat", "uwsgi", "gunicorn"}
+)
+SCRIPTS: Final = frozenset(
+    [
+        "php",
+        "php5",
+        "php7",
+        "phtml",
+        "phar",
+        "jsp",
+        "jspx",
+        "asp",
+        "aspx",
+        "sh",
+        "pl",
+        "cgi",
+        "so",
+        "elf",
+    ]
+)
+"""By the end of the name."""
+GUARDED: Final = re.compile("|".join(f"(?:{each.paths.pattern})" for each in GUARDS))
+"""Any of them: one look for the many paths that nothing guards."""
+
+
+class Sensitive:
+    """Finds out once for each path what guards it."""
+
+    name = "sensitive"
+    kinds: ClassVar[tuple[str, ...]] = ("open", "rename", "link", "symlink", "unlink")
+
+    def __init__(self) -> None:
+        self._guarding: Recent[str, tuple[_Guard, ...]] = Recent(PATHS_LIMIT)
+        self._related: Recent[str, list[str]] = Recent(PROCESSES_LIMIT)
+        """What else a process changed, by its UUID."""
+        self._takes: Mapping[type[Event], Callable[[Any], Iterable[tuple[str, str]]]] = {
+            Open: _opened,
+            Rename: lambda event: ((event.path, RENAME), (event.new_path, RENAME)),
+            Link: lambda event: ((event.path, LINK), (event.target, "Target")),
+            Symlink: lambda event: ((event.path, SYMLINK), (event.target, "Target")),
+            Unlink: lambda event: ((event.path, DELETE),),
+        }
+
+    def wants_path(self, path: str) -> bool:
+        """What is guarded, and what a server of the web might write."""
+        return _is_script(path) or bool(self._guards_of(path))
+
+    def inspect(self, event: Event) -> Iterable[Signal]:
+        """What is done to a file with this name."""
+        signals: list[Signal] = []
+        for path, operation in self._takes[type(event)](event):
+            guards = self._guards_of(path)
+            if guards and event.process is not None:
+                signals += self._judge(event, event.process, path, operation, guards)
+            elif operation == WRITE and event.process is not None and _is_script(path):
+                signals += _by_web_server(event, event.process, path)
+        return signals
+
+    def _guards_of(self, path: str) -> tuple[_Guard, ...]:
+        guards = self._guarding.get(path)
+        if guards is None:
+            guards = ()
+            if GUARDED.fullmatch(path):
+                guards = tuple(each for each in GUARDS if each.paths.fullmatch(path))
+            self._guarding.put(path, guards)
+        return guards
+
+    def _judge(
+        self,
+        event: Event,
+        process: Process,
+        path: str,
+        operation: str,
+        guards: tuple[_Guard, ...],
+    ) -> Iterator[Signal]:
+        if is_runtime(process) or is_below(process, PACKAGE_MANAGERS):
+            return
+        name = name_of(process.path)
+        for guard in guards:
+            truncated = operation == WRITE and _truncates(event)
+            wanted = operation in guard.operations or (truncated and DELETE in guard.operations)
+            if not wanted or (name in guard.expected and is_system_path(process.path)):
+                continue
+            if truncated and WRITE not in guard.operations and name in SHELLS and "history" in path:
+                # A shell that ends writes its history anew.
+                continue
+            context: dict[str, object] = {"filePath": path, "fileOperation": operation}
+            if related := self._relate(process, path):
+                context["relatedFilePaths"] = related
+            if guard.rule == "sensitive_evasion" and "history" in path:
+                context["shellHistoryFilePath"] = path
+            yield Signal(guard.rule, event, context, key=path)
+
+    def _relate(self, process: Process, path: str) -> list[str]:
+        """The other sensitive files that this process has touched."""
+        known = self._related.get(process.uuid) or []
+        others = [each for each in known if each != path]
+        self._related.put(process.uuid, [*others, path][-RELATED_LIMIT:])
+        return others
+
+
+def _is_script(path: str) -> bool:
+    return path.rpartition(".")[2] in SCRIPTS
+
+
+def _opened(event: Open) -> Iterable[tuple[str, str]]:
+    if event.flags & WRITING:
+        return ((event.path or event.argument, WRITE),)
+    return ((event.path or event.argument, "Read"),)
+
+
+def _truncates(event: Event) -> bool:
+    return isinstance(event, Open) and bool(event.flags & os.O_TRUNC) and not event.created
+
+
+def _by_web_server(event: Event, process: Process, path: str) -> Iterator[Signal]:
+    if name_of(process.path) in WEB_SERVERS and isinstance(event, Open) and event.created:
+        yield Signal(
+            "sensitive_persistence", event, {"filePath": path, "fileOperation": WRITE}, key=path
+        )

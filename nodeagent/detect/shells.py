@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shells whose standard streams are a connection, and shells of programs that serve others."""
+
+from __future__ import annotations
+
+import socket
+import stat
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Final
+
+from nodeagent.detect import Signal
+from nodeagent.detect.describe import name_of
+from nodeagent.detect.recent import Recent
+from nodeagent.detect.where import SHELLS, is_below, is_runtime, is_runtime_path
+from nodeagent.event import (
+    Accept,
+    Connect,
+    Dup,
+    Endpoint,
+    Event,
+    Exec,
+    OlderSocket,
+    Process,
+    Stream,
+)
+
+__all__ = ["Shells"]
+
+REMOTES_LIMIT: Final = 8192
+CONTAINERS_LIMIT: Final = 2048
+UNDECIDED_LIMIT: Final = 256
+"""Connections of one port."""
+STANDARD_STREAMS: Final = 3
+LOGINS: Final = frozenset({"sshd", "sshd-session", "login", "dropbear", "systemd", "agetty"})
+"""Servers whose work it is to start shells."""
+INTERNET: Final[dict[int, str]] = {socket.AF_INET: "AF_INET", socket.AF_INET6: "AF_INET6"}
+BUSYBOX: Final = "busybox"
+
+
+class Shells:
+    """Remembers who accepted connections from where."""
+
+    name = "shells"
+    kinds: ClassVar[tuple[str, ...]] = ("exec", "dup", "accept", "connect", "older_socket")
+
+    def __init__(self) -> None:
+        self._incoming: Recent[Endpoint, bool] = Recent(REMOTES_LIMIT)
+        """Remote ends: of a connection that was accepted, or that was made."""
+        self._servers: Recent[str, str] = Recent(REMOTES_LIMIT)
+        """Programs that accepted a connection, by the UUID of the process."""
+        self._started: Recent[str, bool] = Recent(CONTAINERS_LIMIT)
+        """Containers of which the first program was seen."""
+        self._listened: Recent[int, bool] = Recent(REMOTES_LIMIT)
+        """Ports that somebody listened on before the agent was there."""
+        self._undecided: Recent[int, list[tuple[Endpoint, str, str]]] = Recent(REMOTES_LIMIT)
+        """Connections from before, by their own port: the other end, process and program."""
+
+    def wants_path(self, _path: str) -> bool:
+        """None: it does not look at opens."""
+        return False
+
+    def inspect(self, event: Event) -> Iterable[Signal]:
+        """Learn from connections, and look at programs that start."""
+        if isinstance(event, Exec):
+            return self._on_exec(event)
+        if isinstance(event, Dup):
+            return self._on_dup(event)
+        if isinstance(event, Accept):
+            if event.remote is not None and event.process is not None:
+                self._learn(event.remote, event.process.uuid, event.process.path)
+        elif isinstance(event, Connect):
+            if event.remote is not None:
+                self._incoming.put(event.remote, value=False)
+        elif isinstance(event, OlderSocket):
+            self._learn_older(event)
+        return ()
+
+    def _learn_older(self, event: OlderSocket) -> None:
+        """A connection that is older than the agent was accepted where somebody listens."""
+        if event.local is None or event.process is None or event.type != socket.SOCK_STREAM:
+            return
+        port = event.local.port
+        if event.remote is None:
+            self._listened.put(port, value=True)
+            for known in self._undecided.get(port) or ():
+                self._learn(*known)
+            self._undecided.put(port, [])
+            return
+        connection = (event.remote, event.process.uuid, event.process.path)
+        if self._listened.get(port):
+            self._learn(*connection)
+            return
+        undecided = self._undecided.get(port) or []
+        self._undecided.put(port, undecided)
+        if len(undecided) < UNDECIDED_LIMIT:
+            undecided.append(connection)
+
+    def _learn(self, remote: Endpoint, uuid: str, path: str) -> None:
+        """A process, known by its UUID and program, accepted a connection."""
+        self._incoming.put(remote, value=True)
+        self._servers.put(uuid, path)
+
+    def _on_exec(self, event: Exec) -> Iterator[Signal]:
+        process = event.process
+        if process is None or event.result < 0:
+            return
+        is_first = self._is_first(process)
+        if not _is_shell(process, event.argv):
+            return
+        remote = next((each.remote for each in event.stdio if each.remote is not None), None)
+        if remote is not None:
+            yield self._connected(event, remote)
+            return
+        if server := self._server_above(process):
+            if _is_interactive(event.argv, event.stdio):
+                yield Signal("network_shell", event, key=server)
+        elif process.container is not None and not is_first and _comes_from_outside(process):
+            yield Signal("container_shell", event)
+
+    def _is_first(self, process: Process) -> bool:
+        """It is what the container was started for."""
+        container = process.container
+        if container is None or is_runtime(process) or self._started.get(container.id):
+            return False
+        self._started.put(container.id, value=True)
+        return True
+
+    def _on_dup(self, event: Dup) -> Iterator[Signal]:
+        """A shell that runs already takes a connection as its standard stream."""
+        process = event.process
+        if (
+            process is not None
+            and event.remote is not None
+            and event.new_fd in range(STANDARD_STREAMS)
+            and _is_shell(process, ())
+            and event.result >= 0
+        ):
+            yield self._connected(event, event.remote)
+
+    def _connected(self, event: Exec | Dup, remote: Endpoint) -> Signal:
+        incoming = self._incoming.get(remote) is True
+        family = int(socket.AF_INET6 if ":" in remote.address else socket.AF_INET)
+        version = "ipAddressV6" if family == socket.AF_INET6 else "ipAddressV4"
+        action: dict[str, object] = {
+            "actionType": "NETWORK_CONNECTION",
+            "networkConnectionAction": {
+                "connectionDirection": "INBOUND" if incoming else "OUTBOUND",
+                "protocol": "TCP",
+                "remoteIpDetails": {version: remote.address},
+                "remotePortDetails": {"port": remote.port},
+            },
+        }
+        context: dict[str, object] = {
+            "addressFamily": INTERNET[family],
+            "ianaProtocolNumber": int(socket.IPPROTO_TCP),
+        }
+        rule = "bind_shell" if incoming else "reverse_shell"
+        return Signal(rule, event, context, action, key=remote.address)
+
+    def _server_above(self, process: Process) -> str:
+        """The program that takes connections and started the shell, unless it is there for that."""
+        if is_below(process, LOGINS - {"systemd"}) or not process.lineage:
+            return ""
+        return self._servers.get(process.lineage[0].uuid) or ""
+
+
+def _is_shell(process: Process, argv: tuple[str, ...]) -> bool:
+    name = name_of(process.path)
+    if name in SHELLS:
+        return True
+    return name == BUSYBOX and bool(argv) and name_of(argv[0]).lstrip("-") in SHELLS
+
+
+def _is_interactive(argv: tuple[str, ...], stdio: tuple[Stream, ...]) -> bool:
+    """It waits for what somebody types, on a terminal, a pipe or a socket."""
+    takes_commands = not any(word.startswith("-c") or not word.startswith("-") for word in argv[1:])
+    live = (stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK)
+    return takes_commands and stdio[0].type in live
+
+
+def _comes_from_outside(process: Process) -> bool:
+    """Its parent is a container runtime."""
+    return bool(process.lineage) and (
+        process.lineage[0].path.startswith("/memfd:") or is_runtime_path(process.lineage[0].path)
+    )

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a process is and what kind of program it runs, as all detectors see it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nodeagent.detect.describe import name_of
+from nodeagent.event import Process
+
+__all__ = [
+    "PACKAGE_MANAGERS",
+    "RUNTIMES",
+    "SHELLS",
+    "is_below",
+    "is_contained",
+    "is_runtime",
+    "is_runtime_path",
+    "is_system_path",
+]
+
+SHELLS: Final = frozenset(
+    {"sh", "bash", "dash", "zsh", "ksh", "mksh", "ash", "fish", "csh", "tcsh", "rbash"}
+)
+RUNTIMES: Final = frozenset(
+    {
+        "runc",
+        "crun",
+        "youki",
+        "conmon",
+        "conmonrs",
+        "containerd",
+        "containerd-shim",
+        "containerd-shim-runc-v2",
+        "dockerd",
+        "docker-init",
+        "crio",
+        "podman",
+        "buildah",
+        "kubelet",
+    }
+)
+"""Programs that make containers; what they do inside of one is how it is made."""
+PACKAGE_MANAGERS: Final = frozenset(
+    {"dpkg", "apt", "apt-get", "aptitude", "unattended-upgrade", "rpm", "dnf", "yum", "zypper"}
+    | {"apk", "pacman", "snapd", "flatpak", "rpm-ostree", "dnf5", "microdnf", "cloud-init"}
+)
+SYSTEM_FOLDERS: Final = (
+    "/usr/",
+    "/bin/",
+    "/sbin/",
+    "/lib/",
+    "/lib64/",
+    "/opt/",
+    "/snap/",
+    "/nix/store/",
+)
+MEMFD: Final = "/memfd:"
+
+
+def is_contained(process: Process) -> bool:
+    """It runs in a container, or in a pid namespace of its own as if in one."""
+    if process.container is not None:
+        return True
+    facts = process.facts
+    return facts is not None and facts.namespace_pid != process.task.pid
+
+
+def is_runtime(process: Process) -> bool:
+    """It is a container runtime that belongs to the host, also where it copied itself."""
+    if not _is_nameless(process.path):
+        return is_runtime_path(process.path)
+    above = (each.path for each in process.lineage if not _is_nameless(each.path))
+    return is_runtime_path(next(above, ""))
+
+
+def _is_nameless(path: str) -> bool:
+    """A runtime runs as a copy of itself in memory, or on a mount that is in no folder."""
+    return path == "/" or path.startswith(MEMFD)
+
+
+def is_runtime_path(path: str) -> bool:
+    """It is where a system has a container runtime."""
+    return name_of(path) in RUNTIMES and is_system_path(path)
+
+
+def is_system_path(path: str) -> bool:
+    """It lies where a system has its programs, which only root can write."""
+    return path.startswith(SYSTEM_FOLDERS)
+
+
+def is_below(process: Process, names: frozenset[str]) -> bool:
+    """It is one of these programs of the system, or was started by one of them."""
+    return (name_of(process.path) in names and is_system_path(process.path)) or any(
+        name_of(ancestor.path) in names and is_system_path(ancestor.path)
+        for ancestor in process.lineage
+    )

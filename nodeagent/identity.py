@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tells agents, events and findings apart, the same whenever one is sent again."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from pathlib import Path
+from typing import Final
+
+from nodeagent.event import AgentEvent, Event
+from nodeagent.finding import Finding
+
+__all__ = ["Item", "agent_id", "event_id", "node_name", "time_of", "what_of"]
+
+Item = Event | AgentEvent | Finding
+"""What a batch is made of."""
+
+MACHINE_ID: Final = Path("/etc/machine-id")
+
+
+def agent_id() -> str:
+    """The same in each run on this machine, without telling the machine id itself."""
+    try:
+        machine = MACHINE_ID.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        machine = ""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"nodeagent {machine}") if machine else uuid.uuid4())
+
+
+def node_name() -> str:
+    """What this node is called by whoever runs it: NODE_NAME, else the name of the host."""
+    return os.environ.get("NODE_NAME") or socket.gethostname()
+
+
+def event_id(item: Item) -> str:
+    """Which event of a node it is; a finding that was told again has another one."""
+    if isinstance(item, Event):
+        return f"{item.kind}-{item.time}-{item.cpu}-{item.sequence}"
+    if isinstance(item, AgentEvent):
+        return f"{item.kind}-{item.time}"
+    return f"{item.id}-{item.last_seen}-{item.count}"
+
+
+def time_of(item: Item) -> int:
+    """When it was, ns since 1970."""
+    return item.last_seen if isinstance(item, Finding) else item.time
+
+
+def what_of(item: Item) -> str:
+    """The `kind` of its line."""
+    return "finding" if isinstance(item, Finding) else item.kind

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where things are on a machine unless somebody says otherwise."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["CONTROL", "STORE"]
+
+CONTROL: Final = "/run/nodeagent/control.sock"
+"""The control socket."""
+STORE: Final = "/var/lib/nodeagent/findings.db"
+"""The store of findings."""

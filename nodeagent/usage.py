@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this process uses, and what it may use."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+__all__ = ["Usage", "usage_of"]
+
+TICKS: Final = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+NO_LIMIT: Final = 1 << 60
+"""cgroup v1 says a number near this where there is none."""
+
+CGROUPS: Final = Path("/sys/fs/cgroup")
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """At one moment."""
+
+    cpu_seconds: float
+    """User and system time of all threads so far."""
+    rss_bytes: int
+    memory_limit_bytes: int | None
+    """Of the own cgroup and those above it; None: there is none."""
+    cpu_limit: float | None
+    """Cores; None: there is no limit."""
+
+
+def usage_of() -> Usage:
+    """Of this process, now."""
+    spent = time.process_time()
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    memory, cores = _limits(Path("/proc/self/cgroup").read_text("utf-8", "replace"))
+    return Usage(spent, pages * PAGE_BYTES, memory, cores)
+
+
+def _limits(cgroup: str, root: Path = CGROUPS) -> tuple[int | None, float | None]:
+    """The least limits of memory and CPU, from the text of /proc/self/cgroup."""
+    memory: list[int] = []
+    cores: list[float] = []
+    for line in cgroup.splitlines():
+        _, controllers, path = line.split(":", 2)
+        for folder in _folders(root, controllers, path):
+            memory += _memory(folder)
+            cores += _cores(folder)
+    return min(memory, default=None), min(cores, default=None)
+
+
+def _folders(root: Path, controllers: str, path: str) -> list[Path]:
+    """The own cgroup and those above it; in a container its own is mounted at the root."""
+    bases = [root, root / "unified"] if not controllers else [root / controllers]
+    return [
+        base / folder
+        for base in bases
+        if base.is_dir()
+        for folder in (path.strip("/"), *map(str, Path(path.strip("/")).parents))
+    ]
+
+
+def _memory(folder: Path) -> list[int]:
+    words = [_word(folder / name) for name in ("memory.max", "memory.limit_in_bytes")]
+    return [int(word) for word in words if word.isdigit() and int(word) < NO_LIMIT]
+
+
+def _cores(folder: Path) -> list[float]:
+    quota, _, period = _word(folder / "cpu.max").partition(" ")
+    if quota.isdigit() and period.isdigit():
+        return [int(quota) / int(period)]
+    quota, period = _word(folder / "cpu.cfs_quota_us"), _word(folder / "cpu.cfs_period_us")
+    return [int(quota) / int(period)] if quota.isdigit() and period.isdigit() else []
+
+
+def _word(path: Path) -> str:
+    try:
+        return path.read_text("ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,16 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# After the files are gone. dpkg keeps what was configured until it passes "purge", rpm has no such step.
+set -e
+
+case "$1" in
+purge | 0)
+	rm -rf /var/lib/nodeagent /var/log/nodeagent
+	;;
+esac
+if [ "$1" = purge ]; then
+	rm -rf /etc/nodeagent
+fi
+if [ -d /run/systemd/system ]; then
+	systemctl daemon-reload
+fi

