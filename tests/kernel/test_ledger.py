@@ -152,11 +152,12 @@ def test_own_operations_are_counted_as_filtered_and_never_shown(tmp_path: Path) 
 def test_nothing_is_left_in_the_kernel(number: signal.Signals) -> None:
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
     with Stream() as stream:
+        coverage = stream.one(kind="agent.coverage")
         ours = bpf_ids(stream.agent.pid)
         assert Path("/proc/self/mountinfo").read_text(encoding="utf-8") == mounts
         code = stream.stop(number)
     assert code == (-number if number == signal.SIGKILL else 128 + number)
-    loaded = sum(len(each["programs"]) for each in stream.events[1]["kinds"].values())
+    loaded = sum(len(each["programs"]) for each in coverage["kinds"].values())
     assert Counter(what for what, _ in ours)["prog"] >= loaded > len(EVENTS)
     # The kernel frees what was let go a little later.
     deadline = time.monotonic() + 10
