@@ -215,7 +215,12 @@ def bpf_ids(pid: int | None = None) -> set[tuple[str, int]]:
 def held_by(pid: int) -> Iterator[tuple[str, int]]:
     """What the descriptors of a process refer to, see proc_pid_fdinfo(5)."""
     for info in Path(f"/proc/{pid}/fdinfo").iterdir():
-        for line in info.read_text(encoding="ascii").splitlines():
+        try:
+            lines = info.read_text(encoding="ascii").splitlines()
+        except FileNotFoundError:
+            # Closed since the folder was listed, so not one of those that are held.
+            continue
+        for line in lines:
             name, _, value = line.partition(":")
             what, is_id, _ = name.partition("_id")
             if is_id and what in {"prog", "map", "link"}:
