@@ -43,12 +43,14 @@ from nodeagent.kernel.policy import Rules
 from nodeagent.kernel.privileges import Privileges
 from nodeagent.kernel.wire import Decoder, task_reader
 from nodeagent.ledger import Ledger
+from nodeagent.outlet import Outlet, Router
 from nodeagent.pipeline import Pipeline
-from nodeagent.sink import Outlet, Router, Sink
+from nodeagent.sink import Sink
 from nodeagent.source.cgroups import ExcludedCgroups
 from nodeagent.source.live import Clock, Kernel, LiveSource, load_kernel
 from nodeagent.source.recording import Facts, Recorder, Recording
 from nodeagent.source.replay import ReplaySource
+from nodeagent.spool import Spool
 from nodeagent.usage import usage_of
 from sinks import SINKS
 
@@ -172,7 +174,7 @@ async def run(
                 ExcludedCgroups(libbpf, kernel.policy, excluded, controller)
             )
             beside["cgroups"] = cgroups.follow
-        async with _outlets(config, ledger, stop) as router:
+        async with _outlets(config, ledger, stop, spools=True) as router:
             pipeline = Pipeline(
                 kernel.decoder,
                 processes,
@@ -284,7 +286,8 @@ async def replay(config: Config, path: Path) -> Outcome:
         )
         files = FileTable(processes.brief_of, hashes=facts.hashes)
         kinds = [kind for kind in config.kinds if kind in facts.kinds]
-        async with _outlets(config, ledger, stop) as router:
+        # A recording can be replayed again, so nothing has to wait on the disk.
+        async with _outlets(config, ledger, stop, spools=False) as router:
             pipeline = Pipeline(
                 decoder,
                 processes,
@@ -379,7 +382,9 @@ def _status(
 
 
 @asynccontextmanager
-async def _outlets(config: Config, ledger: Ledger, stop: _Stop) -> AsyncIterator[Router]:
+async def _outlets(
+    config: Config, ledger: Ledger, stop: _Stop, *, spools: bool
+) -> AsyncIterator[Router]:
     """All sinks open, each with its task; drained and closed at the end."""
     types = sink_types()
     living = set(config.sinks)
@@ -390,10 +395,14 @@ async def _outlets(config: Config, ledger: Ledger, stop: _Stop) -> AsyncIterator
         if not living:
             stop("nobody reads any more")
 
-    outlets = [
-        Outlet(name, types[chosen.type](chosen.config), chosen.config, ledger.sink(name), on_closed)
-        for name, chosen in config.sinks.items()
-    ]
+    outlets = []
+    for name, chosen in config.sinks.items():
+        sink = types[chosen.type](chosen.config)
+        spool = _spool(config, name, sink) if spools and chosen.config.spool else None
+        counts, seconds = ledger.sink(name), config.spool.fsync_seconds
+        outlets.append(
+            Outlet(name, sink, chosen.config, counts, on_closed, spool=spool, fsync_seconds=seconds)
+        )
     opened: list[Outlet] = []
     try:
         for outlet in outlets:
@@ -410,6 +419,15 @@ async def _outlets(config: Config, ledger: Ledger, stop: _Stop) -> AsyncIterator
     finally:
         for outlet in opened:
             await outlet.close()
+
+
+def _spool(config: Config, name: str, sink: Sink) -> Spool:
+    """Raises ConfigError for a sink that cannot have one."""
+    chosen = config.sinks[name]
+    if sink.encoder is None:
+        raise ConfigError(f"sinks.{name}.spool: a sink of type {chosen.type} can have no spool")
+    folder = Path(config.spool.folder) / name
+    return Spool(folder, chosen.config.spool_bytes, fsync=config.spool.fsync)
 
 
 @contextmanager

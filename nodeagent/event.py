@@ -66,6 +66,7 @@ from nodeagent.names import (
 
 __all__ = [
     "EVENTS",
+    "HIGH_VALUE",
     "PENDING",
     "TICK_NS",
     "Accept",
@@ -1053,3 +1054,12 @@ EVENTS: Final[dict[str, type[Event]]] = {
     )
 }
 """The kinds that can be asked for, by name."""
+
+HIGH_VALUE: Final = frozenset(
+    {
+        *("exec", "fork", "exit", "mount", "umount", "memfd", "ptrace", "vm_read", "vm_write"),
+        *("setuid", "capset", "module", "bpf", "userfaultfd", "unshare", "setns", "pivot_root"),
+        *("chroot", "keyctl", "kill", "new_cgroup"),
+    }
+)
+"""Rare and precious kinds, as `HIGH_VALUE` in bpf/events.h names them."""

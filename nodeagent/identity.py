@@ -7,12 +7,12 @@ import os
 import socket
 import uuid
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from nodeagent.event import AgentEvent, Event
-from nodeagent.finding import Finding
+from nodeagent.finding import Finding, Severity
 
-__all__ = ["Item", "agent_id", "event_id", "node_name", "time_of", "what_of"]
+__all__ = ["Facts", "Item", "agent_id", "event_id", "facts_of", "node_name", "time_of", "what_of"]
 
 Item = Event | AgentEvent | Finding
 """What a batch is made of."""
@@ -51,3 +51,34 @@ def time_of(item: Item) -> int:
 def what_of(item: Item) -> str:
     """The `kind` of its line."""
     return "finding" if isinstance(item, Finding) else item.kind
+
+
+class Facts(NamedTuple):
+    """What a sink may have to know of an item beside its line."""
+
+    time: int
+    """When it was, ns since 1970."""
+    what: str
+    """The `kind` of its line."""
+    id: str
+    """See `event_id`; of a finding, that of this telling of it."""
+    severity: int | None
+    """Of a finding."""
+    finding: str
+    """Which finding it is, whenever it is told; empty for an event."""
+    pid: int | None
+    """Of an event, who did it."""
+
+    @property
+    def level(self) -> Severity:
+        """How bad it is; an event is informational."""
+        return Severity(self.severity or 0)
+
+
+def facts_of(item: Item) -> Facts:
+    """Those of one item."""
+    if isinstance(item, Finding):
+        severity, finding = int(item.severity), item.id
+        return Facts(item.last_seen, "finding", event_id(item), severity, finding, None)
+    pid = item.process.task.pid if isinstance(item, Event) and item.process else None
+    return Facts(item.time, item.kind, event_id(item), None, "", pid)

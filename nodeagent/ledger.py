@@ -59,11 +59,15 @@ class SinkCounts(msgspec.Struct):
     """What became of the events and findings that were meant for one sink."""
 
     routed: int = 0
+    recovered: int = 0
+    """Of those, found in the spool at the start: an earlier run had not delivered them."""
     delivered: int = 0
     queued: int = 0
     spooled: int = 0
     dropped: Counter[str] = msgspec.field(default_factory=Counter)
     """By reason."""
+    spool_failures: int = 0
+    """How often the disk did not do what the spool wanted."""
 
 
 class Ledger:

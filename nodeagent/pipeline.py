@@ -20,7 +20,8 @@ from nodeagent.event import Event
 from nodeagent.finding import Finding
 from nodeagent.kernel.wire import Decoder, Records
 from nodeagent.ledger import Ledger
-from nodeagent.sink import Batch, Router
+from nodeagent.outlet import Router
+from nodeagent.sink import Batch
 from nodeagent.source import (
     ContainerSeen,
     FileSeen,

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["CONTROL", "STORE"]
+__all__ = ["CONTROL", "SPOOL", "STORE"]
 
 CONTROL: Final = "/run/nodeagent/control.sock"
 """The control socket."""
 STORE: Final = "/var/lib/nodeagent/findings.db"
 """The store of findings."""
+SPOOL: Final = "/var/lib/nodeagent/spool"
+"""What sinks have not taken yet, in a folder for each."""

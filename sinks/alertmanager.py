@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 import orjson
@@ -10,7 +11,7 @@ from msgspec import Meta, field
 
 from nodeagent.encode import timestamp
 from nodeagent.finding import Finding
-from nodeagent.identity import node_name
+from nodeagent.identity import Item, node_name
 from nodeagent.sink import Batch, Sink
 from sinks.http import Client, HttpConfig
 
@@ -41,6 +42,7 @@ class Alertmanager(Sink):
         self._client = Client.of(config)
         self._url = f"{config.url.rstrip('/')}/api/v2/alerts"
         self._node = node_name()
+        self.encoder = self._alerts
 
     async def open(self) -> None:
         """Read the certificates; the first connection is made with the first finding."""
@@ -48,13 +50,17 @@ class Alertmanager(Sink):
 
     async def send(self, batch: Batch) -> None:
         """Post all of them at once."""
-        alerts = [self._alert(finding) for finding in batch.findings]
-        headers = {"Content-Type": "application/json"}
-        await self._client.post(self._url, orjson.dumps(alerts), headers)
+        alerts = b"[" + b",".join(batch.lines(self._alerts)) + b"]"
+        await self._client.post(self._url, alerts, {"Content-Type": "application/json"})
 
     async def close(self) -> None:
         """Hang up."""
         await self._client.close()
+
+    def _alerts(self, findings: Iterable[Item]) -> bytes:
+        """A line for each finding."""
+        alerts = [self._alert(each) for each in findings if isinstance(each, Finding)]
+        return b"".join([orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in alerts])
 
     def _alert(self, finding: Finding) -> dict[str, Any]:
         ends = finding.last_seen + int(self._config.resolve_seconds * 1e9)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from nodeagent.errors import Rejected
-from nodeagent.identity import node_name, time_of
+from nodeagent.identity import node_name
 from nodeagent.sink import Batch, Sink
 from sinks.aws_api import AwsApi, AwsConfig, AwsError, retry_later
 from sinks.schema import encoder_of
@@ -27,6 +27,8 @@ NAME: Final = r"^[A-Za-z0-9_/.#-]{0,512}$"
 class CloudWatch(Sink):
     """Puts events into the log stream of this node, which is made when it is missing."""
 
+    NEEDS_FACTS = True
+
     class Config(AwsConfig, kw_only=True, frozen=True):
         """Which log."""
 
@@ -37,7 +39,7 @@ class CloudWatch(Sink):
 
     def __init__(self, config: CloudWatch.Config) -> None:
         """Nothing is opened yet."""
-        self._encode = encoder_of(config)
+        self.encoder = self._encode = encoder_of(config)
         self._api = AwsApi(config, "logs")
         self._log = {
             "logGroupName": config.group,
@@ -50,8 +52,8 @@ class CloudWatch(Sink):
 
     async def send(self, batch: Batch) -> None:
         """Put all events, in as many requests as that takes."""
-        lines = zip(batch.items, batch.lines(self._encode), strict=True)
-        events = sorted((time_of(item) // 1_000_000, line.decode()) for item, line in lines)
+        lines = zip(batch.facts, batch.lines(self._encode), strict=True)
+        events = sorted((facts.time // 1_000_000, line.decode()) for facts, line in lines)
         refused, why = 0, ""
         for part in parts(events):
             said = await self._put(part)

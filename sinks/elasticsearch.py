@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from nodeagent.encode import timestamp
 from nodeagent.errors import Rejected, Retry
-from nodeagent.identity import agent_id, event_id, time_of
+from nodeagent.identity import agent_id
 from nodeagent.sink import Batch, Sink
 from sinks.http import BUSY, Client, HttpConfig, failure, in_parts, packed
 from sinks.schema import encoder_of
@@ -30,6 +30,8 @@ class Elasticsearch(Sink):
     The index may be a data stream: each document has an @timestamp.
     """
 
+    NEEDS_FACTS = True
+
     class Config(HttpConfig, kw_only=True, frozen=True):
         """Where it is, and what documents go to."""
 
@@ -40,7 +42,7 @@ class Elasticsearch(Sink):
 
     def __init__(self, config: Elasticsearch.Config) -> None:
         """Nothing is opened yet."""
-        self._encode = encoder_of(config)
+        self.encoder = self._encode = encoder_of(config)
         self._client = Client.of(config)
         self._url = f"{config.url.rstrip('/')}/{config.index}/_bulk"
         self._agent = agent_id()
@@ -59,10 +61,10 @@ class Elasticsearch(Sink):
 
     async def _post(self, batch: Batch, _: str) -> None:
         parts = []
-        for item, line in zip(batch.items, batch.lines(self._encode), strict=True):
+        for facts, line in zip(batch.facts, batch.lines(self._encode), strict=True):
             parts += [
-                b'{"create":{"_id":"%b-%b"}}\n' % (self._agent.encode(), event_id(item).encode()),
-                b'{"@timestamp":"%b",' % timestamp(time_of(item)).encode(),
+                b'{"create":{"_id":"%b-%b"}}\n' % (self._agent.encode(), facts.id.encode()),
+                b'{"@timestamp":"%b",' % timestamp(facts.time).encode(),
                 line[1:],
                 b"\n",
             ]

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from nodeagent.errors import Rejected, Retry
-from nodeagent.identity import time_of, what_of
 from nodeagent.sink import Batch, Sink
 from sinks.aws_api import AwsApi, AwsConfig, AwsError, passes, retry_later
 from sinks.schema import encoder_of
@@ -24,6 +23,8 @@ Entry = dict[str, str | float]
 class EventBridge(Sink):
     """Puts each event on the bus, ten at a time: for findings, or for few kinds of events."""
 
+    NEEDS_FACTS = True
+
     class Config(AwsConfig, kw_only=True, frozen=True):
         """Which bus."""
 
@@ -35,7 +36,7 @@ class EventBridge(Sink):
     def __init__(self, config: EventBridge.Config) -> None:
         """Nothing is opened yet."""
         self._config = config
-        self._encode = encoder_of(config)
+        self.encoder = self._encode = encoder_of(config)
         self._api = AwsApi(config, "events")
         self._batch: Batch | None = None
         self._rest: list[Entry] = []
@@ -85,14 +86,14 @@ class EventBridge(Sink):
         ]
 
     def _entries(self, batch: Batch) -> Iterator[Entry]:
-        for item, line in zip(batch.items, batch.lines(self._encode), strict=True):
+        for facts, line in zip(batch.facts, batch.lines(self._encode), strict=True):
             yield {
                 "Source": self._config.source,
-                "DetailType": what_of(item),
+                "DetailType": facts.what,
                 "Detail": line.decode(),
                 "EventBusName": self._config.bus,
                 # As the protocol of this service has moments: seconds since 1970.
-                "Time": time_of(item) / 1e9,
+                "Time": facts.time / 1e9,
             }
 
 

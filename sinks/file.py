@@ -20,9 +20,9 @@ from msgspec import Meta
 
 from nodeagent.errors import Retry, StartError
 from nodeagent.sink import Batch, Sink
+from nodeagent.worker import Worker
 from sinks.rotation import Rotation, is_at, write_whole
 from sinks.schema import SchemaConfig, encoder_of
-from sinks.worker import Worker
 
 log: Final = logging.getLogger(__name__)
 

@@ -44,6 +44,12 @@ LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 class ConnectConfig(SchemaConfig, kw_only=True, frozen=True):
     """How to reach a server."""
 
+    batch_seconds: Annotated[float, Meta(ge=0, le=300)] = 1.0
+    """Wait this long for more events to send at once; 0: send what there is."""
+    spool: bool = True
+    """Keep on the disk what was not sent yet, so that neither a fault of the network nor
+    an end of the agent loses it."""
+
     ca_file: str = ""
     """Trust these authorities (PEM) instead of those of the system."""
     certificate_file: str = ""
@@ -279,7 +285,7 @@ async def in_parts(batch: Batch, send: Callable[[Batch, str], Awaitable[None]], 
     except TooLarge:
         if len(batch) <= 1:
             raise
-        for number, half in enumerate(halves(batch)):
+        for number, half in enumerate(batch.halves()):
             await in_parts(half, send, f"{name}.{number}")
 
 
@@ -359,15 +365,6 @@ def seconds_after(text: str | None) -> float | None:
 
 def _until(date: str) -> float:
     return parsedate_to_datetime(date).timestamp() - time.time()
-
-
-def halves(batch: Batch) -> tuple[Batch, Batch]:
-    """The same events and findings in two batches."""
-    events, findings = len(batch.events) // 2, (len(batch.findings) + 1) // 2
-    return (
-        Batch(batch.events[:events], batch.findings[:findings]),
-        Batch(batch.events[events:], batch.findings[findings:]),
-    )
 
 
 def _why(error: Exception) -> str:

@@ -12,7 +12,7 @@ from zlib import crc32
 from msgspec import Meta
 
 from nodeagent.errors import Rejected, Retry, StartError
-from nodeagent.identity import agent_id, time_of
+from nodeagent.identity import agent_id
 from nodeagent.sink import Batch, Sink
 from sinks.http import TOKEN_BYTES, ConnectConfig, tls_context
 from sinks.schema import encoder_of
@@ -32,6 +32,8 @@ class Kafka(Sink):
     Each record has the agent's id as its key. All replicas in sync have a record before it
     counts as delivered; after a broken connection records may come twice.
     """
+
+    NEEDS_FACTS = True
 
     class Config(ConnectConfig, kw_only=True, frozen=True):
         """Which brokers and topic, and how the agent shows who it is."""
@@ -54,7 +56,7 @@ class Kafka(Sink):
     def __init__(self, config: Kafka.Config) -> None:
         """Nothing is opened yet."""
         self._config = config
-        self._encode = encoder_of(config)
+        self.encoder = self._encode = encoder_of(config)
         self._key = agent_id().encode()
         self._producer: AIOKafkaProducer | None = None
 
@@ -115,8 +117,8 @@ class Kafka(Sink):
     def _parts(self, producer: AIOKafkaProducer, batch: Batch) -> Iterator[Any]:
         """The records, as many at a time as fit in a request."""
         part = producer.create_batch()
-        for item, line in zip(batch.items, batch.lines(self._encode), strict=True):
-            record = {"key": self._key, "value": line, "timestamp": time_of(item) // 1_000_000}
+        for facts, line in zip(batch.facts, batch.lines(self._encode), strict=True):
+            record = {"key": self._key, "value": line, "timestamp": facts.time // 1_000_000}
             if part.append(**record) is None:
                 yield part
                 part = producer.create_batch()

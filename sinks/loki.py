@@ -9,7 +9,7 @@ from collections import defaultdict
 import orjson
 from msgspec import field
 
-from nodeagent.identity import node_name, time_of, what_of
+from nodeagent.identity import node_name
 from nodeagent.sink import Batch, Sink
 from sinks.http import Client, HttpConfig, in_parts, packed
 from sinks.schema import encoder_of
@@ -17,6 +17,8 @@ from sinks.schema import encoder_of
 
 class Loki(Sink):
     """Pushes a stream for each kind; what Loki has already it takes and drops by itself."""
+
+    NEEDS_FACTS = True
 
     class Config(HttpConfig, kw_only=True, frozen=True):
         """Where Loki is, and how streams are labelled."""
@@ -27,7 +29,7 @@ class Loki(Sink):
     def __init__(self, config: Loki.Config) -> None:
         """Nothing is opened yet."""
         self._config = config
-        self._encode = encoder_of(config)
+        self.encoder = self._encode = encoder_of(config)
         self._client = Client.of(config)
         self._url = f"{config.url.rstrip('/')}/loki/api/v1/push"
         node = node_name()
@@ -47,8 +49,8 @@ class Loki(Sink):
 
     async def _push(self, batch: Batch, _: str) -> None:
         streams: dict[str, list[list[str]]] = defaultdict(list)
-        for item, line in zip(batch.items, batch.lines(self._encode), strict=True):
-            streams[what_of(item)].append([str(time_of(item)), line.decode()])
+        for facts, line in zip(batch.facts, batch.lines(self._encode), strict=True):
+            streams[facts.what].append([str(facts.time), line.decode()])
         pushed: list[dict[str, object]] = [
             {"stream": self._labels | {"kind": kind}, "values": values}
             for kind, values in streams.items()

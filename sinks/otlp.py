@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
@@ -36,7 +37,8 @@ class Otlp(Sink):
 
     def __init__(self, config: HttpConfig) -> None:
         """Nothing is opened yet."""
-        self._encode = encoder_of(config)
+        self._body = encoder_of(config)
+        self._encoder = self.encoder = self._records
         self._client = Client.of(config)
         self._url = f"{config.url.rstrip('/')}/v1/logs"
         self._agent = agent_id()
@@ -63,11 +65,7 @@ class Otlp(Sink):
         await self._client.close()
 
     async def _post(self, batch: Batch, _: str) -> None:
-        now = str(time.time_ns())
-        records = [
-            self._record(item, line, now)
-            for item, line in zip(batch.items, batch.lines(self._encode), strict=True)
-        ]
+        records = [orjson.Fragment(line) for line in batch.lines(self._encoder)]
         scope = {"name": "nodeagent", "version": __version__}
         logs = [
             {
@@ -81,6 +79,14 @@ class Otlp(Sink):
         refused, why = partial_success(answer.body)
         if refused:
             raise Rejected(why, refused)
+
+    def _records(self, items: Iterable[Item]) -> bytes:
+        """A log record for each item, as the collector takes it."""
+        now = str(time.time_ns())
+        found = list(items)
+        lines = self._body(found).split(b"\n")
+        records = (self._record(item, line, now) for item, line in zip(found, lines, strict=False))
+        return b"".join([orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in records])
 
     def _record(self, item: Item, line: bytes, now: str) -> dict[str, Any]:
         number, name = SEVERITIES[item.severity] if isinstance(item, Finding) else INFO

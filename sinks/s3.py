@@ -6,18 +6,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta
 
-from nodeagent.errors import StartError
-from nodeagent.identity import agent_id, time_of
-from nodeagent.sink import Batch, Sink
+from nodeagent.identity import agent_id
+from nodeagent.sink import Batch, Sink, packed
 from sinks.aws_api import AwsApi, AwsConfig
 from sinks.schema import encoder_of
-
-LEVEL: Final = 3
-"""Of zstd."""
 
 
 class S3(Sink):
@@ -25,6 +21,8 @@ class S3(Sink):
 
     PREFIX/2025/11/24/23/AGENT-HASH.ndjson.zst, where the hour is that of its first event.
     """
+
+    NEEDS_FACTS = True
 
     class Config(AwsConfig, kw_only=True, frozen=True):
         """Which bucket, and where in it."""
@@ -37,7 +35,7 @@ class S3(Sink):
     def __init__(self, config: S3.Config) -> None:
         """Nothing is opened yet."""
         self._config = config
-        self._encode = encoder_of(config)
+        self.encoder = self._encode = encoder_of(config)
         self._agent = agent_id()
         # A name with dots has no certificate, and other endpoints may know no such hosts.
         as_path = bool(config.endpoint) or "." in config.bucket
@@ -46,31 +44,20 @@ class S3(Sink):
 
     async def open(self) -> None:
         """Read the certificates; credentials are fetched with the first batch."""
-        try:
-            import zstandard  # noqa: F401, PLC0415
-        except ImportError as error:
-            raise StartError(
-                "the s3 sink needs zstandard: install it with `pip install nodeagent[s3]`"
-            ) from error
         await self._api.open()
 
     async def send(self, batch: Batch) -> None:
         """Upload the batch."""
         lines = batch.ndjson(self._encode)
-        first = time.gmtime(time_of(batch.items[0]) // 1_000_000_000)
+        first = time.gmtime(batch.facts[0].time // 1_000_000_000)
         digest = hashlib.sha256(lines).hexdigest()
         folder = self._config.prefix + time.strftime("%Y/%m/%d/%H", first)
         name = f"{self._base}{folder}/{self._agent}-{digest[:32]}.ndjson.zst"
-        body = await asyncio.to_thread(compressed, lines)
+        body = batch.packed
+        if body is None:
+            body = await asyncio.to_thread(packed, lines)
         await self._api.put(name, body, {"Content-Type": "application/zstd"})
 
     async def close(self) -> None:
         """Hang up."""
         await self._api.close()
-
-
-def compressed(lines: bytes) -> bytes:
-    """The same by zstd, with a checksum."""
-    import zstandard  # noqa: PLC0415
-
-    return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(lines)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 import orjson
@@ -11,7 +12,7 @@ from msgspec import Meta
 from nodeagent.encode import timestamp
 from nodeagent.errors import Rejected, Retry
 from nodeagent.finding import Finding
-from nodeagent.identity import agent_id, node_name
+from nodeagent.identity import Item, agent_id, node_name
 from nodeagent.sink import Batch, Sink
 from sinks.aws_api import AwsApi, AwsConfig, AwsError, passes, retry_later
 
@@ -49,6 +50,7 @@ class SecurityHub(Sink):
         )
         self._agent = agent_id()
         self._node = node_name()
+        self.encoder = self._asff
 
     async def open(self) -> None:
         """Read the certificates; credentials are fetched with the first finding."""
@@ -57,9 +59,10 @@ class SecurityHub(Sink):
     async def send(self, batch: Batch) -> None:
         """Import all of them, a hundred at a time."""
         refused, why = 0, ""
-        for start in range(0, len(batch.findings), REQUEST_FINDINGS):
-            part = batch.findings[start : start + REQUEST_FINDINGS]
-            content = {"Findings": [self._finding(finding) for finding in part]}
+        lines = batch.lines(self._asff)
+        for start in range(0, len(lines), REQUEST_FINDINGS):
+            part = lines[start : start + REQUEST_FINDINGS]
+            content = {"Findings": [orjson.Fragment(line) for line in part]}
             try:
                 said = await self._api.call(content, path="/findings/import")
             except AwsError as error:
@@ -76,6 +79,11 @@ class SecurityHub(Sink):
     async def close(self) -> None:
         """Hang up."""
         await self._api.close()
+
+    def _asff(self, findings: Iterable[Item]) -> bytes:
+        """A line for each finding."""
+        shown = [self._finding(each) for each in findings if isinstance(each, Finding)]
+        return b"".join([orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in shown])
 
     def _finding(self, finding: Finding) -> dict[str, Any]:
         evidence = orjson.dumps(finding.details).decode()

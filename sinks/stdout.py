@@ -13,10 +13,10 @@ from typing import Final, Literal
 
 from nodeagent.errors import Closed, Retry, StartError
 from nodeagent.sink import Batch, Sink
+from nodeagent.worker import Worker
 from sinks.layout import COLOURED, PLAIN
 from sinks.pretty import pretty
 from sinks.schema import SchemaConfig, encoder_of
-from sinks.worker import Worker
 
 USUAL_WIDTH: Final = 80
 
@@ -95,8 +95,8 @@ class Stdout(Sink):
 
     def _pretty_lines(self, batch: Batch) -> bytes:
         width = terminal_width(self._out) if self._terminal else None
-        items = (*batch.events, *batch.findings)
-        return "".join(f"{pretty(item, self._style, width)}\n" for item in items).encode()
+        lines = (f"{pretty(item, self._style, width)}\n" for item in batch.items)
+        return "".join(lines).encode()
 
 
 def wants_colour(colour: str, environment: Mapping[str, str], *, terminal: bool) -> bool:

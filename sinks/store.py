@@ -14,7 +14,7 @@ from nodeagent.places import STORE
 from nodeagent.sink import Batch, Sink, SinkConfig
 from nodeagent.store import Row, row_of
 from nodeagent.store import Store as Database
-from sinks.worker import Worker
+from nodeagent.worker import Worker
 
 
 class Store(Sink):

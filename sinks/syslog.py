@@ -18,9 +18,8 @@ from msgspec import Meta
 
 from nodeagent.encode import encode, timestamp
 from nodeagent.errors import Retry, StartError
-from nodeagent.event import Event
-from nodeagent.finding import Finding, Severity
-from nodeagent.identity import Item, node_name, time_of, what_of
+from nodeagent.finding import Severity
+from nodeagent.identity import Facts, node_name
 from nodeagent.sink import Batch, Sink
 from sinks.cef import cef
 from sinks.http import ConnectConfig, tls_context
@@ -73,6 +72,8 @@ class Syslog(Sink):
     break shows before the batch was sent; then the whole batch comes again.
     """
 
+    NEEDS_FACTS = True
+
     class Config(ConnectConfig, kw_only=True, frozen=True):
         """Where to, and what a message is."""
 
@@ -91,7 +92,7 @@ class Syslog(Sink):
     def __init__(self, config: Syslog.Config) -> None:
         """Nothing is opened yet."""
         self._config = config
-        self._encode = encode if config.format == "cef" else encoder_of(config)
+        self.encoder = self._encode = encode if config.format == "cef" else encoder_of(config)
         self._facility = FACILITIES[config.facility] * 8
         name = config.hostname or node_name()
         self._hostname = NAME_CHARACTERS.sub("?", name)[:HOSTNAME_LENGTH] or "-"
@@ -138,18 +139,18 @@ class Syslog(Sink):
 
     def _messages(self, batch: Batch) -> Iterator[bytes]:
         lines = batch.lines(self._encode)
-        for item, line in zip(batch.items, lines, strict=True):
+        for facts, line in zip(batch.facts, lines, strict=True):
             said = cef(orjson.loads(line)) if self._config.format == "cef" else line
-            yield self._header(item) + said
+            yield self._header(facts) + said
 
-    def _header(self, item: Item) -> bytes:
-        severity = SEVERITIES[item.severity] if isinstance(item, Finding) else INFORMATIONAL
-        pid = item.process.task.pid if isinstance(item, Event) and item.process else "-"
+    def _header(self, facts: Facts) -> bytes:
+        severity = SEVERITIES[facts.level]
+        pid = "-" if facts.pid is None else facts.pid
         # Six digits of a second are the most that RFC 5424 allows.
-        when = f"{timestamp(time_of(item))[:26]}Z"
+        when = f"{timestamp(facts.time)[:26]}Z"
         return (
             f"<{self._facility + severity}>1 {when} {self._hostname} {self._config.app_name}"
-            f" {pid} {what_of(item)} - "
+            f" {pid} {facts.what} - "
         ).encode()
 
     async def _connect(self) -> None:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 import orjson
 from msgspec import Meta
 
 from nodeagent.finding import Finding, Severity
+from nodeagent.identity import Item
 from nodeagent.sink import Batch, Sink
 from sinks.http import Client, HttpConfig
 from sinks.schema import encoder_of
@@ -32,6 +34,7 @@ class Webhook(Sink):
     """Posts each finding; the same one again only after a while, then with its count."""
 
     FINDINGS_ONLY = True
+    NEEDS_FACTS = True
 
     class Config(HttpConfig, kw_only=True, frozen=True):
         """Where to, and how often."""
@@ -44,7 +47,8 @@ class Webhook(Sink):
     def __init__(self, config: Webhook.Config) -> None:
         """Nothing is opened yet."""
         self._config = config
-        self._encode = encoder_of(config)
+        self._encode = encoder_of(config) if config.format == "json" else slack_messages
+        self.encoder = self._encode
         self._client = Client.of(config)
         self._told: dict[str, float] = {}
         """When each finding was told last, in the order of that."""
@@ -55,12 +59,11 @@ class Webhook(Sink):
 
     async def send(self, batch: Batch) -> None:
         """Post what was not told lately; what was posted before a failure is not posted again."""
-        for finding, line in zip(batch.findings, batch.lines(self._encode), strict=True):
-            key = finding.id
+        for facts, body in zip(batch.facts, batch.lines(self._encode), strict=True):
+            key = facts.finding
             now = time.monotonic()
             if now - self._told.get(key, -float("inf")) < self._config.repeat_seconds:
                 continue
-            body = line if self._config.format == "json" else slack(finding)
             await self._client.post(self._config.url, body, {"Content-Type": "application/json"})
             self._told.pop(key, None)
             self._told[key] = now
@@ -70,6 +73,11 @@ class Webhook(Sink):
     async def close(self) -> None:
         """Hang up."""
         await self._client.close()
+
+
+def slack_messages(findings: Iterable[Item]) -> bytes:
+    """A line for each finding."""
+    return b"".join([slack(each) + b"\n" for each in findings if isinstance(each, Finding)])
 
 
 def slack(finding: Finding) -> bytes:

@@ -13,8 +13,9 @@ from msgspec import Meta
 from msgspec.structs import FieldInfo
 
 from nodeagent.event import EVENTS
-from nodeagent.places import CONTROL
+from nodeagent.places import CONTROL, SPOOL
 from nodeagent.sink import SinkConfig
+from nodeagent.spool import Fsync
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +197,18 @@ class MetricsConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     password, so do not open it to others. Empty: nowhere."""
 
 
+class SpoolConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What sinks could not send yet waits here."""
+
+    folder: Prefix = SPOOL
+    """Each sink has a folder in this one; made with mode 0700."""
+    fsync: Fsync = "interval"
+    """When what was written must be on the disk: whenever the kernel likes, every
+    `fsync_seconds`, or before it is sent."""
+    fsync_seconds: Annotated[float, Meta(gt=0)] = 1.0
+    """How much a power loss may cost with `fsync = "interval"`."""
+
+
 class SinkSetting(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """One sink: where events go."""
 
@@ -234,5 +247,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     """How a running agent is asked what it does."""
     metrics: MetricsConfig = MetricsConfig()
     """The agent's own numbers over HTTP."""
+    spool: SpoolConfig = SpoolConfig()
+    """What sinks could not send yet waits here."""
     sinks: dict[str, SinkSetting] = {}
     """Where events go, by a name of your choice; standard output when there is none."""

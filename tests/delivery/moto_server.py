@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
+from aiohttp import ClientSession
 
 from tests.delivery.rsyslog import free_port, is_open
 
@@ -42,6 +43,11 @@ class Aws:
                 client.close()
 
         return await asyncio.to_thread(call)
+
+    async def reset(self) -> None:
+        """Forget everything."""
+        async with ClientSession() as session, session.post(f"{self.url}/moto-api/reset") as said:
+            said.raise_for_status()
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import zstandard
 from aiohttp import web
 
 
@@ -47,7 +49,7 @@ class Receiver:
         return {request.key: request for request in self.requests}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
+        body = unpacked(await request.read(), request.headers.get("Content-Encoding", ""))
         if self.delay_seconds:
             await asyncio.sleep(self.delay_seconds)
         if self.answers:
@@ -59,6 +61,12 @@ class Receiver:
         return web.Response()
 
 
+def unpacked(body: bytes, encoding: str) -> bytes:
+    if encoding == "zstd":
+        return zstandard.ZstdDecompressor().decompress(body)
+    return gzip.decompress(body) if encoding == "gzip" else body
+
+
 @asynccontextmanager
 async def receiving(
     context: ssl.SSLContext | None = None, port: int = 0
@@ -68,7 +76,7 @@ async def receiving(
     app = web.Application(client_max_size=1 << 30)
     app.router.add_post("/{path:.*}", receiver.handle)
     # The path of every request would go to the log.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, auto_decompress=False)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=context)
     await site.start()

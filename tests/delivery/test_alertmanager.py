@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from nodeagent.finding import Severity
 from nodeagent.sink import Batch
@@ -21,6 +22,8 @@ from tests.delivery.opened import opened
 from tests.delivery.rsyslog import free_port
 from tests.events import a_finding
 from tests.requirement import need
+
+pytestmark = pytest.mark.usefixtures("origin")
 
 CONFIG = """
 route: {receiver: nobody}

@@ -25,13 +25,22 @@ from tests.delivery.opened import opened
 from tests.delivery.peer import Posted, peer
 from tests.events import TIME, a_finding, an_exec, an_open
 
+pytestmark = pytest.mark.usefixtures("origin")
+
 ACCOUNT = "123456789012"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cloud() -> AsyncIterator[Aws]:
+async def server() -> AsyncIterator[Aws]:
     async with aws() as made:
         yield made
+
+
+@pytest.fixture
+async def cloud(server: Aws) -> Aws:
+    """With nothing in it."""
+    await server.reset()
+    return server
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,8 @@ from tests.delivery.opened import opened
 from tests.delivery.peer import Posted, peer
 from tests.events import a_finding, an_agent_event, an_exec, an_open
 
+pytestmark = pytest.mark.usefixtures("origin")
+
 
 class Index:
     """Documents by id, created once only; `refusing` are the kinds that get this status."""
@@ -64,7 +66,7 @@ async def test_what_comes_again_is_there_once() -> None:
     index = Index()
     async with peer(index.take) as server, opened(Elasticsearch, url=server.url) as sink:
         await sink.send(batch)
-        await sink.send(Batch([*batch.events, an_open(sequence=3)]))
+        await sink.send(Batch([an_exec(), an_open(), an_open(sequence=3)]))
     assert len(index.documents) == 3
 
 

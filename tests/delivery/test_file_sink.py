@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ import pytest
 from nodeagent.encode import encode
 from nodeagent.errors import Retry, StartError
 from nodeagent.ledger import Ledger
-from nodeagent.sink import Batch, Outlet
+from nodeagent.outlet import Outlet
+from nodeagent.sink import Batch
 from sinks.file import File
 from tests.delivery.files import a_config, a_sink, batch, mode, names, opened, sequences
 from tests.events import a_finding, an_agent_event, an_exec
@@ -302,20 +303,6 @@ async def test_events_wait_while_the_folder_is_gone(tmp_path: Path) -> None:
 
 
 # Disks that fail.
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def fill(disk: Path, leave_bytes: int) -> Path:

@@ -22,6 +22,8 @@ from tests.delivery.opened import opened
 from tests.delivery.peer import Posted, peer
 from tests.events import a_finding
 
+pytestmark = pytest.mark.usefixtures("origin")
+
 BY_URL: list[type[Sink]] = [Otlp, Loki, Elasticsearch, Webhook, Alertmanager]
 OF_AWS: dict[type[Sink], dict[str, Any]] = {
     S3: {"bucket": "events"},

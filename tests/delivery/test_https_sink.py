@@ -23,6 +23,8 @@ from sinks.https import Https
 from tests.delivery.receiver import Receiver, receiving
 from tests.events import an_exec, an_open
 
+pytestmark = pytest.mark.usefixtures("origin")
+
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
@@ -64,8 +66,8 @@ async def pair(
         yield sink, receiver
 
 
-def a_batch(events: int = 2) -> Batch:
-    return Batch([an_exec(("ls", str(number))) for number in range(events)])
+def a_batch(events: int = 2, key: str = "agent-run-1") -> Batch:
+    return Batch([an_exec(("ls", str(number))) for number in range(events)], key=key)
 
 
 async def test_batch_arrives_as_lines_under_a_key(authority: trustme.CA, ca_file: str) -> None:
@@ -77,7 +79,7 @@ async def test_batch_arrives_as_lines_under_a_key(authority: trustme.CA, ca_file
     assert request.headers["Content-Type"] == "application/x-ndjson"
     assert request.headers["Content-Encoding"] == "gzip"
     assert int(request.headers["Content-Length"]) < len(batch.ndjson()) / 4
-    assert request.key.endswith("-1")
+    assert request.key == "agent-run-1"
 
 
 async def test_batch_as_an_array(authority: trustme.CA, ca_file: str) -> None:
@@ -88,13 +90,17 @@ async def test_batch_as_an_array(authority: trustme.CA, ca_file: str) -> None:
     assert "Content-Encoding" not in request.headers
 
 
-async def test_next_batch_has_the_next_key_on_the_same_connection(
-    authority: trustme.CA, ca_file: str
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
+async def test_each_batch_comes_under_its_key(
+    authority: trustme.CA, ca_file: str, compression: str
 ) -> None:
-    async with pair(authority, ca_file) as (sink, receiver):
-        for _ in range(3):
-            await sink.send(a_batch())
-    assert [request.key.rpartition("-")[2] for request in receiver.requests] == ["1", "2", "3"]
+    async with pair(authority, ca_file, compression=compression) as (sink, receiver):
+        for key in "abc":
+            await sink.send(a_batch(50, key))
+    assert [request.key for request in receiver.requests] == ["a", "b", "c"]
+    assert {request.body for request in receiver.requests} == {a_batch(50).ndjson()}
+    encoding = receiver.requests[0].headers.get("Content-Encoding", "none")
+    assert encoding == compression
 
 
 async def test_attempt_that_failed_is_repeated_under_the_same_key(
@@ -106,8 +112,8 @@ async def test_attempt_that_failed_is_repeated_under_the_same_key(
         with pytest.raises(Retry, match="HTTP 503 as the test wants it"):
             await sink.send(batch)
         await sink.send(batch)
-        await sink.send(a_batch())
-    assert [request.key.rpartition("-")[2] for request in receiver.requests] == ["1", "2"]
+        await sink.send(a_batch(key="agent-run-2"))
+    assert [request.key for request in receiver.requests] == ["agent-run-1", "agent-run-2"]
 
 
 @pytest.mark.parametrize(
@@ -319,14 +325,3 @@ async def test_setting_that_cannot_work_stops_the_start(
         await sink.open()
     assert "secret" not in str(caught.value)
     await sink.close()
-
-
-async def test_run_that_ends_and_the_next_have_different_keys(
-    authority: trustme.CA, ca_file: str
-) -> None:
-    async with receiving(server_context(authority)) as receiver:
-        for _ in range(2):
-            async with sending(receiver.port, ca_file) as sink:
-                await sink.send(a_batch())
-    first, second = (request.key for request in receiver.requests)
-    assert first != second

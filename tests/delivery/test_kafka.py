@@ -20,6 +20,8 @@ from sinks.kafka import Kafka
 from tests.delivery.rsyslog import free_port, is_open
 from tests.events import TIME, a_finding, an_exec
 
+pytestmark = pytest.mark.usefixtures("origin")
+
 TOPIC = "events"
 
 

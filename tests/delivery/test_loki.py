@@ -6,12 +6,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 import fastjsonschema
+import pytest
 
 from nodeagent.sink import Batch
 from sinks.loki import Loki
 from tests.delivery.opened import opened
 from tests.delivery.peer import Posted, halving, peer
 from tests.events import TIME, a_finding, an_exec, an_open
+
+pytestmark = pytest.mark.usefixtures("origin")
 
 LABEL: Final = "^[a-zA-Z_][a-zA-Z0-9_]*$"
 PUSH: Final = fastjsonschema.compile(

@@ -24,6 +24,8 @@ from tests.events import (
     inside,
 )
 
+pytestmark = pytest.mark.usefixtures("origin")
+
 
 def read(posted: Posted) -> ExportLogsServiceRequest:
     """Raises where there is a field that OTLP does not have."""

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from nodeagent.errors import Closed, Retry, StartError
 from nodeagent.event import AgentEvent, Endpoint, Event
 from nodeagent.ledger import Ledger, SinkCounts
-from nodeagent.sink import Batch, Outlet
+from nodeagent.outlet import Outlet
+from nodeagent.sink import Batch
 from sinks.stdout import Stdout, wants_colour
 from tests.events import a_connect, a_finding, a_process, an_agent_event, an_exec, an_open
 from tests.polling import until

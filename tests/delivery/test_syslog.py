@@ -23,6 +23,8 @@ from sinks.syslog import Syslog
 from tests.delivery.rsyslog import free_port, rsyslog
 from tests.events import a_connect, a_finding, an_agent_event, an_exec, an_open
 
+pytestmark = pytest.mark.usefixtures("origin")
+
 
 @asynccontextmanager
 async def sending(address: str, **settings: Any) -> AsyncIterator[Syslog]:

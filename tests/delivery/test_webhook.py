@@ -12,11 +12,14 @@ import pytest
 from nodeagent.errors import Retry
 from nodeagent.finding import Severity
 from nodeagent.ledger import SinkCounts
-from nodeagent.sink import Batch, Outlet
+from nodeagent.outlet import Outlet
+from nodeagent.sink import Batch
 from sinks.webhook import Webhook
 from tests.delivery.opened import opened
 from tests.delivery.peer import Posted, peer
 from tests.events import a_finding, an_exec
+
+pytestmark = pytest.mark.usefixtures("origin")
 
 MESSAGE: Final = fastjsonschema.compile(
     {

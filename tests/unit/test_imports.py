@@ -12,8 +12,9 @@ ROOT = Path(__file__).parents[2]
 
 BASIC = "event field names dns finding errors ledger identity"
 LIGHT = "harmless store control usage places"
+SHOWN = "event field names finding errors encode identity ocsf"
 FOUNDATION = f"{BASIC} {LIGHT}"
-PARTS = f"{FOUNDATION} kernel enrich detect sink encode"
+PARTS = f"{FOUNDATION} kernel enrich detect sink worker spool outlet encode"
 MIDDLE = f"{PARTS} source pipeline config schema doctor governor metrics"
 
 # A part is the word behind "nodeagent." in the name of a module; the package "sinks" is one part.
@@ -22,11 +23,14 @@ ARROWS = {
     FOUNDATION: FOUNDATION,
     "kernel encode": FOUNDATION,
     "enrich sink ocsf detect": f"{FOUNDATION} encode",
+    "worker": "sink",
+    "spool": f"{FOUNDATION} sink",
+    "outlet": f"{FOUNDATION} encode sink spool worker",
     "source pipeline config schema doctor governor metrics": MIDDLE,
     "follow": MIDDLE,
     "agent": f"{MIDDLE} follow sinks",
     "cli __main__": f"{MIDDLE} agent cli",
-    "sinks": "sink event field names finding errors encode identity ocsf harmless store places",
+    "sinks": f"sink worker {SHOWN} harmless store places",
 }
 MAY_IMPORT = {
     part: {part, "__version__", *allowed.split()}
