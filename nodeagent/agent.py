@@ -45,6 +45,7 @@ from nodeagent.kernel.wire import Decoder, task_reader
 from nodeagent.ledger import Ledger
 from nodeagent.outlet import Outlet, Router
 from nodeagent.pipeline import Pipeline
+from nodeagent.redact import Redactor
 from nodeagent.sink import Sink
 from nodeagent.source.cgroups import ExcludedCgroups
 from nodeagent.source.live import Clock, Kernel, LiveSource, load_kernel
@@ -187,6 +188,7 @@ async def run(
                 enrichers=_enrichers(config),
                 engine=_engine(config, ledger, clock.boot_ns, node_name),
                 suppressions=_suppressions(config, ledger),
+                redactor=_redactor(config),
                 findings_only=config.detect.only,
                 recorder=recorder,
             )
@@ -262,6 +264,11 @@ def _suppressions(config: Config, ledger: Ledger) -> Suppressions:
     return Suppressions(rules, ledger.suppressed)
 
 
+def _redactor(config: Config) -> Redactor | None:
+    """Raises ConfigError for a pattern that cannot be used."""
+    return Redactor(config.redact.patterns) if config.redact.argv else None
+
+
 async def replay(config: Config, path: Path) -> Outcome:
     """Put a recording through the same pipeline; needs no root and no kernel.
 
@@ -298,6 +305,7 @@ async def replay(config: Config, path: Path) -> Outcome:
                 enrichers=_enrichers(config),
                 engine=_engine(config, ledger, facts.boot_ns, facts.node_name),
                 suppressions=_suppressions(config, ledger),
+                redactor=_redactor(config),
                 findings_only=config.detect.only,
             )
             with _signals(stop):

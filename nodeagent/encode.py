@@ -379,6 +379,8 @@ def _flaws(incomplete: Incomplete) -> str:
         shown += f',"truncated":{_json(incomplete.truncated)}'
     if incomplete.unread:
         shown += f',"unread":{_json(incomplete.unread)}'
+    if incomplete.redacted:
+        shown += f',"redacted":{_json(incomplete.redacted)}'
     return shown
 
 

@@ -319,6 +319,8 @@ class Incomplete(msgspec.Struct, frozen=True, gc=False):
     """Fields that were longer than what is given."""
     unread: dict[str, str]
     """Fields that could not be read, with the name of the errno."""
+    redacted: tuple[str, ...] = ()
+    """Fields with `***` where a secret was."""
 
 
 class Event(msgspec.Struct, gc=False):

@@ -21,6 +21,7 @@ from nodeagent.finding import Finding
 from nodeagent.kernel.wire import Decoder, Records
 from nodeagent.ledger import Ledger
 from nodeagent.outlet import Router
+from nodeagent.redact import Redactor
 from nodeagent.sink import Batch
 from nodeagent.source import (
     ContainerSeen,
@@ -58,6 +59,7 @@ class Pipeline:
         enrichers: Sequence[Enricher] = (),
         engine: Engine | None = None,
         suppressions: Suppressions | None = None,
+        redactor: Redactor | None = None,
         findings_only: bool = False,
         recorder: Recorder | None = None,
     ) -> None:
@@ -82,6 +84,7 @@ class Pipeline:
         self._enrichers = (files, *enrichers)
         self._engine = engine
         self._suppressions = suppressions
+        self._redactor = redactor
         self._findings_only = findings_only
         self._recorder = recorder
 
@@ -183,6 +186,8 @@ class Pipeline:
             if self._findings_only:
                 self._ledger.withheld.update(map(KIND, events))
                 events = []
+            if self._redactor is not None:
+                self._redactor.mask(events)
             self._router.offer(Batch(events, findings))
             self._lap("route")
 

@@ -54,6 +54,7 @@ RING_BYTES: Final = Among(
 )
 
 
+Pattern = Annotated[str, Meta(min_length=1, max_length=500)]
 Prefix = Annotated[str, Meta(pattern="^/", max_length=128)]
 
 
@@ -174,6 +175,19 @@ class DetectConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     """Files with threat lists of your own, by category: c2, mining, tor, malware …"""
 
 
+class RedactConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What no event shows."""
+
+    argv: bool = True
+    """Put *** where arguments of programs hold passwords, tokens and keys, and say so by
+    `redacted`; detection sees them as they are."""
+    patterns: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=500)]], Meta(max_length=100)
+    ] = []
+    """Regular expressions that find further secrets in an argument: their first group, or
+    all that they match."""
+
+
 class LedgerConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """The counts of everything that was seen, sent and lost."""
 
@@ -241,6 +255,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     """What is found out about the files whose code runs."""
     detect: DetectConfig = DetectConfig()
     """What looks wrong in the stream."""
+    redact: RedactConfig = RedactConfig()
+    """What no event shows."""
     ledger: LedgerConfig = LedgerConfig()
     """The counts of everything that was seen, sent and lost."""
     control: ControlConfig = ControlConfig()

@@ -15,7 +15,7 @@ LIGHT = "harmless store control usage places"
 SHOWN = "event field names finding errors encode identity ocsf"
 FOUNDATION = f"{BASIC} {LIGHT}"
 PARTS = f"{FOUNDATION} kernel enrich detect sink worker spool outlet encode"
-MIDDLE = f"{PARTS} source pipeline config schema doctor governor metrics"
+MIDDLE = f"{PARTS} redact source pipeline config schema doctor governor metrics"
 
 # A part is the word behind "nodeagent." in the name of a module; the package "sinks" is one part.
 # A part may import itself, __version__, and:
@@ -26,6 +26,7 @@ ARROWS = {
     "worker": "sink",
     "spool": f"{FOUNDATION} sink",
     "outlet": f"{FOUNDATION} encode sink spool worker",
+    "redact": FOUNDATION,
     "source pipeline config schema doctor governor metrics": MIDDLE,
     "follow": MIDDLE,
     "agent": f"{MIDDLE} follow sinks",
