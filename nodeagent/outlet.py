@@ -21,6 +21,7 @@ from nodeagent.errors import Closed, NodeagentError, Rejected, Retry
 from nodeagent.event import HIGH_VALUE, Event
 from nodeagent.identity import Item, agent_id
 from nodeagent.ledger import SinkCounts
+from nodeagent.route import Selection
 from nodeagent.sink import Batch, Sink, SinkConfig, StoredBatch
 from nodeagent.spool import Lane, Spool, Stored
 from nodeagent.worker import Worker
@@ -67,6 +68,7 @@ class Outlet:
         self._sink = sink
         self._config = config
         self._counts = counts
+        self._selection = Selection(config, findings_only=sink.FINDINGS_ONLY)
         self._on_closed = on_closed
         self._queue: deque[Batch] = deque()
         self._under_way: deque[Batch] = deque()
@@ -100,13 +102,16 @@ class Outlet:
 
     def offer(self, batch: Batch) -> None:
         """Queue the batch, or drop and count it when there is no room. Never waits."""
-        if self._sink.FINDINGS_ONLY:
-            findings = [each for each in batch.findings if each.severity]
-            if not findings:
-                return
-            batch = Batch((), findings)
+        wanted = self._selection.wanted(batch)
+        if wanted is None:
+            return
+        self._counts.routed += len(wanted)
+        batch = self._selection.sampled(wanted)
         size = len(batch)
-        self._counts.routed += size
+        if size < len(wanted):
+            self._counts.dropped["sampled"] += len(wanted) - size
+            if not size:
+                return
         if self._finished is not None:
             self._counts.dropped[self._finished] += size
         elif self._counts.queued + size > self._config.queue_events and not self._idle.is_set():

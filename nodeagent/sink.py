@@ -10,14 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import chain, compress
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 
 from nodeagent.encode import Encode, encode
-from nodeagent.event import AgentEvent, Event
+from nodeagent.event import EVENTS, AgentEvent, Event
 from nodeagent.finding import Finding
 from nodeagent.identity import Facts, Item, facts_of
+from nodeagent.setting import Among
 
 __all__ = ["Batch", "Sink", "SinkConfig", "StoredBatch", "packed", "unpacked"]
 
@@ -166,8 +167,26 @@ def _whole(lines: Iterable[bytes]) -> bytes:
     return b"".join([line + b"\n" for line in lines])
 
 
+ROUTED_KINDS: Final = Among([*EVENTS, "finding", "agent"], "known kinds, finding and agent")
+
+
 class SinkConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """What every sink can be told."""
+
+    kinds: Annotated[list[str], ROUTED_KINDS] = []
+    """Send these kinds of events, and `finding` and `agent` where they are named; empty: all."""
+    findings_only: bool = False
+    """Send nothing but findings."""
+    severity: Literal["informational", "low", "medium", "high", "critical"] = "informational"
+    """Send findings that are at least so severe."""
+    namespaces: list[str] = []
+    """Send only what happens in pods of these namespaces of Kubernetes; * stands for anything."""
+    labels: dict[str, str] = {}
+    """Send only events of pods with these labels, of those that `containers.labels` shows;
+    * stands for anything."""
+    sample: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    """Send this share of frequent kinds of events, whole processes at a time, and count the
+    others as dropped; rare kinds and findings are always sent."""
 
     queue_events: Annotated[int, msgspec.Meta(ge=1)] = 20_000
     """Hold at most this many events for a slow sink, then drop the newest and count them."""

@@ -33,8 +33,8 @@ class Alertmanager(Sink):
 
         def __post_init__(self) -> None:
             """Alerts have a form of their own."""
-            if self.schema != "native":
-                raise ValueError("schema has no effect on alerts: leave it out")
+            if self.schema != "native" or self.remove:
+                raise ValueError("schema and remove have no effect on alerts: leave them out")
 
     def __init__(self, config: Alertmanager.Config) -> None:
         """Nothing is opened yet."""

@@ -35,8 +35,10 @@ class SecurityHub(Sink):
 
         def __post_init__(self) -> None:
             """Security Hub has a format of its own."""
-            if self.schema != "native":
-                raise ValueError("schema has no effect, Security Hub takes ASFF: leave it out")
+            if self.schema != "native" or self.remove:
+                raise ValueError(
+                    "schema and remove have no effect, Security Hub takes ASFF: leave them out"
+                )
 
     def __init__(self, config: SecurityHub.Config) -> None:
         """Nothing is opened yet."""

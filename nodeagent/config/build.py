@@ -15,9 +15,10 @@ from msgspec.structs import FieldInfo, fields
 
 from nodeagent.config.expected import expected
 from nodeagent.config.layers import DEFAULT, Leaf, Node, Table, spelled
-from nodeagent.config.model import Config, SinkSetting, among, default_of, is_struct
+from nodeagent.config.model import Config, SinkSetting, default_of, is_struct
 from nodeagent.config.toml import masked, to_toml, toml_key
 from nodeagent.errors import ConfigError
+from nodeagent.setting import among
 from nodeagent.sink import Sink
 
 S = TypeVar("S", bound=msgspec.Struct)

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from msgspec import inspect
 
-from nodeagent.config.model import among
 from nodeagent.config.toml import to_toml
+from nodeagent.setting import among
 
 NO_NUL: Final = r"^[^\0]+$"
 """What a path has to match."""

@@ -9,8 +9,9 @@ import msgspec
 from msgspec.structs import FieldInfo, fields
 
 from nodeagent.config.build import SINK_NAME
-from nodeagent.config.model import Config, among, default_of, is_struct
+from nodeagent.config.model import Config, default_of, is_struct
 from nodeagent.schema import DIALECT, Schema, described, descriptions, summary
+from nodeagent.setting import among
 from nodeagent.sink import Sink
 
 

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, TypeGuard, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeGuard
 
 import msgspec
 from msgspec import Meta
@@ -14,23 +12,9 @@ from msgspec.structs import FieldInfo
 
 from nodeagent.event import EVENTS
 from nodeagent.places import CONTROL, SPOOL
+from nodeagent.setting import Among
 from nodeagent.sink import SinkConfig
 from nodeagent.spool import Fsync
-
-
-@dataclass(frozen=True, eq=False)
-class Among:
-    """Allows only these values, for a key or for each item of a list."""
-
-    values: Collection[object]
-    described: str
-    """What they are, as the end of "must be …"."""
-
-
-def among(hint: object) -> Among | None:
-    """The marker of a field's type."""
-    markers = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    return next((marker for marker in markers if isinstance(marker, Among)), None)
 
 
 def is_struct(hint: object) -> TypeGuard[type[msgspec.Struct]]:

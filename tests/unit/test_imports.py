@@ -11,10 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 BASIC = "event field names dns finding errors ledger identity"
-LIGHT = "harmless store control usage places"
+LIGHT = "setting harmless store control usage places"
 SHOWN = "event field names finding errors encode identity ocsf"
 FOUNDATION = f"{BASIC} {LIGHT}"
-PARTS = f"{FOUNDATION} kernel enrich detect sink worker spool outlet encode"
+PARTS = f"{FOUNDATION} kernel enrich detect sink worker spool route outlet encode"
 MIDDLE = f"{PARTS} redact source pipeline config schema doctor governor metrics"
 
 # A part is the word behind "nodeagent." in the name of a module; the package "sinks" is one part.
@@ -25,7 +25,8 @@ ARROWS = {
     "enrich sink ocsf detect": f"{FOUNDATION} encode",
     "worker": "sink",
     "spool": f"{FOUNDATION} sink",
-    "outlet": f"{FOUNDATION} encode sink spool worker",
+    "route": f"{FOUNDATION} sink",
+    "outlet": f"{FOUNDATION} encode sink spool route worker",
     "redact": FOUNDATION,
     "source pipeline config schema doctor governor metrics": MIDDLE,
     "follow": MIDDLE,
