@@ -97,7 +97,7 @@ async def test_no_region_stops_the_start(sink: type[Sink], monkeypatch: pytest.M
 
 @pytest.mark.parametrize("sink", [Alertmanager, SecurityHub])
 def test_ocsf_is_refused_where_it_means_nothing(sink: type[Sink]) -> None:
-    with pytest.raises(ValueError, match="schema has no effect"):
+    with pytest.raises(ValueError, match="schema and remove have no effect"):
         sink.Config(**settings_of(sink, "http://localhost") | {"schema": "ocsf"})
 
 
