@@ -10,6 +10,7 @@
 #include "maps.h"
 #include "compat.h"
 #include "filter.h"
+#include "budget.h"
 #include "task.h"
 
 #define EPERM 1
@@ -150,6 +151,25 @@ static __always_inline void count_lost(__u32 kind, enum lost_reason reason)
 	COUNT(count->sequence);
 }
 
+/* Whether the agent sheds anything at all. */
+static __always_inline bool sheds(void)
+{
+	struct settings *now = current_settings();
+
+	return now && (now->shed | now->window_events);
+}
+
+static __always_inline void count_throttled(struct scratch *scratch, __u32 kind)
+{
+	struct counters *count = kind_counters(kind);
+
+	if (count) {
+		COUNT(count->throttled);
+		COUNT(count->sequence);
+	}
+	give_back(scratch);
+}
+
 static __always_inline struct scratch *take_scratch_for(__u32 kind)
 {
 	struct scratch *scratch = take_scratch();
@@ -192,8 +212,13 @@ static __always_inline struct event *emit_blank(struct scratch *scratch, __u32 k
 static __always_inline void *emit_start_to(struct scratch *scratch, __u32 kind, __u32 size,
 					   bool to_high)
 {
-	struct event *event = emit_blank(scratch, kind, size, to_high);
+	struct event *event;
 
+	if (!to_high && sheds() && is_over_budget(kind, current_cgroup())) {
+		count_throttled(scratch, kind);
+		return NULL;
+	}
+	event = emit_blank(scratch, kind, size, to_high);
 	if (!event)
 		return NULL;
 	event->tid = bpf_get_current_pid_tgid();
@@ -233,6 +258,10 @@ static __always_inline void *emit_reserve_of(__u32 kind, __u32 size, const struc
 
 	if (!scratch)
 		return NULL;
+	if (!is_high_value(kind) && sheds() && is_over_budget(kind, task->cgroup)) {
+		count_throttled(scratch, kind);
+		return NULL;
+	}
 	event = emit_blank(scratch, kind, size, is_high_value(kind));
 	if (!event)
 		return NULL;

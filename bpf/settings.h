@@ -69,6 +69,10 @@ struct settings {
 	__u32 turn;
 	/* The agent is about to end: nothing is counted any more. */
 	__u32 stopped;
+	/* Bit n set: events of kind n are shed. */
+	__u64 shed;
+	/* Of each other kind that is not precious a cgroup may show so many in a window; 0: any. */
+	__u64 window_events;
 };
 
 #endif

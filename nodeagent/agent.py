@@ -52,6 +52,7 @@ from nodeagent.source.live import Clock, Kernel, LiveSource, load_kernel
 from nodeagent.source.recording import Facts, Recorder, Recording
 from nodeagent.source.replay import ReplaySource
 from nodeagent.spool import Spool
+from nodeagent.throttle import Throttle
 from nodeagent.usage import usage_of
 from sinks import SINKS
 
@@ -195,7 +196,7 @@ async def run(
             followers = Followers(libbpf, config, pipeline, controller)
             stack.callback(followers.close)
             beside |= followers.tasks()
-            beside |= _reporters(config, source, pipeline, ledger)
+            beside |= _reporters(config, source, pipeline, ledger, kernel)
             source.attach()
             if config.metrics.listen:
                 stack.callback(_metrics(config, source, pipeline, ledger, kernel).close)
@@ -337,6 +338,10 @@ async def _stream(
             task.cancel()
 
 
+def _tell_level(pipeline: Pipeline, facts: dict[str, object]) -> None:
+    pipeline.feed(_said("level", facts))
+
+
 async def _report(
     source: LiveSource, pipeline: Pipeline, ledger: Ledger, interval_seconds: float
 ) -> None:
@@ -348,11 +353,15 @@ async def _report(
 
 
 def _reporters(
-    config: Config, source: LiveSource, pipeline: Pipeline, ledger: Ledger
+    config: Config, source: LiveSource, pipeline: Pipeline, ledger: Ledger, kernel: Kernel
 ) -> dict[str, Follow]:
     """Tasks that tell how the agent is: into the stream, and to those who ask."""
     interval = config.ledger.interval_seconds
-    tasks: dict[str, Follow] = {"ledger": partial(_report, source, pipeline, ledger, interval)}
+    tell = partial(_tell_level, pipeline)
+    tasks: dict[str, Follow] = {
+        "ledger": partial(_report, source, pipeline, ledger, interval),
+        "throttle": Throttle(config, kernel.policy, source.count, ledger, tell).follow,
+    }
     if config.control.socket:
         status = partial(_status, config, source, pipeline, ledger)
         tasks["control"] = Control(Path(config.control.socket), {"status": status}).serve

@@ -1037,8 +1037,8 @@ class AgentEvent(msgspec.Struct, gc=False):
     """What the agent says about itself."""
 
     kind: str
-    """`agent.start`, `agent.node`, `agent.coverage`, `agent.file`, `agent.ledger` or
-    `agent.stop`."""
+    """`agent.start`, `agent.node`, `agent.coverage`, `agent.file`, `agent.level`,
+    `agent.ledger` or `agent.stop`."""
     time: int
     """Wall clock, ns since 1970."""
     details: dict[str, object]

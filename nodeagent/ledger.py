@@ -94,6 +94,8 @@ class Ledger:
         """What enrichers were asked and did not know, by name."""
         self.cpu_seconds: defaultdict[str, float] = defaultdict(float)
         """Spent in each stage of the pipeline, and by each enricher in it."""
+        self.level = 0
+        """How much is shed at the moment to stay within the budget, see governor.py."""
         self.sinks: dict[str, SinkCounts] = {}
 
     def sink(self, name: str) -> SinkCounts:
@@ -145,6 +147,7 @@ class Ledger:
         return {
             "kinds": kinds,
             "sinks": {name: msgspec.to_builtins(sink) for name, sink in self.sinks.items()},
+            "level": int(self.level),
             "unanswered": self.unanswered,
             "failures": dict(self.failures),
             "suppressed": dict(self.suppressed),

@@ -139,6 +139,9 @@ class _Numbers(Collector):
         yield GaugeMetricFamily(
             "nodeagent_resident_bytes", "Resident memory of the agent", usage["rss_bytes"]
         )
+        yield GaugeMetricFamily(
+            "nodeagent_level", "How much is shed to stay within the budget, 0 to 3", ledger["level"]
+        )
         build = GaugeMetricFamily("nodeagent_build_info", "Its version", labels=["version"])
         build.add_metric([status["version"]], 1)
         yield build

@@ -385,6 +385,12 @@ def _report() -> dict[str, Schema]:
     return {
         "kinds": {"type": "object", "additionalProperties": _object(counts, ("withheld",))},
         "sinks": {"type": "object", "additionalProperties": _value(SinkCounts)},
+        "level": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 3,
+            "description": "How much is shed, see agent.level.",
+        },
         "unanswered": {
             **COUNT,
             "description": "Events that went on without their container.",
@@ -471,6 +477,22 @@ def _agent_file() -> Schema:
     )
 
 
+def _agent_level() -> Schema:
+    level = {"type": "integer", "minimum": 0, "maximum": 3}
+    properties: dict[str, Schema] = {
+        "level": level,
+        "name": {"enum": ["full", "aggregate", "sample", "essential"]},
+        "was": {**level, "description": "The level before."},
+        "why": STRING,
+        "events_per_second": {
+            "type": ["number", "null"],
+            "description": "Of each kind in each cgroup, at level 2; it is adjusted silently.",
+        },
+        "throttled": {**COUNT, "description": "Events that were shed since the start."},
+    }
+    return _agent("level", "The agent sheds more or less to stay within its budget.", properties)
+
+
 def _agent_ledger() -> Schema:
     return _agent("ledger", "Every count there is, at an interval.", _report())
 
@@ -487,6 +509,7 @@ _DEFINITIONS: Final[dict[str, Callable[[], Schema]]] = {
     "agent.node": _agent_node,
     "agent.coverage": _agent_coverage,
     "agent.file": _agent_file,
+    "agent.level": _agent_level,
     "agent.ledger": _agent_ledger,
     "agent.stop": _agent_stop,
 }

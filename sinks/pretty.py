@@ -464,6 +464,12 @@ def _covered(name: str, details: Mapping[str, Any]) -> Said:
     return Said(name, *said, bad=bool(missing), quiet=True)
 
 
+def _levelled(name: str, details: Mapping[str, Any]) -> Said:
+    level = details.get("level", 0)
+    subject = harmless(f"{level} {details.get('name', '')}")
+    return Said(name, subject, harmless(str(details.get("why", ""))), bad=bool(level))
+
+
 def _counted(name: str, details: Mapping[str, Any]) -> Said:
     kinds, sinks = details.get("kinds"), details.get("sinks")
     lost, dropped = _total(kinds, "lost"), _total(sinks, "dropped")
@@ -486,6 +492,7 @@ _SAY_OF_AGENT: Final[Mapping[str, Callable[[str, Mapping[str, Any]], Said]]] = {
     "node": _named,
     "file": _hashed,
     "coverage": _covered,
+    "level": _levelled,
     "ledger": _counted,
     "stop": _counted,
 }

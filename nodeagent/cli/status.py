@@ -40,10 +40,14 @@ def run(args: argparse.Namespace) -> int:
 
 def as_text(status: dict[str, Any]) -> str:
     """For a terminal of 80 columns."""
+    from nodeagent.governor import Level
+
     usage, ledger = status["usage"], status["ledger"]
     kinds, sinks = ledger["kinds"].values(), ledger["sinks"]
     seen = sum(kind["seen"] for kind in kinds)
     lost = sum(sum(kind["lost"].values()) for kind in kinds)
+    shed = sum(kind["throttled"] for kind in kinds)
+    level = Level(ledger["level"])
     age = time.time() - Path(f"/proc/{status['pid']}").stat().st_ctime
     memory = f"{usage['rss_bytes'] / MEBIBYTE:.0f} MiB"
     if usage["memory_limit_bytes"]:
@@ -55,13 +59,14 @@ def as_text(status: dict[str, Any]) -> str:
         f"cpu      {average:.0f}m on average",
         f"memory   {memory}",
         f"knows    {status['programs']} programs that run",
-        f"seen     {seen} operations, {lost} lost",
+        f"seen     {seen} operations, {lost} lost, {shed} shed",
+        f"level    {level} {level.name.lower()}",
     ]
     for name, sink in sinks.items():
         dropped = sum(sink["dropped"].values())
         lines.append(
             f"sink     {harmless(name)}: {sink['delivered']} delivered,"
-            f" {sink['queued']} queued, {dropped} dropped"
+            f" {sink['queued']} queued, {sink['spooled']} spooled, {dropped} dropped"
         )
     lines += [f"FAILED   {harmless(name)}: {n} times" for name, n in ledger["failures"].items()]
     return "\n".join(lines) + "\n"

@@ -195,6 +195,15 @@ class MetricsConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     password, so do not open it to others. Empty: nowhere."""
 
 
+class BudgetConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What the agent may use; beyond it frequent events are shed, counted and announced."""
+
+    cpu_percent: Annotated[float, Meta(ge=0, le=100)] = 10.0
+    """Of one core; 0: no limit. A lower limit of the own cgroup counts, too."""
+    memory_bytes: Annotated[int, Meta(ge=0)] = 128 << 20
+    """Resident; 0: no limit. Nine tenths of a lower limit of the own cgroup count, too."""
+
+
 class SpoolConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """What sinks could not send yet waits here."""
 
@@ -247,6 +256,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     """How a running agent is asked what it does."""
     metrics: MetricsConfig = MetricsConfig()
     """The agent's own numbers over HTTP."""
+    budget: BudgetConfig = BudgetConfig()
+    """What the agent may use; beyond it frequent events are shed, counted and announced."""
     spool: SpoolConfig = SpoolConfig()
     """What sinks could not send yet waits here."""
     sinks: dict[str, SinkSetting] = {}

@@ -114,7 +114,7 @@ class ContainerFollower:
                 for number in range(QUESTIONS_AT_ONCE):
                     group.create_task(self._work(), name=f"container {number}")
                 if self._config.ask:
-                    for socket in self._config.cri_sockets or CRI_SOCKETS:
+                    for socket in self._places():
                         group.create_task(self._listen(socket), name=f"events {socket}")
         finally:
             for runtime in self._runtimes.values():
@@ -126,7 +126,7 @@ class ContainerFollower:
         while True:
             if is_socket(socket):
                 # A connection of its own: a stream that stalls holds up no question.
-                runtime = self._cri(socket)
+                runtime = self._runtime(socket)
                 try:
                     async for container in runtime.events():
                         if len(self._heard) >= HEARD_LIMIT:
@@ -156,11 +156,11 @@ class ContainerFollower:
 
     async def _find(self, found: Found, deadline: float) -> Container | None:
         """Ask all runtimes again and again until one knows it, or until the deadline."""
-        heard = self._heard.get(found.id)
-        if heard is not None:
-            return heard
         pause = FIRST_PAUSE_SECONDS
         while (left := deadline - time.monotonic()) > 0:
+            heard = self._heard.get(found.id)
+            if heard is not None:
+                return heard
             sockets = self._sockets()
             if not sockets:
                 return None
@@ -197,12 +197,9 @@ class ContainerFollower:
             from nodeagent.follow.docker import Docker  # noqa: PLC0415
 
             return Docker(socket)
-        return self._cri(socket)
-
-    def _cri(self, socket: str) -> Cri:
         from nodeagent.follow.cri import Cri  # noqa: PLC0415
 
-        return Cri(socket, self._config.labels, self._config.annotations)
+        return Cri(socket, config.labels, config.annotations)
 
     def _complain(self, socket: str, error: Exception) -> None:
         now = time.monotonic()
@@ -212,11 +209,16 @@ class ContainerFollower:
             log.warning("runtime_silent socket=%s why=%s", socket, why[:200])
 
     def _sockets(self) -> list[str]:
-        places = [*(self._config.cri_sockets or CRI_SOCKETS), self._config.docker_socket]
         since = time.monotonic() - QUIET_SECONDS
         return [
-            path for path in places if is_socket(path) and self._no_cri.get(path, since) <= since
+            path
+            for path in self._places()
+            if is_socket(path) and self._no_cri.get(path, since) <= since
         ]
+
+    def _places(self) -> list[str]:
+        """Where sockets may be."""
+        return [*(self._config.cri_sockets or CRI_SOCKETS), self._config.docker_socket]
 
 
 def _half(found: Found, enrichment: str) -> Container:

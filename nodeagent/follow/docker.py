@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import aiohttp
@@ -33,6 +34,12 @@ class _Inspected(msgspec.Struct, rename="pascal", frozen=True):
     config: _Config = _Config()
 
 
+class _Told(msgspec.Struct, frozen=True):
+    """One line of GET /events."""
+
+    id: str
+
+
 class Docker:
     """One engine behind its socket."""
 
@@ -43,6 +50,24 @@ class Docker:
     async def close(self) -> None:
         """Hang up."""
         await self._session.close()
+
+    async def events(self) -> AsyncIterator[Container]:
+        """What is made, as the engine tells it by itself, without end.
+
+        It is asked about each before that has started, so that one that is gone a moment
+        later has its name, too. Raises what `find` raises.
+        """
+        wanted = msgspec.json.encode({"type": ["container"], "event": ["create"]}).decode()
+        async with self._session.get(
+            "http://docker/v1.24/events",
+            params={"filters": wanted},
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None),
+        ) as answer:
+            async for line in answer.content:
+                container = await self.find(msgspec.json.decode(line, type=_Told).id)
+                if container is not None:
+                    yield container
 
     async def find(self, number: str) -> Container | None:
         """The container with this id; None when the engine does not know it.

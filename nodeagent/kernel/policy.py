@@ -25,6 +25,8 @@ ID: Final = struct.Struct("<I")
 """Of a map or program."""
 RULE: Final = struct.Struct("<I")
 PORT: Final = struct.Struct("<H")
+WINDOW_SECONDS: Final = (1 << 27) / 1e9
+"""Of bpf/budget.h."""
 TABLES: Final = ("even_repeats", "odd_repeats")
 
 
@@ -94,6 +96,22 @@ class Policy:
             count_repeats=int(rules.count_repeats),
             dns_ports=int.from_bytes(b"".join(map(PORT.pack, rules.dns_ports)), "little"),
         )
+
+    def shed(self, kinds: Collection[str], events_per_second: float) -> None:
+        """Let no event of these kinds through, and of others only so many.
+
+        That is a number of each kind in each cgroup; 0: any. What is precious always comes.
+        """
+        window_events = 0
+        if events_per_second:
+            window_events = max(1, round(events_per_second * WINDOW_SECONDS))
+        self._change(
+            shed=sum(1 << self._numbers[kind] for kind in kinds), window_events=window_events
+        )
+
+    def count_repeats(self, wanted: bool) -> None:
+        """Whether opens that only read are counted when a program repeats them."""
+        self._change(count_repeats=int(wanted))
 
     def exclude_cgroups(self, ids: Iterable[int]) -> None:
         """Report nothing of these cgroups, by id, and of others again.

@@ -171,7 +171,9 @@ class Agent(Watched):
         command = [sys.executable, "-m", "nodeagent", "run", "--sink", "file"]
         for name, value in settings.items():
             command += ["--set", f"sinks.file.{name}={value}"]
-        super().__init__([*command, *options], output)
+        # What an event costs is measured, so none is shed; bench "budget" asks for it.
+        unlimited = ("--set", "budget.cpu_percent=0", "--set", "budget.memory_bytes=0")
+        super().__init__([*command, *unlimited, *options], output)
 
     def wait_until_ready(self) -> None:
         """Until the agent's own first record is in the file."""

@@ -23,6 +23,8 @@ FAMILIES: Final[Mapping[str, Sequence[str]]] = {
 EVERYTHING: Final = (
     *("--set", "filter.repeated_opens=report"),
     *("--set", "filter.failed_opens=all"),
+    *("--set", "budget.cpu_percent=0"),
+    *("--set", "budget.memory_bytes=0"),
 )
 """Options of an agent that leaves nothing out, not even opens of what does not exist."""
 

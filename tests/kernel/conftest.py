@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent.kernel.cgroup import mount_point
 from nodeagent.kernel.object import find_object
 from tests.kernel.stream import ACTS, Acted, Stream, act, build
 from tests.requirement import need
@@ -40,3 +41,16 @@ def stream(kernel: None) -> Iterator[Stream]:
     """One agent that watches all acts of a module."""
     with Stream() as running:
         yield running
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A cgroup of its own in the second hierarchy, which is gone afterwards."""
+    where = mount_point(Path("/proc/self/mountinfo").read_text())
+    need("kernel", where is not None, "no cgroup v2 is mounted")
+    path = Path(f"{where}/nodeagent-test-{os.getpid()}")
+    path.mkdir()
+    yield path
+    for folder in (path / "below", path):
+        if folder.exists():
+            folder.rmdir()

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.kernel.cgroup import mount_point
 from tests.kernel.stream import Acted, Event, Stream
-from tests.requirement import need
 
 Do = Callable[..., Acted]
 SUMMARY_SECONDS = 1
@@ -156,19 +154,6 @@ def test_own_opens_are_left_out() -> None:
         pid = run.agent.pid
         os.close(os.open("/etc/hostname", os.O_RDONLY))
     assert not [e for e in run.events if e["kind"] == "open" and e["process"]["pid"] == pid]
-
-
-@pytest.fixture
-def cgroup() -> Iterator[Path]:
-    """A cgroup of its own in the second hierarchy, which is gone afterwards."""
-    where = mount_point(Path("/proc/self/mountinfo").read_text())
-    need("kernel", where is not None, "no cgroup v2 is mounted")
-    path = Path(f"{where}/nodeagent-test-{os.getpid()}")
-    path.mkdir()
-    yield path
-    for folder in (path / "below", path):
-        if folder.exists():
-            folder.rmdir()
 
 
 def open_inside(cgroup: Path, path: Path) -> None:

@@ -15,7 +15,7 @@ LIGHT = "setting harmless store control usage places"
 SHOWN = "event field names finding errors encode identity ocsf"
 FOUNDATION = f"{BASIC} {LIGHT}"
 PARTS = f"{FOUNDATION} kernel enrich detect sink worker spool route outlet encode"
-MIDDLE = f"{PARTS} redact source pipeline config schema doctor governor metrics"
+MIDDLE = f"{PARTS} redact source pipeline config schema doctor throttle metrics"
 
 # A part is the word behind "nodeagent." in the name of a module; the package "sinks" is one part.
 # A part may import itself, __version__, and:
@@ -28,10 +28,11 @@ ARROWS = {
     "route": f"{FOUNDATION} sink",
     "outlet": f"{FOUNDATION} encode sink spool route worker",
     "redact": FOUNDATION,
-    "source pipeline config schema doctor governor metrics": MIDDLE,
+    "governor": FOUNDATION,
+    "source pipeline config schema doctor throttle metrics": f"{MIDDLE} governor",
     "follow": MIDDLE,
     "agent": f"{MIDDLE} follow sinks",
-    "cli __main__": f"{MIDDLE} agent cli",
+    "cli __main__": f"{MIDDLE} governor agent cli",
     "sinks": f"sink worker {SHOWN} harmless store places",
 }
 MAY_IMPORT = {

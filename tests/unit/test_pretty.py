@@ -268,7 +268,11 @@ def test_a_line_begins_with_local_time_kind_and_process() -> None:
         (a_kill(target=NOBODY, target_process=None, result=-errno.ESRCH), "SIGKILL → -2 = ESRCH"),
         (a_kill(signal=50, target_tid=1236), "50 → 1235 /usr/bin/sleep thread 1236"),
         (an_agent_event(version="1.0", kernel="6.12"), "1.0 on Linux 6.12"),
-        (an_agent_event("agent.level", level=2, why="CPU"), "level=2 why=CPU"),
+        (
+            an_agent_event("agent.level", level=2, name="sample", why="12.0% of a core"),
+            "2 sample 12.0% of a core",
+        ),
+        (an_agent_event("agent.other", number=2, why="CPU"), "number=2 why=CPU"),
         (
             a_finding(count=3),
             (
@@ -346,8 +350,8 @@ def test_coverage_names_the_kinds_that_are_missing() -> None:
 
 
 def test_agent_events_are_dim() -> None:
-    line = pretty(an_agent_event("agent.level", level=2), COLOURED, None)
-    assert f"{COLOURED.dim}level=2{COLOURED.end}" in line
+    line = pretty(an_agent_event("agent.other", number=2), COLOURED, None)
+    assert f"{COLOURED.dim}number=2{COLOURED.end}" in line
 
 
 @pytest.mark.parametrize("event", [an_exec(), an_open(), a_connect(), an_exit(), a_finding()])
