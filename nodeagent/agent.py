@@ -22,11 +22,11 @@ import msgspec
 
 from nodeagent import __version__
 from nodeagent.config import Config
-from nodeagent.control import Control
+from nodeagent.control import Answer, Control
+from nodeagent.delivery import Delivery
 from nodeagent.detect.detectors import own_detectors
 from nodeagent.detect.engine import Engine
-from nodeagent.detect.lists import ThreatLists, builtin_lists, read_list
-from nodeagent.detect.suppress import Suppressions, read_suppressions
+from nodeagent.detect.lists import ThreatLists
 from nodeagent.enrich import Enricher
 from nodeagent.enrich.file import FileTable
 from nodeagent.enrich.process import ProcessTable
@@ -36,22 +36,22 @@ from nodeagent.follow.followers import Follow, Followers
 from nodeagent.follow.node import id_of_boot, name_of_node
 from nodeagent.kernel.btf import Btf
 from nodeagent.kernel.cgroup import controller_of
-from nodeagent.kernel.features import TABLE_KINDS, family_of
+from nodeagent.kernel.features import family_of
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject, find_object
-from nodeagent.kernel.policy import Rules
 from nodeagent.kernel.privileges import Privileges
 from nodeagent.kernel.wire import Decoder, task_reader
 from nodeagent.ledger import Ledger
-from nodeagent.outlet import Outlet, Router
+from nodeagent.notify import Notifier
+from nodeagent.outlet import Router
+from nodeagent.parts import lists_of, redactor_of, rules_of, suppressions_of
 from nodeagent.pipeline import Pipeline
-from nodeagent.redact import Redactor
+from nodeagent.reload import Reload
 from nodeagent.sink import Sink
 from nodeagent.source.cgroups import ExcludedCgroups
 from nodeagent.source.live import Clock, Kernel, LiveSource, load_kernel
 from nodeagent.source.recording import Facts, Recorder, Recording
 from nodeagent.source.replay import ReplaySource
-from nodeagent.spool import Spool
 from nodeagent.throttle import Throttle
 from nodeagent.usage import usage_of
 from sinks import SINKS
@@ -114,11 +114,16 @@ def _enrichers(config: Config) -> list[Enricher]:
 
 
 async def run(
-    config: Config, *, duration_seconds: float | None = None, record: Path | None = None
+    config: Config,
+    load: Callable[[], Config],
+    *,
+    duration_seconds: float | None = None,
+    record: Path | None = None,
 ) -> Outcome:
     """Stream this machine's events until a signal, the duration or the last sink ends it.
 
-    Raises StartError before the first event.
+    `load` reads the configuration again when somebody asks for that. Raises StartError
+    before the first event.
     """
     ledger = Ledger()
     started = time.monotonic()
@@ -127,13 +132,13 @@ async def run(
     clock = Clock()
     controller = controller_of(config.kernel.cgroups)
     with ExitStack() as stack:
-        path = Path(config.kernel.object) if config.kernel.object else find_object()
-        opened = stack.enter_context(BpfObject(libbpf, path))
+        given = config.kernel.object
+        opened = stack.enter_context(BpfObject(libbpf, Path(given) if given else find_object()))
         kernel = stack.enter_context(
             load_kernel(
                 opened,
                 libbpf,
-                _rules(config),
+                rules_of(config),
                 high_ring_bytes=config.kernel.high_ring_bytes,
                 bulk_ring_bytes=config.kernel.bulk_ring_bytes,
                 argv_bytes=config.kernel.argv_bytes,
@@ -147,127 +152,123 @@ async def run(
         boot_id = id_of_boot()
         recorder = None
         if record is not None:
-            facts = Facts(
-                __version__,
-                platform.machine(),
-                platform.release(),
-                clock.boot_ns,
-                config.kinds,
-                config.containers.wait_events,
-                node_name,
-                boot_id,
-                config.files.hash,
-            )
+            facts = _facts(config, clock.boot_ns, node_name, boot_id)
             recorder = Recorder(record, facts, opened.btf_bytes())
             stack.callback(recorder.close)
-        waiting_events = config.containers.wait_events
         processes = ProcessTable(
             task_reader(kernel.btf),
             clock.boot_ns,
-            waiting_events=waiting_events,
+            waiting_events=config.containers.wait_events,
             node_name=node_name,
             boot_id=boot_id,
         )
         files = FileTable(processes.brief_of, hashes=config.files.hash)
-        beside: dict[str, Follow] = {}
+        lists = ThreatLists(lists_of(config))
+        notifier = Notifier(os.environ)
+        beside: dict[str, Follow] = {"watchdog": notifier.follow}
         cgroups = None
         if excluded := config.filter.exclude_cgroups:
-            cgroups = stack.enter_context(
-                ExcludedCgroups(libbpf, kernel.policy, excluded, controller)
-            )
-            beside["cgroups"] = cgroups.follow
-        async with _outlets(config, ledger, stop, spools=True) as router:
+            cgroups = ExcludedCgroups(libbpf, kernel.policy, excluded, controller)
+            beside["cgroups"] = stack.enter_context(cgroups).follow
+        async with _delivering(config, ledger, stop, spools=True) as delivery:
             pipeline = Pipeline(
                 kernel.decoder,
                 processes,
-                router,
+                delivery.router,
                 ledger,
                 config.kinds,
                 files=files,
                 excluded_uids=config.filter.exclude_uids,
                 excluded_cgroups=cgroups.ids if cgroups else None,
                 enrichers=_enrichers(config),
-                engine=_engine(config, ledger, clock.boot_ns, node_name),
-                suppressions=_suppressions(config, ledger),
-                redactor=_redactor(config),
+                engine=_engine(config, lists, ledger, clock.boot_ns, node_name),
+                suppressions=suppressions_of(config, ledger),
+                redactor=redactor_of(config),
                 findings_only=config.detect.only,
                 recorder=recorder,
             )
             followers = Followers(libbpf, config, pipeline, controller)
             stack.callback(followers.close)
             beside |= followers.tasks()
-            beside |= _reporters(config, source, pipeline, ledger, kernel)
+            throttle = Throttle(
+                config, kernel.policy, source.count, ledger, partial(_tell, pipeline, "level")
+            )
+            reload = Reload(
+                load,
+                config,
+                policy=kernel.policy,
+                pipeline=pipeline,
+                delivery=delivery,
+                lists=lists,
+                throttle=throttle,
+                ledger=ledger,
+                notifier=notifier,
+                tell=partial(_tell, pipeline, "reload"),
+            )
+            beside |= {"throttle": throttle.follow, "reload": reload.follow}
+            beside |= _reporters(config, source, pipeline, ledger, reload.reload)
             source.attach()
             if config.metrics.listen:
                 stack.callback(_metrics(config, source, pipeline, ledger, kernel).close)
-            pipeline.feed(_said("start", _start_facts(config)))
-            pipeline.feed(_said("coverage", _coverage(config.kinds, kernel)))
+            _introduce(pipeline, config, kernel)
             followers.start()
-            log.info("ready seconds=%.2f", time.monotonic() - started)
-            # What is loaded by now stays: the collector need not look at it again and again.
-            gc.freeze()
-            _trim()
-            with _signals(stop), _timer(stop, duration_seconds):
-                await _stream(source, pipeline, followers, router, beside)
+            _settle(started, notifier)
+            with _signals(stop, reload.ask), _timer(stop, duration_seconds):
+                await _stream(source, pipeline, followers, delivery.router, beside)
+            notifier.stopping()
             pipeline.finish()
-            reason = stop.reason or "end of the stream"
-            pipeline.feed(_said("stop", {"reason": reason, **ledger.report()}))
+            pipeline.feed(_said("stop", {"reason": stop.reason or "end", **ledger.report()}))
     problem = recorder.failure if recorder is not None else None
     return _outcome(stop, ledger, started, problem)
 
 
-def _trim() -> None:
-    """Give memory back to the system that was needed for loading alone."""
+def _introduce(pipeline: Pipeline, config: Config, kernel: Kernel) -> None:
+    """The first lines of the stream."""
+    pipeline.feed(_said("start", _start_facts(config)))
+    pipeline.feed(_said("coverage", _coverage(config.kinds, kernel)))
+
+
+def _facts(config: Config, boot_ns: int, node_name: str, boot_id: str) -> Facts:
+    """What a replay has to know."""
+    return Facts(
+        __version__,
+        platform.machine(),
+        platform.release(),
+        boot_ns,
+        config.kinds,
+        config.containers.wait_events,
+        node_name,
+        boot_id,
+        config.files.hash,
+    )
+
+
+def _settle(started: float, notifier: Notifier) -> None:
+    """The start is over: say so, and give back the memory that it needed."""
+    log.info("ready seconds=%.2f", time.monotonic() - started)
+    notifier.ready()
+    # What is loaded by now stays: the collector need not look at it again and again.
+    gc.freeze()
     # In glibc; see malloc_trim(3).
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
-def _rules(config: Config) -> Rules:
-    chosen = config.filter
-    return Rules(
-        # Without these nobody would know who did the rest, and where.
-        kinds=TABLE_KINDS | set(config.kinds),
-        count_repeats=chosen.repeated_opens == "count",
-        failed_opens=chosen.failed_opens,
-        excluded_uids=chosen.exclude_uids,
-        excluded_paths=chosen.exclude_paths,
-        watched_paths=chosen.watch_paths,
-        dns_ports=config.kernel.dns_ports,
-    )
-
-
-def _engine(config: Config, ledger: Ledger, boot_ns: int, node_name: str) -> Engine | None:
-    """Raises ConfigError for a threat list that cannot be used."""
+def _engine(
+    config: Config, lists: ThreatLists, ledger: Ledger, boot_ns: int, node_name: str
+) -> Engine | None:
     chosen = config.detect
     if not chosen.findings:
         return None
-    lists = builtin_lists() if chosen.builtin_lists else []
-    lists += [
-        read_list(Path(path), category)
-        for category, paths in chosen.lists.items()
-        for path in paths
-    ]
     return Engine(
-        own_detectors(ThreatLists(lists)),
+        own_detectors(lists),
         boot_ns=boot_ns,
         node=node_name,
         failures=ledger.failures,
         signals=chosen.signals,
         update_seconds=chosen.update_seconds,
     )
-
-
-def _suppressions(config: Config, ledger: Ledger) -> Suppressions:
-    """Raises ConfigError for a file that cannot be used."""
-    rules = [each for path in config.detect.suppressions for each in read_suppressions(Path(path))]
-    return Suppressions(rules, ledger.suppressed)
-
-
-def _redactor(config: Config) -> Redactor | None:
-    """Raises ConfigError for a pattern that cannot be used."""
-    return Redactor(config.redact.patterns) if config.redact.argv else None
 
 
 async def replay(config: Config, path: Path) -> Outcome:
@@ -293,27 +294,28 @@ async def replay(config: Config, path: Path) -> Outcome:
             boot_id=facts.boot_id,
         )
         files = FileTable(processes.brief_of, hashes=facts.hashes)
+        lists = ThreatLists(lists_of(config))
         kinds = [kind for kind in config.kinds if kind in facts.kinds]
         # A recording can be replayed again, so nothing has to wait on the disk.
-        async with _outlets(config, ledger, stop, spools=False) as router:
+        async with _delivering(config, ledger, stop, spools=False) as delivery:
             pipeline = Pipeline(
                 decoder,
                 processes,
-                router,
+                delivery.router,
                 ledger,
                 kinds,
                 files=files,
                 enrichers=_enrichers(config),
-                engine=_engine(config, ledger, facts.boot_ns, facts.node_name),
-                suppressions=_suppressions(config, ledger),
-                redactor=_redactor(config),
+                engine=_engine(config, lists, ledger, facts.boot_ns, facts.node_name),
+                suppressions=suppressions_of(config, ledger),
+                redactor=redactor_of(config),
                 findings_only=config.detect.only,
             )
             with _signals(stop):
                 async for item in source.items():
                     pipeline.feed(item)
                     # A recording can wait, so nothing is dropped.
-                    await router.settle()
+                    await delivery.router.settle()
             pipeline.finish()
     problem = str(source.damage) if source.damage else None
     return _outcome(stop, ledger, started, problem)
@@ -338,8 +340,8 @@ async def _stream(
             task.cancel()
 
 
-def _tell_level(pipeline: Pipeline, facts: dict[str, object]) -> None:
-    pipeline.feed(_said("level", facts))
+def _tell(pipeline: Pipeline, what: str, facts: dict[str, object]) -> None:
+    pipeline.feed(_said(what, facts))
 
 
 async def _report(
@@ -353,18 +355,15 @@ async def _report(
 
 
 def _reporters(
-    config: Config, source: LiveSource, pipeline: Pipeline, ledger: Ledger, kernel: Kernel
+    config: Config, source: LiveSource, pipeline: Pipeline, ledger: Ledger, reload: Answer
 ) -> dict[str, Follow]:
     """Tasks that tell how the agent is: into the stream, and to those who ask."""
     interval = config.ledger.interval_seconds
-    tell = partial(_tell_level, pipeline)
-    tasks: dict[str, Follow] = {
-        "ledger": partial(_report, source, pipeline, ledger, interval),
-        "throttle": Throttle(config, kernel.policy, source.count, ledger, tell).follow,
-    }
+    tasks: dict[str, Follow] = {"ledger": partial(_report, source, pipeline, ledger, interval)}
     if config.control.socket:
         status = partial(_status, config, source, pipeline, ledger)
-        tasks["control"] = Control(Path(config.control.socket), {"status": status}).serve
+        answers: dict[str, Answer] = {"status": status, "reload": reload}
+        tasks["control"] = Control(Path(config.control.socket), answers).serve
     return tasks
 
 
@@ -399,65 +398,36 @@ def _status(
 
 
 @asynccontextmanager
-async def _outlets(
+async def _delivering(
     config: Config, ledger: Ledger, stop: _Stop, *, spools: bool
-) -> AsyncIterator[Router]:
+) -> AsyncIterator[Delivery]:
     """All sinks open, each with its task; drained and closed at the end."""
-    types = sink_types()
-    living = set(config.sinks)
-
-    def on_closed(name: str, why: str) -> None:
-        log.info("sink_closed sink=%s why=%s", name, why)
-        living.discard(name)
-        if not living:
-            stop("nobody reads any more")
-
-    outlets = []
-    for name, chosen in config.sinks.items():
-        sink = types[chosen.type](chosen.config)
-        spool = _spool(config, name, sink) if spools and chosen.config.spool else None
-        counts, seconds = ledger.sink(name), config.spool.fsync_seconds
-        outlets.append(
-            Outlet(name, sink, chosen.config, counts, on_closed, spool=spool, fsync_seconds=seconds)
-        )
-    opened: list[Outlet] = []
-    try:
-        for outlet in outlets:
-            await outlet.open()
-            opened.append(outlet)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each.run(), name=f"outlet {each.name}") for each in outlets]
-            try:
-                yield Router(outlets)
-                await asyncio.gather(*(each.drain(config.shutdown_seconds) for each in outlets))
-            finally:
-                for task in tasks:
-                    task.cancel()
-    finally:
-        for outlet in opened:
-            await outlet.close()
-
-
-def _spool(config: Config, name: str, sink: Sink) -> Spool:
-    """Raises ConfigError for a sink that cannot have one."""
-    chosen = config.sinks[name]
-    if sink.encoder is None:
-        raise ConfigError(f"sinks.{name}.spool: a sink of type {chosen.type} can have no spool")
-    folder = Path(config.spool.folder) / name
-    return Spool(folder, chosen.config.spool_bytes, fsync=config.spool.fsync)
+    async with asyncio.TaskGroup() as group:
+        nobody = partial(stop, "nobody reads any more")
+        delivery = Delivery(group, sink_types(), ledger, nobody, spools=spools)
+        await delivery.open(config)
+        try:
+            yield delivery
+            await delivery.drain()
+        finally:
+            await delivery.close()
 
 
 @contextmanager
-def _signals(stop: _Stop) -> Iterator[None]:
-    """SIGINT and SIGTERM end the run in order; the exit code is 128 plus the signal."""
+def _signals(stop: _Stop, reload: Callable[[], None] | None = None) -> Iterator[None]:
+    """SIGINT and SIGTERM end the run in order; the exit code is 128 plus the signal.
+
+    SIGHUP means a reload, where that is possible.
+    """
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
+    for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number.name, 128 + number)
+    if reload is not None:
+        loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         yield
     finally:
-        for number in numbers:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 

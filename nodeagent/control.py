@@ -8,20 +8,21 @@ hangs up. Only root and the agent's own user may ask.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import orjson
 
-from nodeagent.errors import ControlError
+from nodeagent.errors import ControlError, NodeagentError
 
-__all__ = ["Control", "ask"]
+__all__ = ["Answer", "Control", "ask"]
 
 log: Final = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ PATIENCE_SECONDS: Final = 5.0
 CREDENTIALS: Final = struct.Struct("iII")
 """`struct ucred`: pid, uid, gid."""
 
-Answer = Callable[[], Mapping[str, object]]
+Answer = Callable[[], Mapping[str, object] | Awaitable[Mapping[str, object]]]
 
 
 class _Question(msgspec.Struct):
@@ -78,7 +79,9 @@ class Control:
     async def _on_connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                writer.write(self._reply(await reader.readuntil(b"\n"), writer))
+                question = await reader.readuntil(b"\n")
+            writer.write(await self._reply(question, writer))
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await writer.drain()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             # Whoever asked has gone, or never asked.
@@ -86,7 +89,7 @@ class Control:
         finally:
             writer.close()
 
-    def _reply(self, line: bytes, writer: asyncio.StreamWriter) -> bytes:
+    async def _reply(self, line: bytes, writer: asyncio.StreamWriter) -> bytes:
         peer: socket.socket = writer.get_extra_info("socket")
         raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         _, uid, _ = CREDENTIALS.unpack(raw)
@@ -100,14 +103,18 @@ class Control:
         if answer is None:
             known = ", ".join(self._answers)
             return _line({"error": f"nobody answers {question.ask!r}; known are: {known}"})
-        return _line(answer())
+        try:
+            said = answer()
+            return _line(await said if inspect.isawaitable(said) else said)
+        except NodeagentError as error:
+            return _line({"error": str(error)})
 
 
-def ask(path: Path, word: str) -> dict[str, Any]:
+def ask(path: Path, word: str, patience_seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
     """The answer of a running agent; raises ControlError."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(PATIENCE_SECONDS)
+            client.settimeout(patience_seconds)
             client.connect(str(path))
             client.sendall(_line({"ask": word}))
             with client.makefile("rb") as answers:

@@ -37,6 +37,7 @@ CLOSE_SECONDS: Final = 5.0
 """A sink that takes longer to close is left alone, so that the agent can end."""
 REOPEN_SECONDS: Final = 10.0
 """A spool that could not be used is tried again after this long."""
+PAUSE_STEP_SECONDS: Final = 0.01
 BATCH_BYTES: Final = 1 << 20
 """A batch with longer lines is sent in parts."""
 
@@ -65,10 +66,7 @@ class Outlet:
     ) -> None:
         """Call `on_closed(name, why)` when the sink says that nobody reads any more."""
         self.name = name
-        self._sink = sink
-        self._config = config
         self._counts = counts
-        self._selection = Selection(config, findings_only=sink.FINDINGS_ONLY)
         self._on_closed = on_closed
         self._queue: deque[Batch] = deque()
         self._under_way: deque[Batch] = deque()
@@ -78,21 +76,29 @@ class Outlet:
         self._filled = asyncio.Event()
         self._ripe = asyncio.Event()
         """Enough waits for a batch, or nobody should wait any longer."""
-        self._hurry = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self._going = asyncio.Event()
+        self._run = f"{agent_id()}-{time.time_ns()}"
+        self._sequence = 0
+        self._fsync_seconds = fsync_seconds
+        self._set(sink, config, spool)
+
+    def _set(self, sink: Sink, config: SinkConfig, spool: Spool | None) -> None:
+        self._sink = sink
+        self._config = config
+        self._selection = Selection(config, findings_only=sink.FINDINGS_ONLY)
+        self._hurry = False
         self._finished: str | None = None
         self._prompt = not config.batch_seconds
         """The sink takes a batch in no time, so it is worth waiting for."""
-        self._run = f"{agent_id()}-{time.time_ns()}"
-        self._sequence = 0
         self._sending = asyncio.Lock()
         self._spool = spool if sink.encoder is not None else None
-        self._spool_worker = Worker(f"{name} spool")
-        self._fsync_seconds = fsync_seconds
+        self._spool_worker = Worker(f"{self.name} spool")
         self._spooled = asyncio.Event()
         self._spool_empty = asyncio.Event()
         self._reopen_at = 0.0
+        self._going.set()
 
     async def open(self) -> None:
         """Open the sink, and take what an earlier run has left for it."""
@@ -134,6 +140,29 @@ class Outlet:
             group.create_task(self._fill_spool(self._spool))
             group.create_task(self._empty_spool(self._spool))
             group.create_task(self._sync_spool(self._spool))
+
+    async def pause(self, deadline_seconds: float) -> None:
+        """Queue what comes, and send nothing more; waits until nothing is under way.
+
+        What is under way for longer than this goes back into the queue when the task is
+        cancelled and the outlet gets another sink.
+        """
+        self._going.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline_seconds):
+                while self._under_way:  # noqa: ASYNC110  a short wait that is rare
+                    await asyncio.sleep(PAUSE_STEP_SECONDS)
+                await self._sending.acquire()
+
+    async def swap(self, sink: Sink, config: SinkConfig, spool: Spool | None) -> None:
+        """Go on with another sink, when this one is paused, its task over, and it is closed."""
+        self._queue.extendleft(reversed(self._under_way))
+        self._under_way.clear()
+        self._waiting = sum(map(len, self._queue))
+        self._set(sink, config, spool)
+        if self._queue:
+            self._filled.set()
+        await self.open()
 
     async def settle(self) -> None:
         """Wait until the queue is empty."""
@@ -207,6 +236,7 @@ class Outlet:
     async def _collected(self) -> Sequence[Batch]:
         """What to send next: full, or old enough."""
         await self._filled.wait()
+        await self._going.wait()
         if self._config.batch_seconds and not self._hurry:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._config.batch_seconds):
@@ -330,11 +360,13 @@ class Outlet:
             self._say_spool_failed(error)
             return
         items = spool.items
-        if items or lost:
-            log.info("spool_found sink=%s events=%d", self.name, items)
-        self._counts.routed += items + lost.total()
-        self._counts.recovered += items + lost.total()
-        self._counts.spooled += items
+        # What this run has put there itself is counted already.
+        found = items + lost.total() - self._counts.spooled
+        if found:
+            log.info("spool_found sink=%s events=%d", self.name, found)
+        self._counts.routed += found
+        self._counts.recovered += found
+        self._counts.spooled = items
         self._counts.dropped.update(lost)
         self._spooled.set()
 

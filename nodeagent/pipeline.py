@@ -88,6 +88,24 @@ class Pipeline:
         self._findings_only = findings_only
         self._recorder = recorder
 
+    def change(
+        self,
+        kinds: Collection[str],
+        *,
+        excluded_uids: Collection[int],
+        suppressions: Suppressions,
+        redactor: Redactor | None,
+        findings_only: bool,
+    ) -> None:
+        """Do so with the next item."""
+        self._kinds = frozenset(kinds)
+        self._excluded_uids = frozenset(excluded_uids)
+        # It may have shrunk, and whoever was excluded may not be any more.
+        self._withholds = True
+        self._suppressions = suppressions
+        self._redactor = redactor
+        self._findings_only = findings_only
+
     def feed(self, item: Item) -> None:
         """Take one item all the way to the outlets. Never waits."""
         self._at = time.thread_time()

@@ -493,6 +493,11 @@ def _agent_level() -> Schema:
     return _agent("level", "The agent sheds more or less to stay within its budget.", properties)
 
 
+def _agent_reload() -> Schema:
+    changed = {**STRINGS, "description": "Keys of the configuration."}
+    return _agent("reload", "The configuration was read again.", {"changed": changed})
+
+
 def _agent_ledger() -> Schema:
     return _agent("ledger", "Every count there is, at an interval.", _report())
 
@@ -510,6 +515,7 @@ _DEFINITIONS: Final[dict[str, Callable[[], Schema]]] = {
     "agent.coverage": _agent_coverage,
     "agent.file": _agent_file,
     "agent.level": _agent_level,
+    "agent.reload": _agent_reload,
     "agent.ledger": _agent_ledger,
     "agent.stop": _agent_stop,
 }

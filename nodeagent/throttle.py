@@ -51,23 +51,28 @@ class Throttle:
         tell: Callable[[dict[str, object]], None],
     ) -> None:
         """`count` brings the ledger up to date; `tell` puts a change into the stream."""
-        self._budget = budget_of(config)
-        self._counts_repeats = config.filter.repeated_opens == "count"
-        self._bulk = frozenset(config.kinds) - HIGH_VALUE - TABLE_KINDS
         self._policy = policy
         self._count = count
         self._ledger = ledger
         self._tell = tell
+        self._set(config)
+
+    def _set(self, config: Config) -> None:
+        self._counts_repeats = config.filter.repeated_opens == "count"
+        self._bulk = frozenset(config.kinds) - HIGH_VALUE - TABLE_KINDS
+        self._governor = Governor(budget_of(config), aggregates=self._counts_repeats)
+
+    def change(self, config: Config) -> None:
+        """Begin anew, with another configuration."""
+        self._set(config)
+        self._take(Step(Level.FULL, 0.0, "the configuration was read again"))
 
     async def follow(self) -> None:
         """Measure again and again."""
-        if not (self._budget.cpu or self._budget.memory_bytes):
-            return
-        governor = Governor(self._budget, aggregates=self._counts_repeats)
         await asyncio.sleep(GRACE_SECONDS)
         while True:
             await asyncio.sleep(MEASURE_SECONDS)
-            if step := governor.judge(self._measured()):
+            if step := self._governor.judge(self._measured()):
                 self._take(step)
 
     def _measured(self) -> Reading:

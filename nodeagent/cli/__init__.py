@@ -18,6 +18,7 @@ from nodeagent.cli import (
     findings,
     options,
     output,
+    reload,
     replay,
     run,
     schema,
@@ -28,7 +29,19 @@ from nodeagent.errors import BpfError, NodeagentError, StartError
 
 __all__ = ["main", "make_parser"]
 
-COMMANDS: Final = (run, replay, findings, explain, status, top, config, doctor, schema, completion)
+COMMANDS: Final = (
+    run,
+    replay,
+    findings,
+    explain,
+    status,
+    top,
+    reload,
+    config,
+    doctor,
+    schema,
+    completion,
+)
 """In the order of the help."""
 
 FAILED: Final = 1

@@ -48,11 +48,14 @@ def run(args: argparse.Namespace) -> int:
     """Returns 0, or 128 plus the signal that ended the run, or 1 when something went wrong."""
     # Here and not above, so that --help is quick.
     import asyncio
+    import functools
 
     from nodeagent import agent
 
-    config = options.load(args, agent.sink_types())
-    outcome = asyncio.run(agent.run(config, duration_seconds=args.duration, record=args.record))
+    load = functools.partial(options.load, args, agent.sink_types())
+    outcome = asyncio.run(
+        agent.run(load(), load, duration_seconds=args.duration, record=args.record)
+    )
     return tell_outcome(outcome)
 
 

@@ -136,6 +136,12 @@ class ThreatLists:
         self._domains: Recent[str, tuple[Match, ...]] = Recent(LOOKUPS_LIMIT)
         self._files: Recent[str, tuple[Match, ...]] = Recent(LOOKUPS_LIMIT)
 
+    def replace(self, lists: Iterable[ThreatList]) -> None:
+        """Look into these from now on."""
+        self._lists = tuple(lists)
+        for looked_up in (self._addresses, self._domains, self._files):
+            looked_up.clear()
+
     def address(self, text: str) -> tuple[Match, ...]:
         """The lists that have this address or its network."""
         found = self._addresses.get(text)

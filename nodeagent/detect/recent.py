@@ -19,6 +19,11 @@ class Recent(Generic[K, V]):
         self._new: dict[K, V] = {}
         self._old: dict[K, V] = {}
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._new.clear()
+        self._old.clear()
+
     def get(self, key: K) -> V | None:
         """What is known of it; an entry that is asked for stays longer."""
         found = self._new.get(key)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -27,6 +28,7 @@ from tests.bench.pods import cgroups, serving
 from tests.bench.watch import (
     Agent,
     Bpftrace,
+    Receiver,
     Runs,
     Statistics,
     Watched,
@@ -59,6 +61,14 @@ SLEEPERS: Final = 10_000
 SLEEPERS_PER_SECOND: Final = 1000
 TABLE_SECONDS: Final = 15.0
 """Until what has ended is forgotten."""
+BUDGET_PERCENT: Final = 2.0
+"""A tenth of what so many opens cost on a usual machine."""
+GRACE_SECONDS: Final = 5.0
+"""The start of an agent is not judged."""
+SETTLED_SECONDS: Final = 3.0
+"""From the onset of a load until the agent is within its budget."""
+WINDOW_SECONDS: Final = 10.0
+LONGEST_BACK_SECONDS: Final = 30.0
 
 Generator: TypeAlias = Callable[[float], AbstractContextManager[Running]]
 """A load for so many seconds."""
@@ -555,6 +565,87 @@ def counted(bench: Bench) -> list[Figure]:
     ]
 
 
+def https(bench: Bench) -> list[Figure]:
+    """The same opens to a server with TLS, through the spool and packed by zstd."""
+    load = partial(bench.load.opens, rate=OPENS_PER_SECOND)
+    cpu, gone, ratio, facts = [], [], [], []
+    for _ in bench.rounds("https"):
+        spool = bench.folder / "spool"
+        shutil.rmtree(spool, ignore_errors=True)
+        with Receiver(bench.folder) as receiver:
+            settings = {
+                "url": f"https://localhost:{receiver.port}/",
+                "ca_file": receiver.ca_file,
+                "compression": "zstd",
+                "queue_events": 100_000,
+            }
+            options = (*EACH, "--set", f"spool.folder={spool}")
+            with Agent(bench.folder, *options, sink="https", settings=settings) as agent:
+                agent.wait_until_ready()
+                cost = cost_of(agent, load, bench.plan.load_seconds, 1)
+                report = agent.finish()
+        cpu.append(cost.cpu_seconds / cost.lines * 1e6)
+        gone.append(lost(report) + dropped(report))
+        ratio.append(receiver.seen["lines"] / receiver.seen["packed"])
+        facts.append({**cost.facts(), **receiver.seen})
+    return [
+        Figure(
+            "https with TLS and spool: agent CPU per event",
+            "µs",
+            cpu,
+            bar=12.0,
+            facts={"runs": facts},
+        ),
+        Figure("https with TLS and spool: events lost", "", [sum(gone)], bar=0),
+        Figure("https: lines in a byte that was sent", "", ratio),
+    ]
+
+
+def budget(bench: Bench) -> list[Figure]:
+    """Ten times what the agent may spend: how far it stays within that, and for how long it sheds."""
+    allowed = BUDGET_PERCENT / 100
+    options = (*EACH, "--set", f"budget.cpu_percent={BUDGET_PERCENT}")
+    seconds = max(bench.plan.load_seconds * 2, SETTLED_SECONDS + WINDOW_SECONDS + 1)
+    most, back, precious = [], [], []
+    for _ in bench.rounds("budget"):
+        with Agent(bench.folder, *options) as agent:
+            agent.wait_until_ready()
+            nap(GRACE_SECONDS)
+            started, use = time.monotonic(), []
+            with bench.load.opens(seconds, rate=OPENS_PER_SECOND) as running:
+                while time.monotonic() < started + seconds:
+                    use.append((time.monotonic() - started, agent.cpu_seconds()))
+                    nap(SAMPLE_SECONDS)
+                running.wait()
+            ended = time.time()
+            nap(LONGEST_BACK_SECONDS)
+            report = agent.finish()
+        levels = [json.loads(line) for line in agent.output.open() if '"agent.level"' in line]
+        if not levels or levels[-1]["level"]:
+            raise RuntimeError(f"levels were {[each['level'] for each in levels]}")
+        most.append(highest(use, SETTLED_SECONDS, WINDOW_SECONDS) / allowed)
+        back.append(datetime.fromisoformat(levels[-1]["time"][:26] + "+00:00").timestamp() - ended)
+        precious.append(
+            sum(report["kinds"][kind]["throttled"] for kind in PROCESS_KINDS)
+            + sum(sum(report["kinds"][kind]["lost"].values()) for kind in PROCESS_KINDS)
+        )
+    return [
+        Figure("ten times the budget: CPU in 10 s, of the budget", "times", most, bar=1.2),
+        Figure("ten times the budget: until all is shown again", "s", back, bar=30.0),
+        Figure("ten times the budget: precious events shed or lost", "", [sum(precious)], bar=0),
+    ]
+
+
+def highest(use: Sequence[tuple[float, float]], start: float, window: float) -> float:
+    """Cores in the busiest window that begins after `start`, from moments and CPU seconds so far."""
+    return max(
+        (later_cpu - cpu) / (later - moment)
+        for moment, cpu in use
+        for later, later_cpu in use
+        if moment >= start and window <= later - moment < window + 2 * SAMPLE_SECONDS
+    )
+
+
 def compile_ns(bench: Bench, seconds: float) -> float:
     """Time for one open and what is computed after it, by two processes at once."""
     load = partial(bench.load.opens, seconds, steps=COMPILER_STEPS)
@@ -574,6 +665,8 @@ BENCHES: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     "exec": exec_cost,
     "slowdown": slowdown,
     "unrelated": unrelated,
+    "https": https,
+    "budget": budget,
     "overload": overload,
     "ready": readiness,
     "idle": idle,

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+import trustme
+
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.probe import enable_statistics
 
@@ -160,17 +162,20 @@ class Watched:
 
 
 class Agent(Watched):
-    """`nodeagent run` with a file sink."""
+    """`nodeagent run` with a file sink, or another one whose lines end up in that file."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(
+        self, folder: Path, *options: str, sink: str = "file", settings: Mapping[str, object] = {}
+    ) -> None:
         """The file does not rotate unless `options` say so."""
         output = folder / "events.ndjson"
         for old in folder.glob("events.*"):
             old.unlink()
-        settings = {"path": output, "rotate_bytes": 0, "keep": 0}
-        command = [sys.executable, "-m", "nodeagent", "run", "--sink", "file"]
+        if sink == "file":
+            settings = {"path": output, "rotate_bytes": 0, "keep": 0}
+        command = [sys.executable, "-m", "nodeagent", "run", "--sink", sink]
         for name, value in settings.items():
-            command += ["--set", f"sinks.file.{name}={value}"]
+            command += ["--set", f"sinks.{sink}.{name}={value}"]
         # What an event costs is measured, so none is shed; bench "budget" asks for it.
         unlimited = ("--set", "budget.cpu_percent=0", "--set", "budget.memory_bytes=0")
         super().__init__([*command, *unlimited, *options], output)
@@ -196,6 +201,46 @@ class Agent(Watched):
         for kind, row in last["kinds"].items():
             check_balance(kind, row)
         return dict(last)
+
+
+class Receiver:
+    """A server with TLS, whose lines are in `output`; a context."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make a certificate."""
+        self.output = folder / "events.ndjson"
+        self.ca_file = folder / "ca.pem"
+        self._certificate = folder / "server.pem"
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.ca_file)
+        made = authority.issue_cert("localhost")
+        made.private_key_and_cert_chain_pem.write_to_path(self._certificate)
+        self.port = 0
+        self.seen: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        self.output.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "tests.bench.receiver", self._certificate, self.output]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.port = int(self._line())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.terminate()
+        if kind is None:
+            self.seen = json.loads(self._line())
+        self._process.wait(STOP_SECONDS)
+        self._process.communicate()
+
+    def _line(self) -> str:
+        if self._process.stdout is None:
+            raise RuntimeError("the receiver has no output")
+        return self._process.stdout.readline()
 
 
 class Bpftrace(Watched):

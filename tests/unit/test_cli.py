@@ -25,7 +25,7 @@ from nodeagent.errors import BpfError, ConfigError, NodeagentError, TornRecordin
 from nodeagent.event import EVENTS
 
 COMMANDS = (
-    *("run", "replay", "findings", "explain", "status", "top"),
+    *("run", "replay", "findings", "explain", "status", "top", "reload"),
     *("config", "doctor", "schema", "completion"),
 )
 
@@ -350,7 +350,7 @@ def complete(script: Path, *words: str) -> list[str]:
     ("words", "offered"),
     [
         (("",), COMMANDS),
-        (("re",), ("replay",)),
+        (("re",), ("replay", "reload")),
         (("config", ""), ("check", "show", "schema")),
         (("config", "show", "--se"), ("--set",)),
         (("schema", "ex"), ("exec", "exit")),

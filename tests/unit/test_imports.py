@@ -15,7 +15,8 @@ LIGHT = "setting harmless store control usage places"
 SHOWN = "event field names finding errors encode identity ocsf"
 FOUNDATION = f"{BASIC} {LIGHT}"
 PARTS = f"{FOUNDATION} kernel enrich detect sink worker spool route outlet encode"
-MIDDLE = f"{PARTS} redact source pipeline config schema doctor throttle metrics"
+RUN = "source pipeline config schema doctor throttle delivery parts reload metrics"
+MIDDLE = f"{PARTS} redact notify {RUN}"
 
 # A part is the word behind "nodeagent." in the name of a module; the package "sinks" is one part.
 # A part may import itself, __version__, and:
@@ -27,9 +28,9 @@ ARROWS = {
     "spool": f"{FOUNDATION} sink",
     "route": f"{FOUNDATION} sink",
     "outlet": f"{FOUNDATION} encode sink spool route worker",
-    "redact": FOUNDATION,
+    "redact notify": FOUNDATION,
     "governor": FOUNDATION,
-    "source pipeline config schema doctor throttle metrics": f"{MIDDLE} governor",
+    RUN: f"{MIDDLE} governor",
     "follow": MIDDLE,
     "agent": f"{MIDDLE} follow sinks",
     "cli __main__": f"{MIDDLE} governor agent cli",

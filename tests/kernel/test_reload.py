@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another configuration while the stream goes on: nothing is lost, doubled or half applied."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cases import EVERYTHING
+from tests.kernel.test_ledger import check_balance
+
+PATIENCE_SECONDS = 30.0
+
+
+class Service:
+    """An agent as systemd runs it: a configuration file, and notifications."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "config.toml"
+        self.control = folder / "control.sock"
+        self.told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.told.bind(str(folder / "notify"))
+        self.told.settimeout(PATIENCE_SECONDS)
+        self.errors = ""
+
+    def configure(self, text: str) -> None:
+        self.file.write_text(f'control.socket = "{self.control}"\n{text}')
+
+    def start(self) -> None:
+        self.agent = subprocess.Popen(
+            [sys.executable, "-m", "nodeagent", "run", "--config", str(self.file), *EVERYTHING],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "NOTIFY_SOCKET": str(self.folder / "notify"),
+                "WATCHDOG_USEC": "400000",
+            },
+        )
+        self._reader = threading.Thread(target=self._read_errors)
+        self._reader.start()
+        self.until("READY=1")
+
+    def until(self, what: str) -> list[str]:
+        """What systemd is told before this, and it."""
+        lines: list[str] = []
+        while what not in lines:
+            lines += self.told.recv(4096).decode().splitlines()
+        return lines
+
+    def reload(self) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "nodeagent", "reload", "--control", str(self.control)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def stop(self) -> int:
+        self.agent.send_signal(signal.SIGTERM)
+        code = self.agent.wait(PATIENCE_SECONDS)
+        self._reader.join(PATIENCE_SECONDS)
+        self.told.close()
+        return code
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / name).read_text().splitlines()]
+
+    def _read_errors(self) -> None:
+        assert self.agent.stderr is not None
+        with self.agent.stderr as errors:
+            for line in errors:
+                self.errors += line
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    made = Service(tmp_path)
+    yield made
+    if made.agent.poll() is None:
+        made.agent.kill()
+        made.agent.wait()
+
+
+def sinks(folder: Path, *names: str, **more: str) -> str:
+    return "".join(
+        f'[sinks.{name}]\ntype = "file"\npath = "{folder / name}"\n{more.get(name, "")}\n'
+        for name in names
+    )
+
+
+def act(stop: threading.Event, done: list[int]) -> None:
+    """Programs that run all the time."""
+    while not stop.is_set():
+        process = subprocess.Popen(["/bin/true"])
+        process.wait()
+        done.append(process.pid)
+
+
+def test_sinks_come_change_and_go_and_each_event_is_in_each_of_them_once(service: Service) -> None:
+    folder = service.folder
+    service.configure('kinds = ["exec"]\n' + sinks(folder, "a", "b", "c"))
+    service.start()
+    stop, pids = threading.Event(), list[int]()
+    actor = threading.Thread(target=act, args=(stop, pids))
+    actor.start()
+    time.sleep(0.5)
+    # `a` stays, `b` is changed again and again, `c` goes and comes.
+    for number in range(6):
+        names = ("a", "b") if number % 2 == 0 else ("a", "b", "c")
+        rotation = f"rotate_bytes = 0\nqueue_events = {20_000 + number}"
+        service.configure('kinds = ["exec"]\n' + sinks(folder, *names, b=rotation))
+        done = service.reload()
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "changed: sinks.b, sinks.c\n"
+        time.sleep(0.2)
+    stop.set()
+    actor.join()
+    time.sleep(0.5)
+    assert service.stop() == 143
+    assert "balanced: every event is accounted for" in service.errors
+    whole = Counter(e["process"]["pid"] for e in service.events("a") if e["kind"] == "exec")
+    assert set(whole.values()) == {1}
+    assert set(pids) <= set(whole)
+    changed = Counter(e["process"]["pid"] for e in service.events("b") if e["kind"] == "exec")
+    assert changed == whole
+    report = service.events("a")[-1]
+    check_balance(report)
+    for row in report["sinks"].values():
+        assert not row["dropped"]
+    reloads = [e["changed"] for e in service.events("a") if e["kind"] == "agent.reload"]
+    assert reloads == [["sinks.b", "sinks.c"]] * 6
+
+
+def test_filters_and_kinds_change_at_once(service: Service) -> None:
+    folder = service.folder
+    service.configure('kinds = ["exec", "listen"]\n' + sinks(folder, "a"))
+    service.start()
+    program = [sys.executable, "-c", "import socket; socket.create_server(('127.0.0.1', 0))"]
+    subprocess.run(program, check=True)
+    service.configure('kinds = ["exec"]\n' + sinks(folder, "a"))
+    assert service.reload().stdout == "changed: kinds\n"
+    subprocess.run(program, check=True)
+    service.configure('kinds = ["exec", "listen"]\n' + sinks(folder, "a"))
+    os.kill(service.agent.pid, signal.SIGHUP)
+    lines = service.until("RELOADING=1")
+    service.until("READY=1")
+    assert "WATCHDOG=1" in lines
+    subprocess.run(program, check=True)
+    time.sleep(0.5)
+    assert service.stop() == 143
+    service_events = service.events("a")
+    assert sum(e["kind"] == "listen" for e in service_events) == 2
+    assert service_events[-1]["kinds"]["listen"]["filtered"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("kinds = 5", "kinds (file"),
+        ('kinds = ["exec", "open"]', "open had no hooks loaded at the start: restart the agent"),
+        ('kinds = ["exec"]\nnode.name = "x"', "node.name can only be changed by a restart"),
+        ('kinds = ["exec"]\nredact.patterns = ["("]', "'(' is no regular expression"),
+        ('kinds = ["exec"]\ndetect.lists.tor = ["/none"]', "/none cannot be read"),
+        ('kinds = ["exec"]\n[sinks.b]\ntype = "file"\npath = "/none/b"', "/none does not exist"),
+        ("kinds = [", "config.toml"),
+    ],
+)
+def test_what_cannot_be_used_changes_nothing(service: Service, text: str, says: str) -> None:
+    folder = service.folder
+    service.configure('kinds = ["exec"]\n' + sinks(folder, "a"))
+    service.start()
+    service.configure(text + "\n" + sinks(folder, "a", a="queue_events = 7"))
+    done = service.reload()
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    subprocess.run(["/bin/true"], check=True)
+    time.sleep(0.5)
+    assert service.stop() == 143
+    events = service.events("a")
+    assert not [e for e in events if e["kind"] == "agent.reload"]
+    assert [e for e in events if e["kind"] == "exec" and e["path"].endswith("true")]
+    assert "balanced" in service.errors
