@@ -589,20 +589,14 @@ def https(bench: Bench) -> list[Figure]:
         ratio.append(receiver.seen["lines"] / receiver.seen["packed"])
         facts.append({**cost.facts(), **receiver.seen})
     return [
-        Figure(
-            "https with TLS and spool: agent CPU per event",
-            "µs",
-            cpu,
-            bar=12.0,
-            facts={"runs": facts},
-        ),
-        Figure("https with TLS and spool: events lost", "", [sum(gone)], bar=0),
-        Figure("https: lines in a byte that was sent", "", ratio),
+        Figure("https: agent CPU per event", "µs", cpu, bar=12.0, facts={"runs": facts}),
+        Figure("https: events lost", "", [sum(gone)], bar=0),
+        Figure("https: bytes of lines in a byte that was sent", "", ratio),
     ]
 
 
 def budget(bench: Bench) -> list[Figure]:
-    """Ten times what the agent may spend: how far it stays within that, and for how long it sheds."""
+    """Ten times what the agent may spend: how it stays within that, and for how long it sheds."""
     allowed = BUDGET_PERCENT / 100
     options = (*EACH, "--set", f"budget.cpu_percent={BUDGET_PERCENT}")
     seconds = max(bench.plan.load_seconds * 2, SETTLED_SECONDS + WINDOW_SECONDS + 1)
@@ -637,7 +631,7 @@ def budget(bench: Bench) -> list[Figure]:
 
 
 def highest(use: Sequence[tuple[float, float]], start: float, window: float) -> float:
-    """Cores in the busiest window that begins after `start`, from moments and CPU seconds so far."""
+    """Cores in the busiest window that begins after `start`; `use` is CPU seconds by moment."""
     return max(
         (later_cpu - cpu) / (later - moment)
         for moment, cpu in use

@@ -24,7 +24,7 @@ async def serve(certificate: str, output: str) -> None:
     context.load_cert_chain(certificate)
     seen = {"packed": 0, "lines": 0, "requests": 0}
     unpacker = zstandard.ZstdDecompressor()
-    with Path(output).open("ab", buffering=0) as file:
+    with Path(output).open("ab", buffering=0) as file:  # noqa: ASYNC230  it serves nobody else
 
         async def take(request: web.Request) -> web.Response:
             body = await request.read()

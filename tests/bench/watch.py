@@ -220,7 +220,8 @@ class Receiver:
 
     def __enter__(self) -> Self:
         self.output.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "tests.bench.receiver", self._certificate, self.output]
+        files = (str(self._certificate), str(self.output))
+        command = [sys.executable, "-m", "tests.bench.receiver", *files]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.port = int(self._line())
         return self
@@ -240,7 +241,7 @@ class Receiver:
     def _line(self) -> str:
         if self._process.stdout is None:
             raise RuntimeError("the receiver has no output")
-        return self._process.stdout.readline()
+        return str(self._process.stdout.readline())
 
 
 class Bpftrace(Watched):
