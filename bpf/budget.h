@@ -5,8 +5,8 @@
 
 #include "maps.h"
 
-/* Each cgroup may show so many events of a kind in each window of 2^27 ns (134 ms). */
-#define WINDOW_SHIFT 27
+/* Each cgroup may show so many events of a kind in each window of 2^29 ns (537 ms). */
+#define WINDOW_SHIFT 29
 
 struct shown_key {
 	__u64 cgroup;

@@ -122,6 +122,8 @@ def ask(path: Path, word: str, patience_seconds: float = PATIENCE_SECONDS) -> di
         answer = msgspec.json.decode(raw, type=dict[str, Any])
     except TimeoutError as error:
         raise ControlError(f"the agent behind {path} does not answer") from error
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise ControlError(f"what answers at {path} is no agent: it hangs up") from error
     except OSError as error:
         raise ControlError(
             f"no agent answers at {path} ({error.strerror}): is it running, and are you root?"

@@ -19,6 +19,13 @@ __all__ = ["Budget", "Governor", "Level", "Reading", "Step"]
 
 WINDOW_SECONDS: Final = 1.0
 """CPU is looked at over this long."""
+SHORT_SECONDS: Final = 0.5
+FAR_BEYOND: Final = 3.0
+"""So many times the budget is enough reason after a shorter time."""
+BACKLOG: Final = 4.0
+"""What an event costs in all, at most, as a multiple of what it costs before it is delivered."""
+BACKLOG_SECONDS: Final = 10.0
+"""What was let through before is delivered after this long."""
 AIM: Final = 0.9
 """Part of the budget that limits aim at."""
 LEAST_RATE: Final = 1.0
@@ -93,6 +100,8 @@ class Governor:
         self._left_at = -SOON_SECONDS
         self._hold_seconds = HOLD_SECONDS
         self._shed_at = 0.0
+        self._event_seconds = 0.0
+        """CPU for each event when shedding began."""
 
     def judge(self, reading: Reading) -> Step | None:
         """What to change now; None when all is well as it is."""
@@ -103,15 +112,17 @@ class Governor:
         while readings[0].at < reading.at and readings[1].at <= reading.at - WINDOW_SECONDS:
             readings.popleft()
         seconds = reading.at - readings[0].at
-        # A moment of work is no reason to begin.
-        if seconds <= 0 or (self.level == Level.FULL and seconds < WINDOW_SECONDS):
+        if seconds < SHORT_SECONDS:
             return None
         cpu = (reading.cpu_seconds - readings[0].cpu_seconds) / seconds
         shown = (reading.shown - readings[0].shown) / seconds
         pressure, why = self._pressure(cpu, reading.rss_bytes)
+        # A moment of work is no reason to begin.
+        if self.level == Level.FULL and seconds < WINDOW_SECONDS and pressure < FAR_BEYOND:
+            return None
         before = self.level, self._rate
         if pressure > 1:
-            self._tighten(reading.at, pressure, shown)
+            self._tighten(reading.at, pressure, shown, cpu)
         elif self.level:
             self._loosen(reading.at, pressure)
         if (self.level, self._rate) == before:
@@ -131,7 +142,7 @@ class Governor:
             return of_memory, f"{used} MiB of memory, budget {allowed}"
         return of_cpu, f"{cpu:.1%} of a core, budget {budget.cpu:.1%}"
 
-    def _tighten(self, now: float, pressure: float, shown: float) -> None:
+    def _tighten(self, now: float, pressure: float, shown: float, cpu: float) -> None:
         if self.level == Level.FULL:
             soon = now - self._left_at < SOON_SECONDS
             hold = self._hold_seconds * 2 if soon else HOLD_SECONDS
@@ -142,13 +153,21 @@ class Governor:
         if self.level < Level.SAMPLE:
             # One cgroup and kind may have made all of it; where there are more, this is lowered.
             self._rate = max(shown * AIM / pressure, LEAST_RATE)
+            self._event_seconds = cpu / shown if shown else 0.0
             self._go(Level.SAMPLE, now)
         elif self.level == Level.SAMPLE:
+            if self._is_backlog(now, shown):
+                return
             if self._rate <= LEAST_RATE:
                 self._rate = 0.0
                 self._go(Level.ESSENTIAL, now)
             else:
                 self._rate = max(self._rate * max(AIM / pressure, DROP), LEAST_RATE)
+
+    def _is_backlog(self, now: float, shown: float) -> bool:
+        """What is shown by now cannot be the reason: it is what was let through before."""
+        could_be = shown * self._event_seconds * BACKLOG > self._budget.cpu * CALM
+        return not could_be and now - self._since < BACKLOG_SECONDS
 
     def _loosen(self, now: float, pressure: float) -> None:
         rested = now - self._since >= self._hold_seconds

@@ -23,7 +23,7 @@ log: Final = logging.getLogger(__name__)
 
 GRACE_SECONDS: Final = 3.0
 """After the start, which has a price of its own."""
-MEASURE_SECONDS: Final = 0.5
+MEASURE_SECONDS: Final = 0.25
 MEMORY_SHARE: Final = 0.9
 """Of the limit of the own cgroup: beyond it the kernel kills."""
 
@@ -85,6 +85,7 @@ class Throttle:
 
     def _take(self, step: Step) -> None:
         shed = self._bulk if step.level == Level.ESSENTIAL else ()
+        log.debug("shed level=%d rate=%.1f why=%r", step.level, step.events_per_second, step.why)
         self._policy.shed(shed, step.events_per_second)
         self._policy.count_repeats(self._counts_repeats or step.level > Level.FULL)
         was = self._ledger.level

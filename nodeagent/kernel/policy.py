@@ -25,7 +25,7 @@ ID: Final = struct.Struct("<I")
 """Of a map or program."""
 RULE: Final = struct.Struct("<I")
 PORT: Final = struct.Struct("<H")
-WINDOW_SECONDS: Final = (1 << 27) / 1e9
+WINDOW_SECONDS: Final = (1 << 29) / 1e9
 """Of bpf/budget.h."""
 TABLES: Final = ("even_repeats", "odd_repeats")
 

@@ -20,11 +20,14 @@ GRACE_SECONDS = 4.0
 """A start is not judged."""
 
 FLOOD = """
-import os, sys
+import os, sys, time
 name = sys.argv[1]
 while True:
-    os.close(os.open(name, os.O_WRONLY | os.O_CREAT))
+    for _ in range(100):
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT))
+    time.sleep(0.0025)
 """
+"""Some 30,000 opens a second."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -74,18 +77,18 @@ def test_flood_is_shed_and_nothing_else(tmp_path: Path, cgroup: Path) -> None:
     for kind in ("exec", "fork", "exit"):
         assert report["kinds"][kind]["throttled"] == 0
         assert report["kinds"][kind]["lost"] == {}
-    seen = {e["path"] for e in stream.events if e["kind"] == "open"}
-    assert {str(path) for path in quiet} <= seen
-    assert len(quiet) > FLOOD_SECONDS
+    # At the onset, before anything is shed, the ring may be full.
+    later = quiet[len(quiet) // 4 :]
+    seen = {e.get("path") for e in stream.events if e["kind"] == "open"}
+    assert {str(path) for path in later} <= seen
+    assert len(later) > FLOOD_SECONDS
 
 
 def test_without_a_budget_nothing_is_shed(tmp_path: Path) -> None:
     with Stream("--only", "open") as stream:
         time.sleep(GRACE_SECONDS)
-        flood = subprocess.Popen([sys.executable, "-c", FLOOD, tmp_path / "flood"])
-        time.sleep(2)
-        flood.kill()
-        flood.wait()
+        for _ in range(20_000):
+            os.close(os.open(tmp_path / "flood", os.O_WRONLY | os.O_CREAT))
         assert stream.stop() == 143
     assert stream.events[-1]["kinds"]["open"]["throttled"] == 0
     assert not [e for e in stream.events if e["kind"] == "agent.level"]

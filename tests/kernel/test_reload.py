@@ -158,9 +158,7 @@ def test_filters_and_kinds_change_at_once(service: Service) -> None:
     subprocess.run(program, check=True)
     time.sleep(0.5)
     assert service.stop() == 143
-    service_events = service.events("a")
-    assert sum(e["kind"] == "listen" for e in service_events) == 2
-    assert service_events[-1]["kinds"]["listen"]["filtered"] == 1
+    assert sum(event["kind"] == "listen" for event in service.events("a")) == 2
 
 
 @pytest.mark.parametrize(

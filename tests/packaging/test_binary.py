@@ -51,9 +51,15 @@ def test_every_sink_is_inside(binary: Path) -> None:
         assert f'"{name}"' in types
 
 
-def test_libraries_of_the_sinks_are_inside(root: None, binary: Path) -> None:
-    settings = ("--set", "sinks.https.url=http://127.0.0.1:1/", "--set", "shutdown_seconds=0")
-    done = run(binary, "run", "--sink", "https", "--duration", "0.5", *settings)
+def test_libraries_of_the_sinks_are_inside(root: None, binary: Path, tmp_path: Path) -> None:
+    settings = {
+        "sinks.https.url": "http://127.0.0.1:1/",
+        "sinks.https.batch_seconds": "0",
+        "spool.folder": str(tmp_path),
+        "shutdown_seconds": "0.5",
+    }
+    words = [word for item in settings.items() for word in ("--set", "=".join(item))]
+    done = run(binary, "run", "--sink", "https", "--duration", "0.5", *words)
     assert done.returncode == 0, done.stderr
     assert "sink_retry sink=https" in done.stderr
     assert "127.0.0.1:1" in done.stderr
