@@ -46,7 +46,7 @@ GRACE_NS: Final = 12_000_000_000
 PROGRAMS_LIMIT: Final = 32768
 VIEWS_LIMIT: Final = 64
 """Views of one program: a process can change its name as often as it likes."""
-YOUNG_VIEWS: Final = 2048
+YOUNG_VIEWS: Final = 1024
 """Most processes of a busy node sleep, so views of the last ones that did something are enough."""
 
 Identity = tuple[int, int]
@@ -64,7 +64,7 @@ class _Program(msgspec.Struct, gc=False):
     """One process while it runs one program."""
 
     identity: Identity
-    uuid: str
+    exec_id: int
     path: str
     facts: ProcessFacts | None
     lineage: _Lineage
@@ -75,8 +75,10 @@ class _Program(msgspec.Struct, gc=False):
     """Made when an event is about it."""
     lineage_of_children: _Lineage | None = None
     """Made when it has its first child, shared by all of them."""
-    views: list[bytes] = []
+    views: tuple[bytes, ...] = ()
     """Keys of what was made of it."""
+    older: _Program | None = None
+    """What the process ran before, as long as events may still come of that."""
 
 
 class ProcessTable:
@@ -105,8 +107,9 @@ class ProcessTable:
         self.users = UserTable(self._rewrite)
         self._read_task = read_task
         self._boot_ns = boot_ns
-        self._programs: dict[tuple[Identity, int], _Program] = {}
         self._current: dict[Identity, _Program] = {}
+        """What each process runs; the rest hangs on that."""
+        self._known = 0
         self._by_pid: dict[int, _Program] = {}
         self._in_namespace: dict[tuple[int, int], _Program] = {}
         """By pid namespace and the pid in there; only those outside the initial one."""
@@ -130,7 +133,7 @@ class ProcessTable:
 
     def __len__(self) -> int:
         """Programs that are known."""
-        return len(self._programs)
+        return self._known
 
     def fill(self, processes: Iterable[ProcessSeen]) -> None:
         """Take a list of all processes; what records told of stays."""
@@ -183,7 +186,7 @@ class ProcessTable:
 
     def brief_of(self, process: Process) -> Brief:
         """Which process it is, made once for each program."""
-        program = self._programs.get((_identity(process.task), process.task.exec_id))
+        program = self._get(_identity(process.task), process.task.exec_id)
         if program is None:
             return brief(_identity(process.task), process.uuid, process.path, self._boot_ns)
         if program.brief is None:
@@ -191,14 +194,22 @@ class ProcessTable:
         return program.brief
 
     def _on_changing(self, event: Changing, process: Process) -> None:
-        program = self._programs.get((_identity(process.task), process.task.exec_id))
+        program = self._get(_identity(process.task), process.task.exec_id)
         if program is None or event.result or program.facts == event.facts:
             return
         program.facts = event.facts
         self._forget_views(program)
 
     def _brief(self, program: _Program) -> Brief:
-        return brief(program.identity, program.uuid, program.path, self._boot_ns)
+        uuid = self._uuid(*program.identity)
+        return brief(program.identity, uuid, program.path, self._boot_ns)
+
+    def _get(self, identity: Identity, exec_id: int) -> _Program | None:
+        """The program of a process, by what the kernel counts with each exec."""
+        program = self._current.get(identity)
+        while program is not None and program.exec_id != exec_id:
+            program = program.older
+        return program
 
     def _find(self, other: Other, process: Process) -> _Program | None:
         """The process that an event is about."""
@@ -214,35 +225,41 @@ class ProcessTable:
         task = self._read_task(event.task)
         before = self._current.get(_identity(task))
         if before is not None:
-            self._ended.append((event.time, (before.identity, task.exec_id - 1)))
-            known = (before.lineage, before.uuid)
+            self._ended.append((event.time, (before.identity, before.exec_id)))
+            lineage = before.lineage
         else:
-            known = (self._lineage(task, event.facts), self._uuid(*_identity(task)))
-        self._put(task, self._program(task, event.path, event.facts, *known))
+            lineage = self._lineage(task, event.facts)
+        self._put(self._program(task, event.path, event.facts, lineage))
 
     def _add(self, task: Task, path: str, facts: ProcessFacts | None) -> _Program:
-        uuid = self._uuid(*_identity(task))
-        program = self._program(task, path, facts, self._lineage(task, facts), uuid)
-        self._put(task, program)
+        program = self._program(task, path, facts, self._lineage(task, facts))
+        self._put(program)
         return program
 
     @staticmethod
-    def _program(
-        task: Task, path: str, facts: ProcessFacts | None, lineage: _Lineage, uuid: str
-    ) -> _Program:
-        return _Program(_identity(task), uuid, path, facts, lineage, task.uid, task.euid)
+    def _program(task: Task, path: str, facts: ProcessFacts | None, lineage: _Lineage) -> _Program:
+        identity = _identity(task)
+        return _Program(identity, task.exec_id, path, facts, lineage, task.uid, task.euid)
 
-    def _put(self, task: Task, program: _Program) -> None:
-        if len(self._programs) >= PROGRAMS_LIMIT:
-            oldest = self._ended.popleft()[1] if self._ended else next(iter(self._programs))
-            self._drop(oldest)
+    def _put(self, program: _Program) -> None:
+        if self._known >= PROGRAMS_LIMIT:
+            self._drop(self._ended.popleft()[1] if self._ended else self._oldest())
             self.forgotten += 1
-        self._programs[program.identity, task.exec_id] = program
+        before = self._current.get(program.identity)
+        if before is not None and before.exec_id == program.exec_id:
+            program.older = before.older
+        else:
+            program.older = before
+            self._known += 1
         self._current[program.identity] = program
-        self._by_pid[task.pid] = program
+        self._by_pid[program.identity[0]] = program
         inside = _inside(program)
         if inside is not None:
             self._in_namespace[inside] = program
+
+    def _oldest(self) -> tuple[Identity, int]:
+        program = next(iter(self._current.values()))
+        return program.identity, program.exec_id
 
     def _make_lineage(self, ancestors: tuple[Ancestor, ...]) -> _Lineage:
         return _Lineage(ancestors, lineage_json(ancestors, self._boot_ns))
@@ -257,19 +274,19 @@ class ProcessTable:
         if parent is None or parent.identity == _identity(task):
             return self._no_lineage
         if parent.lineage_of_children is None:
-            own = _as_ancestor(parent)
+            own = self._as_ancestor(parent)
             ancestors = (own, *parent.lineage.ancestors[: LINEAGE_LENGTH - 1])
             parent.lineage_of_children = self._make_lineage(ancestors)
         return parent.lineage_of_children
 
-    def _from_proc(self, identity: Identity) -> _Program | None:
+    def _from_proc(self, identity: Identity, exec_id: int = 0) -> _Program | None:
         """The process as /proc knew it, when it is the same and no other with its pid."""
         pid, start_time = identity
         seen = self._older.get(pid)
         if seen is None or not 0 <= start_time - seen.start_time < TICK_NS:
             return None
         lineage = self._make_lineage(tuple(self._ancestors(seen)))
-        return _Program(identity, self._uuid(*identity), seen.path, None, lineage, None, None)
+        return _Program(identity, exec_id, seen.path, None, lineage, None, None)
 
     def _ancestors(self, seen: OlderProcess) -> Iterator[Ancestor]:
         """The lineage of a process that /proc knew."""
@@ -281,17 +298,23 @@ class ProcessTable:
             yield Ancestor(parent.pid, parent.path, parent.start_time, uuid, None, None, None)
             seen = parent
 
+    def _as_ancestor(self, program: _Program) -> Ancestor:
+        pid, start_time = program.identity
+        uuid = self._uuid(pid, start_time)
+        inside = None if program.facts is None else program.facts.namespace_pid
+        return Ancestor(pid, program.path, start_time, uuid, inside, program.uid, program.euid)
+
     def _view(self, raw: bytes, task: Task) -> Process:
         """The process as one record describes it: its ids and comm can change at any time."""
         known = self._old_views.pop(raw, None)
         if known is not None:
             self._remember(raw, known)
             return known
-        program = self._programs.get((_identity(task), task.exec_id))
+        program = self._get(_identity(task), task.exec_id)
         if program is None:
-            program = self._from_proc(_identity(task))
+            program = self._from_proc(_identity(task), task.exec_id)
             if program is not None:
-                self._put(task, program)
+                self._put(program)
             else:
                 self.unknown += 1
                 program = self._add(task, "", None)
@@ -300,11 +323,11 @@ class ProcessTable:
             # Children that it has from now on are made by somebody else.
             program.lineage_of_children = None
         if len(program.views) >= VIEWS_LIMIT:
-            self._forget_view(program.views.pop(0))
-        program.views = [*program.views, raw]
-        view = Process(
-            task, program.path, program.facts, program.lineage.ancestors, program.uuid, b""
-        )
+            self._forget_view(program.views[0])
+            program.views = program.views[1:]
+        program.views = (*program.views, raw)
+        uuid = self._uuid(*program.identity)
+        view = Process(task, program.path, program.facts, program.lineage.ancestors, uuid, b"")
         self._remember(raw, view)
         container = self.containers.describe(view)
         self.users.describe(view)
@@ -315,9 +338,9 @@ class ProcessTable:
         """Views that nobody asks for while others are made go, the program stays."""
         if len(self._views) >= YOUNG_VIEWS:
             for old, gone in self._old_views.items():
-                program = self._programs.get((_identity(gone.task), gone.task.exec_id))
+                program = self._get(_identity(gone.task), gone.task.exec_id)
                 if program is not None:
-                    program.views = [each for each in program.views if each != old]
+                    program.views = tuple(each for each in program.views if each != old)
             self._old_views = dict(self._views)
             self._views.clear()
         self._views[raw] = view
@@ -329,7 +352,7 @@ class ProcessTable:
     def _forget_views(self, program: _Program) -> None:
         for raw in program.views:
             self._forget_view(raw)
-        program.views = []
+        program.views = ()
 
     def _rewrite(
         self, process: Process, container: str | None = None, lineage: str | None = None
@@ -348,12 +371,20 @@ class ProcessTable:
             self._drop(ended.popleft()[1])
 
     def _drop(self, key: tuple[Identity, int]) -> None:
-        program = self._programs.pop(key, None)
+        identity, exec_id = key
+        newer, program = None, self._current.get(identity)
+        while program is not None and program.exec_id != exec_id:
+            newer, program = program, program.older
         if program is None:
             return
+        self._known -= 1
         self._forget_views(program)
-        if self._current.get(program.identity) is program:
-            del self._current[program.identity]
+        if newer is not None:
+            newer.older = program.older
+        elif program.older is not None:
+            self._current[identity] = program.older
+        else:
+            del self._current[identity]
         if self._by_pid.get(program.identity[0]) is program:
             del self._by_pid[program.identity[0]]
         inside = _inside(program)
@@ -367,12 +398,6 @@ def _inside(program: _Program) -> tuple[int, int] | None:
     if facts is None or facts.namespace_pid == program.identity[0]:
         return None
     return facts.namespaces.pid, facts.namespace_pid
-
-
-def _as_ancestor(program: _Program) -> Ancestor:
-    pid, start_time = program.identity
-    inside = None if program.facts is None else program.facts.namespace_pid
-    return Ancestor(pid, program.path, start_time, program.uuid, inside, program.uid, program.euid)
 
 
 def _identity(task: Task) -> Identity:
