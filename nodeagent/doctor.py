@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from nodeagent.config import KernelConfig
+from nodeagent.config import Config, KernelConfig
 from nodeagent.errors import BadRecord, BpfError, StartError
 from nodeagent.event import EVENTS
 from nodeagent.kernel.cgroup import controller_of
@@ -32,6 +32,7 @@ from nodeagent.kernel.privileges import Privileges
 from nodeagent.kernel.probe import count_runs, enable_statistics, map_memory
 from nodeagent.kernel.tracepoint import SYS_PERF_EVENT_OPEN, Tracepoints, open_tracepoint
 from nodeagent.source.live import Kernel, load_kernel
+from nodeagent.throttle import budget_of
 
 __all__ = ["Check", "Coverage", "Diagnosis", "State", "examine"]
 
@@ -91,6 +92,12 @@ class State(StrEnum):
     """It could not be checked."""
 
 
+EVENT_BYTES: Final = 2048
+"""Of an event in a queue, with its line."""
+IDLE_BYTES: Final = 52 << 20
+"""Of an agent that has nothing to do, see docs/figures.md."""
+
+
 class Check(msgspec.Struct, frozen=True):
     """One thing that was looked at."""
 
@@ -131,8 +138,9 @@ class Diagnosis(msgspec.Struct):
         return all(check.state is not State.MISSING for check in self.checks)
 
 
-def examine(settings: KernelConfig) -> Diagnosis:
+def examine(config: Config) -> Diagnosis:
     """Look at this machine. Raises nothing on purpose."""
+    settings = config.kernel
     path = Path(settings.object) if settings.object else find_object()
     found = Diagnosis()
     privileged = Privileges.of_this_process()
@@ -142,6 +150,7 @@ def examine(settings: KernelConfig) -> Diagnosis:
         _kernel(),
         _lockdown(),
         _unprivileged(),
+        _budget(config),
     ]
     with ExitStack() as stack:
         libbpf = _libbpf(found)
@@ -171,6 +180,20 @@ def examine(settings: KernelConfig) -> Diagnosis:
             _load(found, opened, libbpf, settings)
         found.kinds = [_coverage(kind, hooks, found.can_run) for kind in EVENTS]
     return found
+
+
+def _budget(config: Config) -> Check:
+    """What the agent may use, and what of that the rings and queues can take."""
+    budget = budget_of(config)
+    cpu = f"{budget.cpu:.0%} of a core" if budget.cpu else "any CPU"
+    memory = _size(budget.memory_bytes) if budget.memory_bytes else "any memory"
+    held = config.kernel.high_ring_bytes + config.kernel.bulk_ring_bytes
+    held += sum(sink.config.queue_events for sink in config.sinks.values()) * EVENT_BYTES
+    found = f"{cpu}, {memory}; rings and queues take {_size(held)} at most"
+    if budget.memory_bytes and held + IDLE_BYTES > budget.memory_bytes:
+        advice = "raise budget.memory_bytes, or lower queue_events of the sinks"
+        return Check("budget", State.DEGRADED, found, advice)
+    return Check("budget", State.OK, found)
 
 
 def _privileges(may: Privileges) -> Check:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nodeagent.cli import options, output
 
 if TYPE_CHECKING:
-    from nodeagent.config import KernelConfig
+    from nodeagent.config import Config
     from nodeagent.doctor import Check, Coverage, Diagnosis
 
 WIDTH: Final = 80
@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the diagnosis; the exit code says whether the agent can run."""
     from nodeagent.doctor import examine
 
-    settings, problem = load_settings(args)
-    found = examine(settings)
+    config, problem = load_config(args)
+    found = examine(config)
     if problem is not None:
         found.checks.insert(0, problem)
     if args.json:
@@ -73,18 +73,18 @@ def run(args: argparse.Namespace) -> int:
     return 0 if found.can_run else CANNOT_RUN
 
 
-def load_settings(args: argparse.Namespace) -> tuple[KernelConfig, Check | None]:
+def load_config(args: argparse.Namespace) -> tuple[Config, Check | None]:
     """What is configured; the defaults and a check that says so when that cannot be used."""
     from nodeagent.agent import sink_types
-    from nodeagent.config import KernelConfig
+    from nodeagent.config import Config
     from nodeagent.doctor import Check, State
     from nodeagent.errors import ConfigError
 
     try:
-        return options.load(args, sink_types()).kernel, None
+        return options.load(args, sink_types()), None
     except ConfigError as error:
         advice = "the checks below are for the defaults"
-        return KernelConfig(), Check("configuration", State.MISSING, str(error), advice)
+        return Config(), Check("configuration", State.MISSING, str(error), advice)
 
 
 def is_colourful() -> bool:

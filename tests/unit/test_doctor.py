@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nodeagent.cli.doctor import as_json, as_text
-from nodeagent.config import KernelConfig
+from nodeagent.config import Config, KernelConfig
 from nodeagent.doctor import Check, Coverage, Diagnosis, State, examine
 from nodeagent.event import EVENTS
 from nodeagent.kernel.object import find_object
@@ -30,11 +30,12 @@ copy = os.memfd_create("object", 0)
 os.sendfile(copy, fd, 0, os.fstat(fd).st_size)
 os.fchmod(copy, 0o444)
 from nodeagent.cli.doctor import as_json
-from nodeagent.config import KernelConfig
+from nodeagent.config import Config, KernelConfig
 from nodeagent.doctor import examine
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
-print(as_json(examine(KernelConfig(object=f"/proc/{{os.getpid()}}/fd/{{copy}}")), debug=False))
+kernel = KernelConfig(object=f"/proc/{{os.getpid()}}/fd/{{copy}}")
+print(as_json(examine(Config(kernel=kernel)), debug=False))
 """
 
 LOST_HALF = Diagnosis(
@@ -142,7 +143,7 @@ def test_without_root_it_goes_as_far_as_it_can() -> None:
 
 
 def test_an_object_that_is_missing_is_said(tmp_path: Path) -> None:
-    found = examine(KernelConfig(object=str(tmp_path / "none.o")))
+    found = examine(Config(kernel=KernelConfig(object=str(tmp_path / "none.o"))))
     assert state_of(found, "eBPF object") is State.MISSING
     assert "make build" in as_text(found, debug=False, colourful=False)
 
@@ -151,6 +152,6 @@ def test_an_object_that_is_missing_is_said(tmp_path: Path) -> None:
 def test_an_object_that_is_cut_off_is_said(tmp_path: Path, length: int) -> None:
     cut = tmp_path / "cut.o"
     cut.write_bytes(find_object().read_bytes()[:length])
-    found = examine(KernelConfig(object=str(cut)))
+    found = examine(Config(kernel=KernelConfig(object=str(cut))))
     assert state_of(found, "eBPF object") is State.MISSING
     assert not found.can_run
