@@ -35,7 +35,7 @@ class Usage(msgspec.Struct, frozen=True):
 def usage_of() -> Usage:
     """Of this process, now."""
     spent = time.process_time()
-    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    pages = int(Path("/proc/self/statm").read_text("utf-8").split()[1])
     memory, cores = _limits(Path("/proc/self/cgroup").read_text("utf-8", "replace"))
     return Usage(spent, pages * PAGE_BYTES, memory, cores)
 
@@ -78,6 +78,6 @@ def _cores(folder: Path) -> list[float]:
 
 def _word(path: Path) -> str:
     try:
-        return path.read_text("ascii").strip()
+        return path.read_text("utf-8").strip()
     except OSError:
         return ""
