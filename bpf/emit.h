@@ -81,6 +81,15 @@ static __always_inline struct settings *current_settings(void)
 /* Whose programs are worth a long look of the verifier. */
 #define IS_FREQUENT(kind) ((kind) == EVENT_OPEN || IS_PROCESS(kind))
 
+/* The agent's own operations are not shown, but they prove that the hook is alive. */
+static __always_inline bool is_own(struct settings *now, struct counters *count, __u32 pid)
+{
+	if (now->own_pid != pid)
+		return false;
+	COUNT(count->own);
+	return true;
+}
+
 /* Counts one operation as seen; false when the policy does not want it. */
 static __always_inline bool wanted(__u32 kind)
 {
@@ -90,8 +99,8 @@ static __always_inline bool wanted(__u32 kind)
 	if (!count || !now || now->stopped)
 		return false;
 	COUNT(count->seen);
-	if (!(now->kinds & (1ULL << kind)) ||
-	    now->own_pid == (__u32)(bpf_get_current_pid_tgid() >> 32) ||
+	if (is_own(now, count, bpf_get_current_pid_tgid() >> 32) ||
+	    !(now->kinds & (1ULL << kind)) ||
 	    /* The process table needs all processes; user space leaves them out. */
 	    (now->filters && !IS_PROCESS(kind) &&
 	     is_excluded(now, current_cgroup(), bpf_get_current_uid_gid()))) {
@@ -110,7 +119,7 @@ static __always_inline bool wanted_of(__u32 kind, const struct task *task)
 	if (!count || !now || now->stopped)
 		return false;
 	COUNT(count->seen);
-	if (!(now->kinds & (1ULL << kind)) || now->own_pid == task->pid ||
+	if (is_own(now, count, task->pid) || !(now->kinds & (1ULL << kind)) ||
 	    (now->filters && is_excluded(now, task->cgroup, task->uid))) {
 		COUNT(count->filtered);
 		return false;

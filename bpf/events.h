@@ -85,8 +85,10 @@ struct counters {
 	__u64 aggregated;
 	__u64 throttled;
 	__u64 lost[LOST_REASONS];
-	/* The sequence number of the next record: sent plus lost so far. */
+	/* The sequence number of the next record: sent plus lost plus throttled so far. */
 	__u64 sequence;
+	/* Of those that were seen, the agent's own. */
+	__u64 own;
 };
 
 /* Bytes in the tail of a record, counted from the start of the record. */

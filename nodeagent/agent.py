@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nodeagent import __version__
+from nodeagent.canary import Canary
 from nodeagent.config import Config
 from nodeagent.control import Answer, Control
 from nodeagent.delivery import Delivery
@@ -205,7 +206,11 @@ async def run(
                 notifier=notifier,
                 tell=partial(_tell, pipeline, "reload"),
             )
-            beside |= {"throttle": throttle.follow, "reload": reload.follow}
+            beside |= {
+                "throttle": throttle.follow,
+                "reload": reload.follow,
+                "canary": _canary(config, kernel, ledger, pipeline).follow,
+            }
             beside |= _reporters(config, source, pipeline, ledger, reload.reload)
             source.attach()
             if config.metrics.listen:
@@ -220,6 +225,17 @@ async def run(
             pipeline.feed(_said("stop", {"reason": stop.reason or "end", **ledger.report()}))
     problem = recorder.failure if recorder is not None else None
     return _outcome(stop, ledger, started, problem)
+
+
+def _canary(config: Config, kernel: Kernel, ledger: Ledger, pipeline: Pipeline) -> Canary:
+    return Canary(
+        kernel.hooks,
+        kernel.counters,
+        ledger,
+        partial(_tell, pipeline, "canary"),
+        dns_port=config.kernel.dns_ports[0] if config.kernel.dns_ports else 53,
+        interval_seconds=config.canary.interval_seconds,
+    )
 
 
 def _introduce(pipeline: Pipeline, config: Config, kernel: Kernel) -> None:

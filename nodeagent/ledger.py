@@ -96,6 +96,8 @@ class Ledger:
         """Spent in each stage of the pipeline, and by each enricher in it."""
         self.level = 0
         """How much is shed at the moment to stay within the budget, see governor.py."""
+        self.dead: frozenset[str] = frozenset()
+        """Kinds whose hooks do not see what the agent does to try them, see canary.py."""
         self.sinks: dict[str, SinkCounts] = {}
 
     def sink(self, name: str) -> SinkCounts:
@@ -148,6 +150,7 @@ class Ledger:
             "kinds": kinds,
             "sinks": {name: msgspec.to_builtins(sink) for name, sink in self.sinks.items()},
             "level": int(self.level),
+            "dead": sorted(self.dead),
             "unanswered": self.unanswered,
             "failures": dict(self.failures),
             "suppressed": dict(self.suppressed),

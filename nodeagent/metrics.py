@@ -87,7 +87,10 @@ class MetricsServer:
                 scraped: Iterable[bytes] = self._metrics(environment, start)
                 return scraped
             if path in {"/healthz", "/readyz"}:
-                self._ask()
+                dead = self._ask()["ledger"]["dead"]
+                if dead and path == "/readyz":
+                    text = f"hooks see nothing: {', '.join(dead)}\n"
+                    return _say(start, "503 Service Unavailable", text)
                 return _say(start, "200 OK", "ok\n")
         except (TimeoutError, RuntimeError):
             return _say(start, "503 Service Unavailable", "the agent does not answer\n")
@@ -130,9 +133,15 @@ class _Numbers(Collector):
             "1 where hooks of this family serve a kind, 0 where none does",
             labels=["kind", "family"],
         )
+        alive = GaugeMetricFamily(
+            "nodeagent_kind_alive",
+            "0 where the hooks of a kind do not see what is done to try them",
+            labels=["kind"],
+        )
         for kind, family in self._coverage.items():
             hooks.add_metric([kind, family or "none"], 1 if family else 0)
-        yield hooks
+            alive.add_metric([kind], int(bool(family) and kind not in ledger["dead"]))
+        yield from (hooks, alive)
         yield CounterMetricFamily(
             "nodeagent_cpu_seconds", "CPU time of the agent", usage["cpu_seconds"]
         )

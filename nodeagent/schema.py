@@ -391,6 +391,7 @@ def _report() -> dict[str, Schema]:
             "maximum": 3,
             "description": "How much is shed, see agent.level.",
         },
+        "dead": {**STRINGS, "description": "Kinds whose hooks saw nothing, see agent.canary."},
         "unanswered": {
             **COUNT,
             "description": "Events that went on without their container.",
@@ -493,6 +494,17 @@ def _agent_level() -> Schema:
     return _agent("level", "The agent sheds more or less to stay within its budget.", properties)
 
 
+def _agent_canary() -> Schema:
+    properties = {
+        "dead": {
+            **STRINGS,
+            "description": "Kinds whose hooks see nothing of what is tried.",
+        },
+        "alive": {**COUNT, "description": "Kinds whose hooks do."},
+    }
+    return _agent("canary", "Hooks went dead, or came alive again.", properties)
+
+
 def _agent_reload() -> Schema:
     changed = {**STRINGS, "description": "Keys of the configuration."}
     return _agent("reload", "The configuration was read again.", {"changed": changed})
@@ -515,6 +527,7 @@ _DEFINITIONS: Final[dict[str, Callable[[], Schema]]] = {
     "agent.coverage": _agent_coverage,
     "agent.file": _agent_file,
     "agent.level": _agent_level,
+    "agent.canary": _agent_canary,
     "agent.reload": _agent_reload,
     "agent.ledger": _agent_ledger,
     "agent.stop": _agent_stop,

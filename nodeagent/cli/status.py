@@ -68,6 +68,8 @@ def as_text(status: dict[str, Any]) -> str:
             f"sink     {harmless(name)}: {sink['delivered']} delivered,"
             f" {sink['queued']} queued, {sink['spooled']} spooled, {dropped} dropped"
         )
+    if ledger["dead"]:
+        lines.append(f"DEAD     hooks of {', '.join(map(harmless, ledger['dead']))} see nothing")
     lines += [f"FAILED   {harmless(name)}: {n} times" for name, n in ledger["failures"].items()]
     return "\n".join(lines) + "\n"
 

@@ -204,6 +204,14 @@ class BudgetConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     """Resident; 0: no limit. Nine tenths of a lower limit of the own cgroup count, too."""
 
 
+class CanaryConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Proof that the hooks are alive."""
+
+    interval_seconds: Annotated[float, Meta(ge=0)] = 60.0
+    """Do something harmless of each kind this often, and say which hooks did not see it;
+    0: never."""
+
+
 class SpoolConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """What sinks could not send yet waits here."""
 
@@ -258,6 +266,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     """The agent's own numbers over HTTP."""
     budget: BudgetConfig = BudgetConfig()
     """What the agent may use; beyond it frequent events are shed, counted and announced."""
+    canary: CanaryConfig = CanaryConfig()
+    """Proof that the hooks are alive."""
     spool: SpoolConfig = SpoolConfig()
     """What sinks could not send yet waits here."""
     sinks: dict[str, SinkSetting] = {}

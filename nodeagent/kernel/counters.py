@@ -28,6 +28,8 @@ class KernelCounters:
         if not isinstance(lost, Array) or lost.count != len(reasons):
             raise SchemaError("the eBPF object counts other reasons of loss than it names")
         self._columns = {name: offsets[name] // 8 for name in COUNTS}
+        self._own = offsets["own"] // 8
+        self._numbers = {kind: number for number, kind in kinds.items()}
         self._lost = {
             name.removeprefix("LOST_").lower().replace("_", " "): offsets["lost"] // 8 + number
             for name, number in reasons.items()
@@ -37,6 +39,12 @@ class KernelCounters:
         self._map = loaded.map("counters")
         self._kinds = kinds
         self._values = ctypes.create_string_buffer(layout.size * loaded.possible_cpus)
+
+    def seen(self, kind: str) -> tuple[int, int]:
+        """Operations of this kind, and those of the agent itself among them."""
+        self._object.lookup(self._map, self._numbers[kind], self._values)
+        rows = list(self._row.iter_unpack(self._values))
+        return sum(row[self._columns["seen"]] for row in rows), sum(row[self._own] for row in rows)
 
     def read(self) -> dict[str, KernelCounts]:
         """The sums over all CPUs, by kind, of the kinds that can be on a ring."""

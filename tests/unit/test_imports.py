@@ -15,7 +15,7 @@ LIGHT = "setting harmless store control usage places"
 SHOWN = "event field names finding errors encode identity ocsf"
 FOUNDATION = f"{BASIC} {LIGHT}"
 PARTS = f"{FOUNDATION} kernel enrich detect sink worker spool route outlet encode"
-RUN = "source pipeline config schema doctor throttle delivery parts reload metrics"
+RUN = "source pipeline config schema doctor throttle delivery parts reload canary metrics"
 MIDDLE = f"{PARTS} redact notify {RUN}"
 
 # A part is the word behind "nodeagent." in the name of a module; the package "sinks" is one part.

@@ -70,7 +70,8 @@ def make_archive(architecture: str, folder: Path) -> Path:
         acts = build_acts(programs, CROSS_COMPILER)
     archive = folder / f"{architecture}.cpio.gz"
     commands = {case.name: case.act for case in all_cases()}
-    options = {family: (*EVERYTHING, *chosen) for family, chosen in FAMILIES.items()}
+    canary = ("--set", "canary.interval_seconds=5")
+    options = {family: (*EVERYTHING, *canary, *chosen) for family, chosen in FAMILIES.items()}
     initramfs.make(archive, root, acts.values(), commands, options)
     return archive
 

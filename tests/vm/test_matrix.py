@@ -40,6 +40,9 @@ def test_agent_starts_and_loses_nothing(report: Report, family: str) -> None:
     assert watched.code == 128 + signal.SIGTERM, watched.errors
     (end,) = [event for event in watched.events if event["kind"] == "agent.stop"]
     assert {kind: counts["lost"] for kind, counts in end["kinds"].items() if counts["lost"]} == {}
+    # Each hook has seen what the agent does itself to try it.
+    assert end["dead"] == []
+    assert end["kinds"]["rename"]["filtered"]
 
 
 @each_family
