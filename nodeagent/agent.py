@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -54,7 +53,7 @@ from nodeagent.source.live import Clock, Kernel, LiveSource, load_kernel
 from nodeagent.source.recording import Facts, Recorder, Recording
 from nodeagent.source.replay import ReplaySource
 from nodeagent.throttle import Throttle
-from nodeagent.usage import usage_of
+from nodeagent.usage import give_back, usage_of
 from sinks import SINKS
 
 if TYPE_CHECKING:
@@ -265,10 +264,7 @@ def _settle(started: float, notifier: Notifier) -> None:
     notifier.ready()
     # What is loaded by now stays: the collector need not look at it again and again.
     gc.freeze()
-    # In glibc; see malloc_trim(3).
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    give_back()
 
 
 def _engine(

@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from nodeagent.config import Config
 from nodeagent.errors import ConfigError, StartError
 from nodeagent.ledger import Ledger
 from nodeagent.outlet import Outlet, Router
-from nodeagent.sink import Sink
+from nodeagent.sink import Sink, SinkConfig
 from nodeagent.spool import Spool
+from nodeagent.throttle import queue_limit
 
 __all__ = ["Delivery"]
 
@@ -100,7 +103,7 @@ class Delivery:
 
     async def _opened(self, config: Config, name: str) -> Outlet:
         sink, spool = self._made(config, name)
-        chosen, counts = config.sinks[name].config, self._ledger.sink(name)
+        chosen, counts = _planned(config, name), self._ledger.sink(name)
         outlet = Outlet(
             name,
             sink,
@@ -136,10 +139,10 @@ class Delivery:
         await self._halt(outlet, before.shutdown_seconds)
         try:
             sink, spool = self._made(after, name)
-            await outlet.swap(sink, after.sinks[name].config, spool)
+            await outlet.swap(sink, _planned(after, name), spool)
         except StartError:
             sink, spool = self._made(before, name)
-            await outlet.swap(sink, before.sinks[name].config, spool)
+            await outlet.swap(sink, _planned(before, name), spool)
             raise
         finally:
             self._start(outlet)
@@ -165,6 +168,15 @@ class Delivery:
         self._living.discard(name)
         if not self._living:
             self._on_nobody()
+
+
+def _planned(config: Config, name: str) -> SinkConfig:
+    """The settings of a sink, with a queue that fits into the memory that is allowed."""
+    chosen, limit = config.sinks[name].config, queue_limit(config)
+    if chosen.queue_events <= limit:
+        return chosen
+    log.info("queue_shorter sink=%s events=%d asked=%d", name, limit, chosen.queue_events)
+    return msgspec.structs.replace(chosen, queue_events=limit)
 
 
 def _changed(before: Config, after: Config) -> list[str]:

@@ -32,7 +32,7 @@ from nodeagent.kernel.privileges import Privileges
 from nodeagent.kernel.probe import count_runs, enable_statistics, map_memory
 from nodeagent.kernel.tracepoint import SYS_PERF_EVENT_OPEN, Tracepoints, open_tracepoint
 from nodeagent.source.live import Kernel, load_kernel
-from nodeagent.throttle import budget_of
+from nodeagent.throttle import EVENT_BYTES, IDLE_BYTES, budget_of, queue_limit
 
 __all__ = ["Check", "Coverage", "Diagnosis", "State", "examine"]
 
@@ -90,12 +90,6 @@ class State(StrEnum):
     """The agent cannot run."""
     UNKNOWN = "unknown"
     """It could not be checked."""
-
-
-EVENT_BYTES: Final = 2048
-"""Of an event in a queue, with its line."""
-IDLE_BYTES: Final = 52 << 20
-"""Of an agent that has nothing to do, see docs/figures.md."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -187,11 +181,12 @@ def _budget(config: Config) -> Check:
     budget = budget_of(config)
     cpu = f"{budget.cpu:.0%} of a core" if budget.cpu else "any CPU"
     memory = _size(budget.memory_bytes) if budget.memory_bytes else "any memory"
-    held = config.kernel.high_ring_bytes + config.kernel.bulk_ring_bytes
-    held += sum(sink.config.queue_events for sink in config.sinks.values()) * EVENT_BYTES
-    found = f"{cpu}, {memory}; rings and queues take {_size(held)} at most"
-    if budget.memory_bytes and held + IDLE_BYTES > budget.memory_bytes:
-        advice = "raise budget.memory_bytes, or lower queue_events of the sinks"
+    limit = queue_limit(config)
+    asked = [sink.config.queue_events for sink in config.sinks.values()]
+    held = sum(min(each, limit) for each in asked) * EVENT_BYTES
+    found = f"{cpu}, {memory}: {_size(IDLE_BYTES)} at rest, queues take {_size(held)} at most"
+    if any(each > limit for each in asked):
+        advice = "raise budget.memory_bytes, or the queues are shorter than queue_events says"
         return Check("budget", State.DEGRADED, found, advice)
     return Check("budget", State.OK, found)
 

@@ -60,7 +60,7 @@ class Budget(msgspec.Struct, frozen=True):
     cpu: float
     """Cores; 0: no limit."""
     memory_bytes: int
-    """0: no limit."""
+    """Resident; 0: no limit."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -70,7 +70,9 @@ class Reading(msgspec.Struct, frozen=True):
     """Seconds of a clock that only goes forward."""
     cpu_seconds: float
     """Spent so far."""
-    rss_bytes: int
+    memory_bytes: int
+    memory_budget_bytes: int
+    """Of two limits that which is nearer; 0: there is none."""
     shown: int
     """Events so far of the kinds that can be shed."""
     shed: int
@@ -116,7 +118,7 @@ class Governor:
             return None
         cpu = (reading.cpu_seconds - readings[0].cpu_seconds) / seconds
         shown = (reading.shown - readings[0].shown) / seconds
-        pressure, why = self._pressure(cpu, reading.rss_bytes)
+        pressure, why = self._pressure(cpu, reading)
         # A moment of work is no reason to begin.
         if self.level == Level.FULL and seconds < WINDOW_SECONDS and pressure < FAR_BEYOND:
             return None
@@ -132,13 +134,14 @@ class Governor:
         readings.append(reading)
         return Step(self.level, self._rate, why)
 
-    def _pressure(self, cpu: float, rss_bytes: int) -> tuple[float, str]:
+    def _pressure(self, cpu: float, reading: Reading) -> tuple[float, str]:
         """The use of what is used most, as a part of what may be used."""
         budget = self._budget
         of_cpu = cpu / budget.cpu if budget.cpu else 0.0
-        of_memory = rss_bytes / budget.memory_bytes if budget.memory_bytes else 0.0
+        limit = reading.memory_budget_bytes
+        of_memory = reading.memory_bytes / limit if limit else 0.0
         if of_memory > max(of_cpu, 1):
-            used, allowed = rss_bytes >> 20, budget.memory_bytes >> 20
+            used, allowed = reading.memory_bytes >> 20, limit >> 20
             return of_memory, f"{used} MiB of memory, budget {allowed}"
         return of_cpu, f"{cpu:.1%} of a core, budget {budget.cpu:.1%}"
 

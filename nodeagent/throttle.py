@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
@@ -15,28 +17,46 @@ from nodeagent.governor import Budget, Governor, Level, Reading, Step
 from nodeagent.kernel.features import TABLE_KINDS
 from nodeagent.kernel.policy import Policy
 from nodeagent.ledger import Ledger
-from nodeagent.usage import usage_of
+from nodeagent.usage import Usage, give_back, usage_of
 
-__all__ = ["Throttle", "budget_of"]
+__all__ = ["EVENT_BYTES", "IDLE_BYTES", "Throttle", "budget_of", "queue_limit"]
 
 log: Final = logging.getLogger(__name__)
 
 GRACE_SECONDS: Final = 3.0
 """After the start, which has a price of its own."""
 MEASURE_SECONDS: Final = 0.25
+NEAR: Final = 0.9
+"""Part of the limit of memory from which on free memory is given back."""
+GIVE_BACK_SECONDS: Final = 10.0
+EVENT_BYTES: Final = 2048
+"""Of an event in a queue, with its line."""
+IDLE_BYTES: Final = 56 << 20
+"""Of an agent that has nothing to do, with its rings; see docs/figures.md."""
+LEAST_QUEUE: Final = 1000
 MEMORY_SHARE: Final = 0.9
 """Of the limit of the own cgroup: beyond it the kernel kills."""
 
 
 def budget_of(config: Config) -> Budget:
-    """That of the configuration, or less where the own cgroup allows less."""
+    """That of the configuration, or less CPU where the own cgroup allows less."""
     chosen, usage = config.budget, usage_of()
-    cores, memory = chosen.cpu_percent / 100, chosen.memory_bytes
+    cores = chosen.cpu_percent / 100
     if cores and usage.cpu_limit:
         cores = min(cores, usage.cpu_limit)
-    if memory and usage.memory_limit_bytes:
-        memory = min(memory, int(usage.memory_limit_bytes * MEMORY_SHARE))
-    return Budget(cores, memory)
+    return Budget(cores, chosen.memory_bytes)
+
+
+def queue_limit(config: Config) -> int:
+    """Events that one queue may hold so that all of them fit into the memory that is allowed."""
+    usage = usage_of()
+    limits = [config.budget.memory_bytes]
+    if usage.memory_limit_bytes:
+        limits.append(int(usage.memory_limit_bytes * MEMORY_SHARE))
+    if not config.budget.memory_bytes:
+        return sys.maxsize
+    room = min(limits) - IDLE_BYTES
+    return max(room // EVENT_BYTES // max(len(config.sinks), 1), LEAST_QUEUE)
 
 
 class Throttle:
@@ -55,12 +75,14 @@ class Throttle:
         self._count = count
         self._ledger = ledger
         self._tell = tell
+        self._given_back_at = 0.0
         self._set(config)
 
     def _set(self, config: Config) -> None:
         self._counts_repeats = config.filter.repeated_opens == "count"
         self._bulk = frozenset(config.kinds) - HIGH_VALUE - TABLE_KINDS
         self._governor = Governor(budget_of(config), aggregates=self._counts_repeats)
+        self._memory_bytes = config.budget.memory_bytes
 
     def change(self, config: Config) -> None:
         """Begin anew, with another configuration."""
@@ -81,7 +103,23 @@ class Throttle:
             # Only then there is something that the kernel has shed.
             self._count()
         bulk = ledger.decoded.total() - sum(ledger.decoded[kind] for kind in HIGH_VALUE)
-        return Reading(time.monotonic(), usage.cpu_seconds, usage.rss_bytes, bulk, self._shed())
+        used, allowed = memory = self._memory(usage)
+        now = time.monotonic()
+        if allowed and used > allowed * NEAR and now > self._given_back_at + GIVE_BACK_SECONDS:
+            # Before anything is shed.
+            self._given_back_at = now
+            gc.collect()
+            give_back()
+        return Reading(time.monotonic(), usage.cpu_seconds, *memory, bulk, self._shed())
+
+    def _memory(self, usage: Usage) -> tuple[int, int]:
+        """What is used of a limit, and the limit: that of two which is nearer."""
+        resident = usage.rss_bytes, self._memory_bytes
+        if not self._memory_bytes or not usage.memory_limit_bytes:
+            return resident
+        # The kernel kills for what the cgroup holds, eBPF maps and all.
+        charged = usage.charged_bytes, int(usage.memory_limit_bytes * MEMORY_SHARE)
+        return max(resident, charged, key=lambda each: each[0] / each[1])
 
     def _take(self, step: Step) -> None:
         shed = self._bulk if step.level == Level.ESSENTIAL else ()

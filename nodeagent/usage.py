@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["Usage", "usage_of"]
+__all__ = ["Usage", "give_back", "usage_of"]
 
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -28,28 +29,54 @@ class Usage(msgspec.Struct, frozen=True):
     rss_bytes: int
     memory_limit_bytes: int | None
     """Of the own cgroup and those above it; None: there is none."""
+    charged_bytes: int
+    """What counts against that limit and cannot be given back, eBPF maps among it."""
     cpu_limit: float | None
     """Cores; None: there is no limit."""
+
+
+def give_back() -> None:
+    """Return memory that is free in this process to the system, where the C library can."""
+    # In glibc; see malloc_trim(3).
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def usage_of() -> Usage:
     """Of this process, now."""
     spent = time.process_time()
     pages = int(Path("/proc/self/statm").read_text("utf-8").split()[1])
-    memory, cores = _limits(Path("/proc/self/cgroup").read_text("utf-8", "replace"))
-    return Usage(spent, pages * PAGE_BYTES, memory, cores)
+    limits = _limits(Path("/proc/self/cgroup").read_text("utf-8", "replace"))
+    return Usage(spent, pages * PAGE_BYTES, *limits)
 
 
-def _limits(cgroup: str, root: Path = CGROUPS) -> tuple[int | None, float | None]:
-    """The least limits of memory and CPU, from the text of /proc/self/cgroup."""
-    memory: list[int] = []
+def _limits(cgroup: str, root: Path = CGROUPS) -> tuple[int | None, int, float | None]:
+    """The least limit of memory, what counts against it, and the least limit of CPU.
+
+    `cgroup` is the text of /proc/self/cgroup.
+    """
+    memory: list[tuple[int, Path]] = []
     cores: list[float] = []
     for line in cgroup.splitlines():
         _, controllers, path = line.split(":", 2)
         for folder in _folders(root, controllers, path):
-            memory += _memory(folder)
+            memory += [(limit, folder) for limit in _memory(folder)]
             cores += _cores(folder)
-    return min(memory, default=None), min(cores, default=None)
+    limit, folder = min(memory, default=(None, root))
+    charged = _charged(folder) if limit is not None else 0
+    return limit, charged, min(cores, default=None)
+
+
+def _charged(folder: Path) -> int:
+    """Memory of a cgroup without the part of the page cache that is given back first."""
+    used = _word(folder / "memory.current") or _word(folder / "memory.usage_in_bytes")
+    cache = 0
+    for line in _word(folder / "memory.stat").splitlines():
+        name, _, value = line.partition(" ")
+        if name in {"inactive_file", "total_inactive_file"} and value.isdigit():
+            cache = int(value)
+    return max(int(used) - cache, 0) if used.isdigit() else 0
 
 
 def _folders(root: Path, controllers: str, path: str) -> list[Path]:

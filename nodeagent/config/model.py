@@ -201,7 +201,7 @@ class BudgetConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     cpu_percent: Annotated[float, Meta(ge=0, le=100)] = 10.0
     """Of one core; 0: no limit. A lower limit of the own cgroup counts, too."""
     memory_bytes: Annotated[int, Meta(ge=0)] = 128 << 20
-    """Resident; 0: no limit. Nine tenths of a lower limit of the own cgroup count, too."""
+    """Resident; 0: no limit. Nine tenths of what the own cgroup may hold count, too."""
 
 
 class CanaryConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.kernel.stream import Stream
 from tests.kernel.test_ledger import check_balance
+from tests.requirement import need
 
 BUDGET_PERCENT = 4.0
 FLOOD_SECONDS = 15.0
@@ -43,7 +47,9 @@ def test_flood_is_shed_and_nothing_else(tmp_path: Path, cgroup: Path) -> None:
     ) as stream:
         time.sleep(GRACE_SECONDS)
         flood = subprocess.Popen([sys.executable, "-c", FLOOD, tmp_path / "flood"])
-        (cgroup / "cgroup.procs").write_text(str(flood.pid))
+        noisy = cgroup / "below"
+        noisy.mkdir()
+        (noisy / "cgroup.procs").write_text(str(flood.pid))
         quiet: list[Path] = []
         spent = 0.0
         try:
@@ -52,7 +58,8 @@ def test_flood_is_shed_and_nothing_else(tmp_path: Path, cgroup: Path) -> None:
             while (now := time.monotonic()) < started + FLOOD_SECONDS:
                 path = tmp_path / f"quiet-{len(quiet)}"
                 quiet.append(path)
-                subprocess.run(["/bin/sh", "-c", f": >{path}"], check=True)
+                script = f"echo $$ >{cgroup}/cgroup.procs; : >{path}"
+                subprocess.run(["/bin/sh", "-c", script], check=True)
                 if settled is None and now > started + SETTLED_SECONDS:
                     settled = now, cpu_seconds(stream.agent.pid)
                 time.sleep(0.2)
@@ -92,3 +99,68 @@ def test_without_a_budget_nothing_is_shed(tmp_path: Path) -> None:
         assert stream.stop() == 143
     assert stream.events[-1]["kinds"]["open"]["throttled"] == 0
     assert not [e for e in stream.events if e["kind"] == "agent.level"]
+
+
+def test_too_little_memory_sheds_and_says_so(tmp_path: Path) -> None:
+    with Stream(
+        *("--only", "exec,fork,exit,open"),
+        *("--set", f"budget.memory_bytes={20 << 20}"),
+    ) as stream:
+        event = stream.first(lambda e: e["kind"] == "agent.level" and e["level"] == 3)
+        (tmp_path / "later").write_text("")
+        subprocess.run(["/bin/true"], check=True)
+        seen = stream.one(kind="exec", path=os.path.realpath("/bin/true"))
+        assert stream.stop() == 143
+    assert event["why"].endswith("MiB of memory, budget 20")
+    assert event["time"] < seen["time"]
+    assert not [e for e in stream.events if e.get("path") == str(tmp_path / "later")]
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A cgroup with 110 MiB, in whatever hierarchy the controller is."""
+    base = Path("/sys/fs/cgroup")
+    name, limit = f"nodeagent-test-{os.getpid()}", str(110 << 20)
+    if (base / "memory/memory.limit_in_bytes").exists():
+        folder, file = base / "memory" / name, "memory.limit_in_bytes"
+    else:
+        folder, file = base / name, "memory.max"
+    folder.mkdir()
+    need("kernel", (folder / file).exists(), "no cgroup here limits memory")
+    (folder / file).write_text(limit)
+    yield folder
+    folder.rmdir()
+
+
+def test_flood_in_a_small_cgroup_does_not_kill_it(tmp_path: Path, small_memory: Path) -> None:
+    # A reader as slow as this test is what fills queues.
+    settings = (
+        *("--set", "budget.cpu_percent=50", "--set", f"budget.memory_bytes={128 << 20}"),
+        *("--only", "exec,fork,exit,open", "--set", "filter.repeated_opens=report"),
+        *("--sink", "file", "--set", f"sinks.file.path={tmp_path}/events"),
+        *("--set", f"sinks.file.rotate_bytes={16 << 20}", "--set", "sinks.file.keep=1"),
+    )
+    script = 'echo $$ >"$0" && exec "$@"'
+    command = (sys.executable, "-m", "nodeagent", "run", *settings)
+    agent = subprocess.Popen(
+        ["/bin/sh", "-c", script, small_memory / "cgroup.procs", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    floods = []
+    try:
+        time.sleep(GRACE_SECONDS)
+        floods = [
+            subprocess.Popen([sys.executable, "-c", FLOOD, tmp_path / str(number)])
+            for number in range(2)
+        ]
+        time.sleep(8)
+        assert agent.poll() is None
+    finally:
+        for flood in floods:
+            flood.kill()
+            flood.wait()
+        agent.terminate()
+        _, errors = agent.communicate(timeout=60)
+    assert agent.returncode == 143, errors
+    assert "balanced: every event is accounted for" in errors

@@ -32,6 +32,7 @@ class Agent:
     now: float = 0.0
     cpu: float = 0.0
     rss: int = 50 << 20
+    limit: int = 0
     shown: float = 0.0
     shed: float = 0.0
     delivered_per_second: float = 1e9
@@ -46,7 +47,7 @@ class Agent:
         for _ in range(round(seconds / STEP_SECONDS)):
             self._live()
             step = self.governor.judge(
-                Reading(self.now, self.cpu, self.rss, int(self.shown), int(self.shed))
+                Reading(self.now, self.cpu, self.rss, self.limit, int(self.shown), int(self.shed))
             )
             if step is not None:
                 self.step = step
@@ -148,7 +149,7 @@ def test_any_load_is_within_the_budget_in_the_long_run() -> None:
 
 
 def test_memory_beyond_the_budget_sheds_more_and_more_and_says_why() -> None:
-    agent = Agent(Governor(Budget(0.1, 128 << 20), aggregates=True), between(0, 100, 500.0))
+    agent = Agent(Governor(TENTH, aggregates=True), between(0, 100, 500.0), limit=128 << 20)
     agent.run(5)
     assert agent.steps == []
     agent.rss = 200 << 20
@@ -180,6 +181,6 @@ def test_moment_of_work_is_no_reason() -> None:
 
 def test_clock_that_stands_still_is_no_reason() -> None:
     governor = Governor(TENTH, aggregates=True)
-    reading = Reading(1.0, 5.0, 0, 0, 0)
+    reading = Reading(1.0, 5.0, 0, 0, 0, 0)
     assert governor.judge(reading) is None
     assert governor.judge(reading) is None
