@@ -88,7 +88,16 @@ class Batch:
 
     def cut(self, size: int) -> list[Batch]:
         """The same in batches of at most `size` items."""
-        return [self._piece(start, start + size) for start in range(0, len(self), size)]
+        lines = {encoder: self.lines(encoder) for encoder in self._lines}
+        pieces = []
+        for start in range(0, len(self), size):
+            piece = Batch()
+            piece.items = self.items[start : start + size]
+            piece.findings = tuple(item for item in piece.items if isinstance(item, Finding))
+            for encoder, each in lines.items():
+                piece._lines[encoder] = _whole(each[start : start + size])
+            pieces.append(piece)
+        return pieces
 
     def halves(self) -> list[Batch]:
         """The same in two batches; it must have two items at least."""
@@ -101,14 +110,6 @@ class Batch:
         piece.findings = tuple(item for item in piece.items if isinstance(item, Finding))
         for encoder in self._lines:
             piece._lines[encoder] = _whole(compress(self.lines(encoder), chosen))
-        return piece
-
-    def _piece(self, start: int, stop: int) -> Batch:
-        piece = Batch()
-        piece.items = self.items[start:stop]
-        piece.findings = tuple(item for item in piece.items if isinstance(item, Finding))
-        for encoder in self._lines:
-            piece._lines[encoder] = _whole(self.lines(encoder)[start:stop])
         return piece
 
 
@@ -139,11 +140,15 @@ class StoredBatch(Batch):
             self._stored = unpacked(self.packed or b"")[:-1].split(b"\n")
         return list(self._stored)
 
-    def _piece(self, start: int, stop: int) -> Batch:
-        lines = self.lines()[start:stop]
-        piece = StoredBatch("", len(lines), None, self.facts[start:stop])
-        piece._stored = lines
-        return piece
+    def cut(self, size: int) -> list[Batch]:
+        """The same in batches of at most `size` items."""
+        lines, pieces = self.lines(), list[Batch]()
+        for start in range(0, len(self), size):
+            part = lines[start : start + size]
+            piece = StoredBatch("", len(part), None, self.facts[start : start + size])
+            piece._stored = part
+            pieces.append(piece)
+        return pieces
 
 
 def packed(lines: bytes) -> bytes:
@@ -164,7 +169,8 @@ def unpacked(data: bytes) -> bytes:
 
 
 def _whole(lines: Iterable[bytes]) -> bytes:
-    return b"".join([line + b"\n" for line in lines])
+    """With a newline behind each."""
+    return b"\n".join([*lines, b""])
 
 
 ROUTED_KINDS: Final = Among([*EVENTS, "finding", "agent"], "known kinds, finding and agent")

@@ -17,7 +17,7 @@ from nodeagent.governor import Budget, Governor, Level, Reading, Step
 from nodeagent.kernel.features import TABLE_KINDS
 from nodeagent.kernel.policy import Policy
 from nodeagent.ledger import Ledger
-from nodeagent.usage import Usage, give_back, usage_of
+from nodeagent.usage import give_back, rss_bytes, usage_of
 
 __all__ = ["EVENT_BYTES", "IDLE_BYTES", "Throttle", "budget_of", "queue_limit"]
 
@@ -26,6 +26,8 @@ log: Final = logging.getLogger(__name__)
 GRACE_SECONDS: Final = 3.0
 """After the start, which has a price of its own."""
 MEASURE_SECONDS: Final = 0.25
+CALM_SECONDS: Final = 0.5
+"""Between two measurements while nothing is shed."""
 NEAR: Final = 0.9
 """Part of the limit of memory from which on free memory is given back."""
 GIVE_BACK_SECONDS: Final = 10.0
@@ -83,6 +85,7 @@ class Throttle:
         self._bulk = frozenset(config.kinds) - HIGH_VALUE - TABLE_KINDS
         self._governor = Governor(budget_of(config), aggregates=self._counts_repeats)
         self._memory_bytes = config.budget.memory_bytes
+        self._is_limited = usage_of().memory_limit_bytes is not None
 
     def change(self, config: Config) -> None:
         """Begin anew, with another configuration."""
@@ -93,33 +96,34 @@ class Throttle:
         """Measure again and again."""
         await asyncio.sleep(GRACE_SECONDS)
         while True:
-            await asyncio.sleep(MEASURE_SECONDS)
+            await asyncio.sleep(MEASURE_SECONDS if self._ledger.level else CALM_SECONDS)
             if step := self._governor.judge(self._measured()):
                 self._take(step)
 
     def _measured(self) -> Reading:
-        ledger, usage = self._ledger, usage_of()
+        ledger = self._ledger
         if ledger.level:
             # Only then there is something that the kernel has shed.
             self._count()
         bulk = ledger.decoded.total() - sum(ledger.decoded[kind] for kind in HIGH_VALUE)
-        used, allowed = memory = self._memory(usage)
+        used, allowed = memory = self._memory()
         now = time.monotonic()
         if allowed and used > allowed * NEAR and now > self._given_back_at + GIVE_BACK_SECONDS:
             # Before anything is shed.
             self._given_back_at = now
             gc.collect()
             give_back()
-        return Reading(time.monotonic(), usage.cpu_seconds, *memory, bulk, self._shed())
+        return Reading(now, time.process_time(), *memory, bulk, self._shed())
 
-    def _memory(self, usage: Usage) -> tuple[int, int]:
+    def _memory(self) -> tuple[int, int]:
         """What is used of a limit, and the limit: that of two which is nearer."""
-        resident = usage.rss_bytes, self._memory_bytes
-        if not self._memory_bytes or not usage.memory_limit_bytes:
+        resident = rss_bytes(), self._memory_bytes
+        if not self._memory_bytes or not self._is_limited:
             return resident
         # The kernel kills for what the cgroup holds, eBPF maps and all.
-        charged = usage.charged_bytes, int(usage.memory_limit_bytes * MEMORY_SHARE)
-        return max(resident, charged, key=lambda each: each[0] / each[1])
+        usage = usage_of()
+        charged = usage.charged_bytes, int((usage.memory_limit_bytes or 0) * MEMORY_SHARE)
+        return max(resident, charged, key=lambda each: each[0] / max(each[1], 1))
 
     def _take(self, step: Step) -> None:
         shed = self._bulk if step.level == Level.ESSENTIAL else ()

@@ -8,6 +8,7 @@ and exit. A process is known by pid and start time, the program that it runs by
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -239,6 +240,8 @@ class ProcessTable:
     @staticmethod
     def _program(task: Task, path: str, facts: ProcessFacts | None, lineage: _Lineage) -> _Program:
         identity = _identity(task)
+        # Most processes run few programs.
+        path = sys.intern(path)
         return _Program(identity, task.exec_id, path, facts, lineage, task.uid, task.euid)
 
     def _put(self, program: _Program) -> None:

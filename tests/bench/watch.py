@@ -25,6 +25,7 @@ PROGRAM_LINK: Final = "anon_inode:bpf-prog"
 READY_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 60.0
 LINE_BYTES: Final = 1 << 20
+END_BYTES: Final = 16 << 20
 CHUNK_BYTES: Final = 1 << 20
 ENDED_BY_SIGTERM: Final = 143
 
@@ -169,9 +170,9 @@ class Agent(Watched):
     ) -> None:
         """The file does not rotate unless `options` say so."""
         output = folder / "events.ndjson"
-        for old in folder.glob("events.*"):
-            old.unlink()
         if sink == "file":
+            for old in folder.glob("events.*"):
+                old.unlink()
             settings = {"path": output, "rotate_bytes": 0, "keep": 0}
         command = [sys.executable, "-m", "nodeagent", "run", "--sink", sink]
         for name, value in settings.items():
@@ -195,9 +196,7 @@ class Agent(Watched):
             raise RuntimeError(f"the agent ended with {code}:\n{complaints}")
         if "UNBALANCED" in complaints:
             raise RuntimeError(f"the ledger does not balance:\n{complaints}")
-        last = json.loads(_last_line(self.output))
-        if last["kind"] != "agent.stop":
-            raise RuntimeError(f"the last record is {last['kind']}, not agent.stop")
+        last = json.loads(_last_said(self.output))
         for kind, row in last["kinds"].items():
             check_balance(kind, row)
         return dict(last)
@@ -322,8 +321,12 @@ def _program_name(number: int) -> str:
     return name
 
 
-def _last_line(path: Path) -> bytes:
+def _last_said(path: Path) -> bytes:
+    """The line in which the agent says how it ended; through a spool others may come later."""
     with path.open("rb") as file:
         file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - LINE_BYTES))
-        return file.read().splitlines()[-1]
+        file.seek(max(0, file.tell() - END_BYTES))
+        for line in reversed(file.read().splitlines()):
+            if line.startswith(b'{"kind":"agent.stop"'):
+                return line
+    raise RuntimeError("there is no agent.stop among the last records")
