@@ -47,7 +47,7 @@ GRACE_NS: Final = 12_000_000_000
 PROGRAMS_LIMIT: Final = 32768
 VIEWS_LIMIT: Final = 64
 """Views of one program: a process can change its name as often as it likes."""
-YOUNG_VIEWS: Final = 1024
+YOUNG_VIEWS: Final = 1000
 """Most processes of a busy node sleep, so views of the last ones that did something are enough."""
 
 Identity = tuple[int, int]
