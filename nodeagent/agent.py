@@ -187,7 +187,9 @@ async def run(
                 findings_only=config.detect.only,
                 recorder=recorder,
             )
-            followers = Followers(libbpf, config, pipeline, controller)
+            followers = Followers(
+                libbpf, config, pipeline, controller, lists=lists, failures=ledger.failures
+            )
             stack.callback(followers.close)
             beside |= followers.tasks()
             throttle = Throttle(
@@ -200,6 +202,7 @@ async def run(
                 pipeline=pipeline,
                 delivery=delivery,
                 lists=lists,
+                refetch=followers.lists.change,
                 throttle=throttle,
                 ledger=ledger,
                 notifier=notifier,

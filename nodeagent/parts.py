@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from pathlib import Path
+from typing import Final
 
 from nodeagent.config import Config
-from nodeagent.detect.lists import ThreatList, builtin_lists, read_list
+from nodeagent.detect.feeds import FeedError, list_of, read_any
+from nodeagent.detect.lists import ThreatList, builtin_lists, check_category, is_url
 from nodeagent.detect.suppress import Suppressions, read_suppressions
 from nodeagent.kernel.features import TABLE_KINDS
 from nodeagent.kernel.policy import Rules
 from nodeagent.ledger import Ledger
 from nodeagent.redact import Redactor
 
-__all__ = ["lists_of", "redactor_of", "rules_of", "suppressions_of"]
+__all__ = ["kept_file", "lists_of", "redactor_of", "rules_of", "suppressions_of"]
+
+
+log: Final = logging.getLogger(__name__)
 
 
 def rules_of(config: Config) -> Rules:
@@ -32,15 +39,36 @@ def rules_of(config: Config) -> Rules:
 
 
 def lists_of(config: Config) -> list[ThreatList]:
-    """Raises ConfigError for a threat list that cannot be used."""
+    """Those that are there; of what is fetched, what was fetched last.
+
+    Raises ConfigError for a file that cannot be used.
+    """
     chosen = config.detect
     lists = builtin_lists() if chosen.builtin_lists else []
-    lists += [
-        read_list(Path(path), category)
-        for category, paths in chosen.lists.items()
-        for path in paths
-    ]
+    for category, places in chosen.lists.items():
+        check_category(category)
+        for place in places:
+            if not is_url(place):
+                lists.append(read_any(Path(place), category))
+            elif kept := _kept(kept_file(Path(chosen.lists_folder), place), place, category):
+                lists.append(kept)
     return lists
+
+
+def kept_file(folder: Path, url: str) -> Path:
+    """Where what was fetched from there is kept."""
+    return folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.list"
+
+
+def _kept(file: Path, url: str, category: str) -> ThreatList | None:
+    name = url.partition("?")[0].rpartition("/")[2] or url
+    try:
+        return list_of(file.read_bytes(), name, category)
+    except FileNotFoundError:
+        return None
+    except (OSError, FeedError) as error:
+        log.warning("kept_list_of_no_use file=%s why=%s", file, error)
+        return None
 
 
 def suppressions_of(config: Config, ledger: Ledger) -> Suppressions:

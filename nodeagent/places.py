@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["CONTROL", "SPOOL", "STORE"]
+__all__ = ["CONTROL", "LISTS", "SPOOL", "STORE"]
 
 CONTROL: Final = "/run/nodeagent/control.sock"
 """The control socket."""
+LISTS: Final = "/var/lib/nodeagent/lists"
+"""Threat lists that were fetched."""
 STORE: Final = "/var/lib/nodeagent/findings.db"
 """The store of findings."""
 SPOOL: Final = "/var/lib/nodeagent/spool"

@@ -36,6 +36,8 @@ CHANGEABLE: Final = (
     "detect.only",
     "detect.builtin_lists",
     "detect.lists",
+    "detect.lists_seconds",
+    "detect.lists_ca_file",
     "detect.suppressions",
     "redact",
     "budget",
@@ -58,6 +60,7 @@ class Reload:
         pipeline: Pipeline,
         delivery: Delivery,
         lists: ThreatLists,
+        refetch: Callable[[Config], None],
         throttle: Throttle,
         ledger: Ledger,
         notifier: Notifier,
@@ -71,6 +74,7 @@ class Reload:
         self._pipeline = pipeline
         self._delivery = delivery
         self._lists = lists
+        self._refetch = refetch
         self._throttle = throttle
         self._ledger = ledger
         self._notifier = notifier
@@ -120,6 +124,7 @@ class Reload:
             raise
         # Files of the same name may hold something else.
         self._lists.replace(lists)
+        self._refetch(after)
         self._pipeline.change(
             after.kinds,
             excluded_uids=after.filter.exclude_uids,

@@ -11,7 +11,7 @@ from msgspec import Meta
 from msgspec.structs import FieldInfo
 
 from nodeagent.event import EVENTS
-from nodeagent.places import CONTROL, SPOOL
+from nodeagent.places import CONTROL, LISTS, SPOOL
 from nodeagent.setting import Among
 from nodeagent.sink import SinkConfig
 from nodeagent.spool import Fsync
@@ -156,7 +156,14 @@ class DetectConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     suppressions: list[str] = []
     """Files with findings that nobody wants to see, see docs/findings.md."""
     lists: dict[str, list[str]] = {}
-    """Files with threat lists of your own, by category: c2, mining, tor, malware …"""
+    """Threat lists of your own, by category: c2, mining, tor, malware … Each is a file, or an
+    https:// address from which it is fetched; text, STIX 2.1 or MISP."""
+    lists_seconds: Annotated[float, Meta(ge=10)] = 3600.0
+    """Fetch lists this often."""
+    lists_ca_file: str = ""
+    """Trust these authorities (PEM) for that, instead of those of the system."""
+    lists_folder: Prefix = LISTS
+    """What was fetched is kept here, for a start without the network."""
 
 
 class RedactConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

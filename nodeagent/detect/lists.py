@@ -22,7 +22,16 @@ import msgspec
 from nodeagent.detect.recent import Recent
 from nodeagent.errors import ConfigError
 
-__all__ = ["CATEGORIES", "Match", "ThreatList", "ThreatLists", "builtin_lists", "read_list"]
+__all__ = [
+    "CATEGORIES",
+    "Match",
+    "ThreatList",
+    "ThreatLists",
+    "builtin_lists",
+    "check_category",
+    "is_url",
+    "read_list",
+]
 
 CATEGORIES: Final = (
     "c2",
@@ -186,13 +195,15 @@ def _suffixes(name: str) -> Iterator[str]:
         name = name.partition(".")[2]
 
 
+def is_url(text: str) -> bool:
+    """Whether a list is fetched, and by TLS; everything else is a file."""
+    return text.startswith("https://")
+
+
 def read_list(path: Path, category: str) -> ThreatList:
     """A list from a file, one entry a line; raises ConfigError."""
     where = f"detect.lists.{category}: {path}"
-    if category not in CATEGORIES:
-        raise ConfigError(
-            f"detect.lists.{category} is no category: take one of {', '.join(CATEGORIES)}"
-        )
+    check_category(category)
     try:
         with path.open("rb") as file:
             state = os.fstat(file.fileno())
@@ -204,6 +215,14 @@ def read_list(path: Path, category: str) -> ThreatList:
         raise ConfigError(f"{where} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{where}, line {lines.number}: {error}") from error
+
+
+def check_category(category: str) -> None:
+    """Raises ConfigError for one that is none."""
+    if category not in CATEGORIES:
+        raise ConfigError(
+            f"detect.lists.{category} is no category: take one of {', '.join(CATEGORIES)}"
+        )
 
 
 class _Lines:

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from typing import Any
 
 from nodeagent.config import Config
+from nodeagent.detect.lists import ThreatLists
 from nodeagent.event import AgentEvent
 from nodeagent.follow.containers import ContainerFollower
 from nodeagent.follow.files import FileFollower
 from nodeagent.follow.inside import Inside
 from nodeagent.follow.interfaces import InterfaceFollower
+from nodeagent.follow.lists import ListFollower
 from nodeagent.follow.node import NodeFollower
 from nodeagent.follow.users import UserFollower
 from nodeagent.follow.worker import Worker
@@ -29,8 +32,20 @@ Follow = Callable[[], Coroutine[Any, Any, None]]
 class Followers:
     """They ask what the pipeline wants to know, and feed it with the answers."""
 
-    def __init__(self, libbpf: Libbpf, config: Config, pipeline: Pipeline, controller: str) -> None:
-        """Open what they need; `controller` of cgroups as kernel/cgroup.py has it."""
+    def __init__(
+        self,
+        libbpf: Libbpf,
+        config: Config,
+        pipeline: Pipeline,
+        controller: str,
+        *,
+        lists: ThreatLists,
+        failures: Counter[str],
+    ) -> None:
+        """Open what they need; `controller` of cgroups as kernel/cgroup.py has it.
+
+        Threat lists that are fetched go into `lists`; what fails is counted in `failures`.
+        """
         self._pipeline = pipeline
         self._closing = ExitStack()
         self._node = NodeFollower(config.node, self._tell_node)
@@ -43,6 +58,8 @@ class Followers:
         inside = Inside(libbpf.syscall)
         self._files = FileFollower(config.files, inside, worker, pipeline.feed)
         self._users = UserFollower(inside, worker, pipeline.feed)
+        self.lists = ListFollower(config, lists, failures)
+        self._closing.callback(self.lists.close)
 
     def start(self) -> None:
         """Tell what is known without waiting."""
@@ -63,6 +80,7 @@ class Followers:
             **more,
             "containers": self._containers.follow,
             "files": self._files.follow,
+            "lists": self.lists.follow,
             "node": self._node.follow,
             "users": self._users.follow,
         }
