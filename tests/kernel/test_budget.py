@@ -108,8 +108,9 @@ def test_too_little_memory_sheds_and_says_so(tmp_path: Path) -> None:
     ) as stream:
         event = stream.first(lambda e: e["kind"] == "agent.level" and e["level"] == 3)
         (tmp_path / "later").write_text("")
-        subprocess.run(["/bin/true"], check=True)
-        seen = stream.one(kind="exec", path=os.path.realpath("/bin/true"))
+        with subprocess.Popen(["/bin/true"]) as process:
+            process.wait()
+        seen = stream.one(kind="exec", process__pid=process.pid)
         assert stream.stop() == 143
     assert event["why"].endswith("MiB of memory, budget 20")
     assert event["time"] < seen["time"]

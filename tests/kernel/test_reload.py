@@ -98,6 +98,13 @@ def sinks(folder: Path, *names: str, **more: str) -> str:
     )
 
 
+def executed(service: Service, sink: str, pids: list[int]) -> Counter[int]:
+    """How often a sink has each of these processes."""
+    ours = set(pids)
+    found = (e["process"]["pid"] for e in service.events(sink) if e["kind"] == "exec")
+    return Counter(pid for pid in found if pid in ours)
+
+
 def act(stop: threading.Event, done: list[int]) -> None:
     """Programs that run all the time."""
     while not stop.is_set():
@@ -128,11 +135,9 @@ def test_sinks_come_change_and_go_and_each_event_is_in_each_of_them_once(service
     time.sleep(0.5)
     assert service.stop() == 143
     assert "balanced: every event is accounted for" in service.errors
-    whole = Counter(e["process"]["pid"] for e in service.events("a") if e["kind"] == "exec")
-    assert set(whole.values()) == {1}
-    assert set(pids) <= set(whole)
-    changed = Counter(e["process"]["pid"] for e in service.events("b") if e["kind"] == "exec")
-    assert changed == whole
+    once = dict.fromkeys(pids, 1)
+    assert executed(service, "a", pids) == once
+    assert executed(service, "b", pids) == once
     report = service.events("a")[-1]
     check_balance(report)
     for row in report["sinks"].values():
