@@ -112,7 +112,7 @@ class Reload:
         after = self._load()
         changed = sorted(self._check(after))
         # All of it is made before anything is changed.
-        lists = lists_of(after)
+        lists = await asyncio.to_thread(lists_of, after)
         suppressions = suppressions_of(after, self._ledger)
         redactor = redactor_of(after)
         self._policy.apply(rules_of(after))

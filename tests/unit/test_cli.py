@@ -25,7 +25,7 @@ from nodeagent.errors import BpfError, ConfigError, NodeagentError, TornRecordin
 from nodeagent.event import EVENTS
 
 COMMANDS = (
-    *("run", "replay", "findings", "explain", "status", "top", "reload"),
+    *("run", "replay", "findings", "explain", "status", "top", "impact", "reload"),
     *("config", "doctor", "schema", "completion"),
 )
 
