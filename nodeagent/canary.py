@@ -165,7 +165,8 @@ class Canary:
     async def silent(self) -> set[str]:
         """The kinds whose operation nobody has seen."""
         before = {kind: self._count(kind) for kind in self._operations}
-        for operation in self._operations.values():
+        # One that serves several kinds is done once.
+        for operation in dict.fromkeys(self._operations.values()):
             with suppress(OSError):
                 operation()
         await asyncio.sleep(SETTLE_SECONDS)

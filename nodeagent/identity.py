@@ -77,8 +77,9 @@ class Facts(NamedTuple):
 
 def facts_of(item: Item) -> Facts:
     """Those of one item."""
+    severity, finding, pid = None, "", None
     if isinstance(item, Finding):
         severity, finding = int(item.severity), item.id
-        return Facts(item.last_seen, "finding", event_id(item), severity, finding, None)
-    pid = item.process.task.pid if isinstance(item, Event) and item.process else None
-    return Facts(item.time, item.kind, event_id(item), None, "", pid)
+    elif isinstance(item, Event) and item.process is not None:
+        pid = item.process.task.pid
+    return Facts(time_of(item), what_of(item), event_id(item), severity, finding, pid)

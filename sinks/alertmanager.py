@@ -14,6 +14,7 @@ from nodeagent.finding import Finding
 from nodeagent.identity import Item, node_name
 from nodeagent.sink import Batch, Sink
 from sinks.http import Client, HttpConfig
+from sinks.schema import json_lines
 
 EVIDENCE_LENGTH: Final = 4000
 
@@ -59,8 +60,8 @@ class Alertmanager(Sink):
 
     def _alerts(self, findings: Iterable[Item]) -> bytes:
         """A line for each finding."""
-        alerts = [self._alert(each) for each in findings if isinstance(each, Finding)]
-        return b"".join([orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in alerts])
+        alerts = (self._alert(each) for each in findings if isinstance(each, Finding))
+        return json_lines(alerts)
 
     def _alert(self, finding: Finding) -> dict[str, Any]:
         ends = finding.last_seen + int(self._config.resolve_seconds * 1e9)

@@ -17,7 +17,7 @@ from nodeagent.finding import Finding, Severity
 from nodeagent.identity import Item, agent_id, event_id, node_name, time_of, what_of
 from nodeagent.sink import Batch, Sink
 from sinks.http import Client, HttpConfig, in_parts, packed
-from sinks.schema import encoder_of
+from sinks.schema import encoder_of, json_lines
 
 INFO: Final = (9, "INFO")
 SEVERITIES: Final = {
@@ -86,7 +86,7 @@ class Otlp(Sink):
         found = list(items)
         lines = self._body(found).split(b"\n")
         records = (self._record(item, line, now) for item, line in zip(found, lines, strict=False))
-        return b"".join([orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in records])
+        return json_lines(records)
 
     def _record(self, item: Item, line: bytes, now: str) -> dict[str, Any]:
         number, name = SEVERITIES[item.severity] if isinstance(item, Finding) else INFO

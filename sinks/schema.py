@@ -46,6 +46,11 @@ def encoder_of(config: SchemaConfig) -> Encode:
     return _remover(tuple(config.remove)) if config.remove else encode
 
 
+def json_lines(shown: Iterable[object]) -> bytes:
+    """Each as a line of JSON with its newline."""
+    return b"".join([orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in shown])
+
+
 @lru_cache
 def _remover(members: tuple[str, ...]) -> Encode:
     paths = [(member, member.split(".")) for member in members]

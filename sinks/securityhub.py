@@ -15,6 +15,7 @@ from nodeagent.finding import Finding
 from nodeagent.identity import Item, agent_id, node_name
 from nodeagent.sink import Batch, Sink
 from sinks.aws_api import AwsApi, AwsConfig, AwsError, passes, retry_later
+from sinks.schema import json_lines
 
 REQUEST_FINDINGS: Final = 100
 """What BatchImportFindings takes at once."""
@@ -84,8 +85,7 @@ class SecurityHub(Sink):
 
     def _asff(self, findings: Iterable[Item]) -> bytes:
         """A line for each finding."""
-        shown = [self._finding(each) for each in findings if isinstance(each, Finding)]
-        return b"".join([orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in shown])
+        return json_lines(self._finding(each) for each in findings if isinstance(each, Finding))
 
     def _finding(self, finding: Finding) -> dict[str, Any]:
         evidence = orjson.dumps(finding.details).decode()

@@ -18,7 +18,7 @@ import orjson
 from nodeagent.detect.lists import ThreatList, check_category, read_entry, read_list
 from nodeagent.errors import ConfigError
 
-__all__ = ["FeedError", "entries_of", "list_of", "read_any"]
+__all__ = ["FEED_BYTES", "FeedError", "entries_of", "list_of", "read_any"]
 
 FEED_BYTES: Final = 64 << 20
 

@@ -11,13 +11,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from nodeagent.detect.feeds import FeedError, list_of
+from nodeagent.detect.feeds import FEED_BYTES, FeedError, list_of
 from nodeagent.errors import NodeagentError
 
-__all__ = ["FetchError", "fetch", "harmless"]
+__all__ = ["FETCH_SECONDS", "FetchError", "fetch", "harmless"]
 
 FETCH_SECONDS: Final = 60.0
-LIST_BYTES: Final = 64 << 20
 
 
 class FetchError(NodeagentError):
@@ -47,7 +46,7 @@ def fetch(url: str, tag: str, ca_file: str, file: Path) -> str | None:
         # Only https, which `is_url` sees to.
         request = urllib.request.Request(url, headers=headers)  # noqa: S310
         with opener.open(request, timeout=FETCH_SECONDS) as answer:
-            data = answer.read(LIST_BYTES + 1)
+            data = answer.read(FEED_BYTES + 1)
             new_tag = answer.headers.get("ETag", "")
     except urllib.error.HTTPError as error:
         error.close()
@@ -58,8 +57,8 @@ def fetch(url: str, tag: str, ca_file: str, file: Path) -> str | None:
         raise FetchError(f"the server answered {error.code}{more}") from error
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise FetchError(str(getattr(error, "reason", error))) from error
-    if len(data) > LIST_BYTES:
-        raise FetchError(f"it has more than {LIST_BYTES >> 20} MiB")
+    if len(data) > FEED_BYTES:
+        raise FetchError(f"it has more than {FEED_BYTES >> 20} MiB")
     if file.exists() and file.read_bytes() == data:
         return None
     try:

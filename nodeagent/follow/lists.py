@@ -23,7 +23,6 @@ __all__ = ["ListFollower"]
 
 log: Final = logging.getLogger(__name__)
 
-FETCH_SECONDS: Final = 60.0
 FIRST_PAUSE_SECONDS: Final = 5.0
 """Until a list that could not be fetched is tried again; then longer each time."""
 
@@ -74,7 +73,7 @@ class ListFollower:
         chosen, tag = self._config.detect, self._tags.get(url, "")
         place = chosen.lists_ca_file, kept_file(Path(chosen.lists_folder), url)
         # TLS and HTTP take some MiB, which not everybody needs.
-        from nodeagent.follow.fetch import fetch, harmless  # noqa: PLC0415
+        from nodeagent.follow.fetch import FETCH_SECONDS, fetch, harmless  # noqa: PLC0415
 
         shown = harmless(url)
         try:
