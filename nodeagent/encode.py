@@ -146,9 +146,8 @@ _CAPABILITIES: Final = Ready("{:016x}".format)
 _NAMESPACES: Final = Ready(lambda namespaces: _json(msgspec.to_builtins(namespaces)))
 
 
-def brief(identity: tuple[int, int], uuid: str, path: str, boot_ns: int) -> Brief:
+def brief(pid: int, start_time: int, uuid: str, path: str, boot_ns: int) -> Brief:
     """Which process it is, by pid and start time; `boot_ns` as for `process_json`."""
-    pid, start_time = identity
     shown = {
         "pid": pid,
         "uuid": uuid,

@@ -526,9 +526,7 @@ A_PROGRAM: Final[dict[str, Any]] = {
 
 A_TARGET: Final[dict[str, Any]] = {
     "target": Other(start_time=0, pid=0, passed_pid=1235),
-    "target_process": brief(
-        (1235, 2_000_000_000), UUID(1235, 2_000_000_000), "/usr/bin/sleep", BOOT
-    ),
+    "target_process": brief(1235, 2_000_000_000, UUID(1235, 2_000_000_000), "/usr/bin/sleep", BOOT),
 }
 
 A_SOCKET: Final[dict[str, Any]] = {

@@ -7,7 +7,7 @@ by items of the stream, so that a replay does the same at the same places.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -25,8 +25,6 @@ NO_CGROUP: Final = 0
 """Of what no process did, like a packet to a socket that nobody has used yet."""
 CGROUPS_LIMIT: Final = 16384
 """Cgroups that are remembered; the one that was told first is forgotten first."""
-PROCESSES_LIMIT: Final = 4096
-"""Of one cgroup that may still become complete."""
 
 Rewrite = Callable[[Process, str], None]
 """Puts the JSON of its container into a process."""
@@ -38,23 +36,21 @@ class _Cgroup(msgspec.Struct, gc=False):
     container: Container | None = None
     json: str = ""
     is_told: bool = False
-    processes: list[Process] = []
-    """To be completed with a later answer."""
     events: list[Event] = []
     """That wait for the first answer."""
-
-    @property
-    def may_change(self) -> bool:
-        """A better answer may come."""
-        container = self.container
-        return not self.is_told or (container is not None and container.enrichment != COMPLETE)
 
 
 class ContainerTable:
     """Sets `Process.container`, and holds events back, in order, for the cgroups it waits for."""
 
-    def __init__(self, rewrite: Rewrite, waiting_events: int) -> None:
-        """Hold at most so many events of one cgroup; 0: none."""
+    def __init__(
+        self, processes: Callable[[], Iterable[Process]], rewrite: Rewrite, waiting_events: int
+    ) -> None:
+        """`processes` are those that later events may show; a later answer completes them.
+
+        At most `waiting_events` of one cgroup are held; 0: none.
+        """
+        self._processes = processes
         self._rewrite = rewrite
         self._waiting_events = waiting_events
         self._cgroups: dict[int, _Cgroup] = {NO_CGROUP: _Cgroup(is_told=True)}
@@ -89,8 +85,6 @@ class ContainerTable:
             cgroup = self._add(number, _Cgroup())
             self._waiting[number] = cgroup
             self._unknown.append((number, self._paths.pop(number, None)))
-        if cgroup.may_change and len(cgroup.processes) < PROCESSES_LIMIT:
-            cgroup.processes.append(process)
         process.container = cgroup.container
         return cgroup.json
 
@@ -118,14 +112,19 @@ class ContainerTable:
         cgroup.container = container
         cgroup.json = container_json(container)
         cgroup.is_told = True
-        for process in cgroup.processes:
-            process.container = container
-            self._rewrite(process, cgroup.json)
-        if not cgroup.may_change:
-            cgroup.processes.clear()
+        self._complete(self._processes(), number, cgroup)
+        self._complete((event.process for event in cgroup.events), number, cgroup)
         if container is not None and container.enrichment == TIMEOUT:
             self.timeouts += len(cgroup.events)
         return self._release(number)
+
+    def _complete(self, processes: Iterable[Process | None], number: int, cgroup: _Cgroup) -> None:
+        for process in processes:
+            if process is None or process.task.cgroup != number:
+                continue
+            if process.container is not cgroup.container:
+                process.container = cgroup.container
+                self._rewrite(process, cgroup.json)
 
     def release_all(self) -> list[Event]:
         """At the end: the events that still wait, as they are."""

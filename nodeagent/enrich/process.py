@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -47,11 +47,11 @@ GRACE_NS: Final = 12_000_000_000
 PROGRAMS_LIMIT: Final = 32768
 VIEWS_LIMIT: Final = 64
 """Views of one program: a process can change its name as often as it likes."""
-YOUNG_VIEWS: Final = 1000
+YOUNG_VIEWS: Final = 400
 """Most processes of a busy node sleep, so views of the last ones that did something are enough."""
 
-Identity = tuple[int, int]
-"""pid and start time."""
+_Key: TypeAlias = tuple[int, int, int]
+"""pid, start time and exec_id."""
 
 
 class _Lineage(msgspec.Struct, gc=False):
@@ -64,7 +64,8 @@ class _Lineage(msgspec.Struct, gc=False):
 class _Program(msgspec.Struct, gc=False):
     """One process while it runs one program."""
 
-    identity: Identity
+    pid: int
+    start_time: int
     exec_id: int
     path: str
     facts: ProcessFacts | None
@@ -79,7 +80,11 @@ class _Program(msgspec.Struct, gc=False):
     views: tuple[bytes, ...] = ()
     """Keys of what was made of it."""
     older: _Program | None = None
-    """What the process ran before, as long as events may still come of that."""
+    """What had the pid before, as long as events may still come of that."""
+
+    def has(self, start_time: int, exec_id: int) -> bool:
+        """Whether it is this one of those that had its pid."""
+        return self.start_time == start_time and self.exec_id == exec_id
 
 
 class ProcessTable:
@@ -104,14 +109,13 @@ class ProcessTable:
         """
         self._uuid = identities(boot_id)
         self._node = node_json(node_name)
-        self.containers = ContainerTable(self._rewrite, waiting_events)
-        self.users = UserTable(self._rewrite)
+        self.containers = ContainerTable(self._shown, self._on_container, waiting_events)
+        self.users = UserTable(self._shown, self._rewrite)
         self._read_task = read_task
         self._boot_ns = boot_ns
-        self._current: dict[Identity, _Program] = {}
-        """What each process runs; the rest hangs on that."""
+        self._newest: dict[int, _Program] = {}
+        """By pid; what had it before hangs on that."""
         self._known = 0
-        self._by_pid: dict[int, _Program] = {}
         self._in_namespace: dict[tuple[int, int], _Program] = {}
         """By pid namespace and the pid in there; only those outside the initial one."""
         self._older: dict[int, OlderProcess] = {}
@@ -126,7 +130,7 @@ class ProcessTable:
         }
         """What an event says about a process besides who did it."""
         self._no_lineage = self._make_lineage(())
-        self._ended: deque[tuple[int, tuple[Identity, int]]] = deque()
+        self._ended: deque[tuple[int, _Key]] = deque()
         self.unknown = 0
         """Processes that were first seen in the middle of their life."""
         self.forgotten = 0
@@ -140,7 +144,7 @@ class ProcessTable:
         """Take a list of all processes; what records told of stays."""
         for seen in sorted(processes, key=lambda seen: self._read_task(seen.task).start_time):
             task = self._read_task(seen.task)
-            known = self._current.get(_identity(task))
+            known = self._running(task.pid, task.start_time)
             if known is not None and known.facts is not None and (known.path or not seen.path):
                 continue
             if known is not None:
@@ -173,7 +177,7 @@ class ProcessTable:
         self._add(event.child, process.path, event.facts)
 
     def _on_exit(self, event: Exit, process: Process) -> None:
-        self._ended.append((event.time, (_identity(process.task), process.task.exec_id)))
+        self._ended.append((event.time, _key(process.task)))
 
     def _on_cgroup(self, event: NewCgroup, _: Process) -> None:
         self.containers.learn_path(event.id, event.path)
@@ -187,46 +191,53 @@ class ProcessTable:
 
     def brief_of(self, process: Process) -> Brief:
         """Which process it is, made once for each program."""
-        program = self._get(_identity(process.task), process.task.exec_id)
+        program = self._get(*_key(process.task))
         if program is None:
-            return brief(_identity(process.task), process.uuid, process.path, self._boot_ns)
+            task = process.task
+            return brief(task.pid, task.start_time, process.uuid, process.path, self._boot_ns)
         if program.brief is None:
             program.brief = self._brief(program)
         return program.brief
 
     def _on_changing(self, event: Changing, process: Process) -> None:
-        program = self._get(_identity(process.task), process.task.exec_id)
+        program = self._get(*_key(process.task))
         if program is None or event.result or program.facts == event.facts:
             return
         program.facts = event.facts
         self._forget_views(program)
 
     def _brief(self, program: _Program) -> Brief:
-        uuid = self._uuid(*program.identity)
-        return brief(program.identity, uuid, program.path, self._boot_ns)
+        uuid = self._uuid(program.pid, program.start_time)
+        return brief(program.pid, program.start_time, uuid, program.path, self._boot_ns)
 
-    def _get(self, identity: Identity, exec_id: int) -> _Program | None:
+    def _get(self, pid: int, start_time: int, exec_id: int) -> _Program | None:
         """The program of a process, by what the kernel counts with each exec."""
-        program = self._current.get(identity)
-        while program is not None and program.exec_id != exec_id:
+        program = self._newest.get(pid)
+        while program is not None and not program.has(start_time, exec_id):
+            program = program.older
+        return program
+
+    def _running(self, pid: int, start_time: int) -> _Program | None:
+        """What a process runs now."""
+        program = self._newest.get(pid)
+        while program is not None and program.start_time != start_time:
             program = program.older
         return program
 
     def _find(self, other: Other, process: Process) -> _Program | None:
         """The process that an event is about."""
         if other.start_time:
-            identity = (other.pid, other.start_time)
-            return self._current.get(identity) or self._from_proc(identity)
+            return self._living(other.pid, other.start_time)
         facts = process.facts
         if facts is None or facts.namespace_pid == process.task.pid:
-            return self._by_pid.get(other.passed_pid)
+            return self._newest.get(other.passed_pid)
         return self._in_namespace.get((facts.namespaces.pid, other.passed_pid))
 
     def _on_exec(self, event: Exec) -> None:
         task = self._read_task(event.task)
-        before = self._current.get(_identity(task))
+        before = self._running(task.pid, task.start_time)
         if before is not None:
-            self._ended.append((event.time, (before.identity, before.exec_id)))
+            self._ended.append((event.time, (before.pid, before.start_time, before.exec_id)))
             lineage = before.lineage
         else:
             lineage = self._lineage(task, event.facts)
@@ -239,30 +250,25 @@ class ProcessTable:
 
     @staticmethod
     def _program(task: Task, path: str, facts: ProcessFacts | None, lineage: _Lineage) -> _Program:
-        identity = _identity(task)
         # Most processes run few programs.
         path = sys.intern(path)
-        return _Program(identity, task.exec_id, path, facts, lineage, task.uid, task.euid)
+        return _Program(*_key(task), path, facts, lineage, task.uid, task.euid)
 
     def _put(self, program: _Program) -> None:
         if self._known >= PROGRAMS_LIMIT:
             self._drop(self._ended.popleft()[1] if self._ended else self._oldest())
             self.forgotten += 1
-        before = self._current.get(program.identity)
-        if before is not None and before.exec_id == program.exec_id:
-            program.older = before.older
-        else:
-            program.older = before
-            self._known += 1
-        self._current[program.identity] = program
-        self._by_pid[program.identity[0]] = program
+        self._drop((program.pid, program.start_time, program.exec_id))
+        program.older = self._newest.get(program.pid)
+        self._newest[program.pid] = program
+        self._known += 1
         inside = _inside(program)
         if inside is not None:
             self._in_namespace[inside] = program
 
-    def _oldest(self) -> tuple[Identity, int]:
-        program = next(iter(self._current.values()))
-        return program.identity, program.exec_id
+    def _oldest(self) -> _Key:
+        program = next(iter(self._newest.values()))
+        return program.pid, program.start_time, program.exec_id
 
     def _make_lineage(self, ancestors: tuple[Ancestor, ...]) -> _Lineage:
         return _Lineage(ancestors, lineage_json(ancestors, self._boot_ns))
@@ -270,11 +276,10 @@ class ProcessTable:
     def _lineage(self, task: Task, facts: ProcessFacts | None) -> _Lineage:
         """The parent and its lineage, as they are now."""
         if facts is not None:
-            identity = (task.parent_pid, facts.parent_start_time)
-            parent = self._current.get(identity) or self._from_proc(identity)
+            parent = self._living(task.parent_pid, facts.parent_start_time)
         else:
-            parent = self._by_pid.get(task.parent_pid)
-        if parent is None or parent.identity == _identity(task):
+            parent = self._newest.get(task.parent_pid)
+        if parent is None or (parent.pid, parent.start_time) == (task.pid, task.start_time):
             return self._no_lineage
         if parent.lineage_of_children is None:
             own = self._as_ancestor(parent)
@@ -282,14 +287,16 @@ class ProcessTable:
             parent.lineage_of_children = self._make_lineage(ancestors)
         return parent.lineage_of_children
 
-    def _from_proc(self, identity: Identity, exec_id: int = 0) -> _Program | None:
+    def _living(self, pid: int, start_time: int) -> _Program | None:
+        return self._running(pid, start_time) or self._from_proc(pid, start_time)
+
+    def _from_proc(self, pid: int, start_time: int, exec_id: int = 0) -> _Program | None:
         """The process as /proc knew it, when it is the same and no other with its pid."""
-        pid, start_time = identity
         seen = self._older.get(pid)
         if seen is None or not 0 <= start_time - seen.start_time < TICK_NS:
             return None
         lineage = self._make_lineage(tuple(self._ancestors(seen)))
-        return _Program(identity, exec_id, seen.path, None, lineage, None, None)
+        return _Program(pid, start_time, exec_id, seen.path, None, lineage, None, None)
 
     def _ancestors(self, seen: OlderProcess) -> Iterator[Ancestor]:
         """The lineage of a process that /proc knew."""
@@ -302,7 +309,7 @@ class ProcessTable:
             seen = parent
 
     def _as_ancestor(self, program: _Program) -> Ancestor:
-        pid, start_time = program.identity
+        pid, start_time = program.pid, program.start_time
         uuid = self._uuid(pid, start_time)
         inside = None if program.facts is None else program.facts.namespace_pid
         return Ancestor(pid, program.path, start_time, uuid, inside, program.uid, program.euid)
@@ -313,9 +320,9 @@ class ProcessTable:
         if known is not None:
             self._remember(raw, known)
             return known
-        program = self._get(_identity(task), task.exec_id)
+        program = self._get(*_key(task))
         if program is None:
-            program = self._from_proc(_identity(task), task.exec_id)
+            program = self._from_proc(*_key(task))
             if program is not None:
                 self._put(program)
             else:
@@ -329,7 +336,7 @@ class ProcessTable:
             self._forget_view(program.views[0])
             program.views = program.views[1:]
         program.views = (*program.views, raw)
-        uuid = self._uuid(*program.identity)
+        uuid = self._uuid(program.pid, program.start_time)
         view = Process(task, program.path, program.facts, program.lineage.ancestors, uuid, b"")
         self._remember(raw, view)
         container = self.containers.describe(view)
@@ -341,12 +348,22 @@ class ProcessTable:
         """Views that nobody asks for while others are made go, the program stays."""
         if len(self._views) >= YOUNG_VIEWS:
             for old, gone in self._old_views.items():
-                program = self._get(_identity(gone.task), gone.task.exec_id)
+                program = self._get(*_key(gone.task))
                 if program is not None:
                     program.views = tuple(each for each in program.views if each != old)
             self._old_views = dict(self._views)
             self._views.clear()
         self._views[raw] = view
+
+    def _shown(self) -> Iterator[Process]:
+        """What events may still be given."""
+        yield from self._views.values()
+        yield from self._old_views.values()
+
+    def _on_container(self, process: Process, container: str) -> None:
+        # It may have waited in an event while its user became known.
+        self.users.describe(process)
+        self._rewrite(process, container)
 
     def _forget_view(self, raw: bytes) -> None:
         self._views.pop(raw, None)
@@ -373,10 +390,11 @@ class ProcessTable:
         while ended and ended[0][0] < now_ns - GRACE_NS:
             self._drop(ended.popleft()[1])
 
-    def _drop(self, key: tuple[Identity, int]) -> None:
-        identity, exec_id = key
-        newer, program = None, self._current.get(identity)
-        while program is not None and program.exec_id != exec_id:
+    def _drop(self, key: _Key) -> None:
+        """Forget one, if it is known."""
+        pid, start_time, exec_id = key
+        newer, program = None, self._newest.get(pid)
+        while program is not None and not program.has(start_time, exec_id):
             newer, program = program, program.older
         if program is None:
             return
@@ -385,11 +403,9 @@ class ProcessTable:
         if newer is not None:
             newer.older = program.older
         elif program.older is not None:
-            self._current[identity] = program.older
+            self._newest[pid] = program.older
         else:
-            del self._current[identity]
-        if self._by_pid.get(program.identity[0]) is program:
-            del self._by_pid[program.identity[0]]
+            del self._newest[pid]
         inside = _inside(program)
         if inside is not None and self._in_namespace.get(inside) is program:
             del self._in_namespace[inside]
@@ -398,10 +414,10 @@ class ProcessTable:
 def _inside(program: _Program) -> tuple[int, int] | None:
     """Its pid namespace and the pid in there, unless that is the initial namespace."""
     facts = program.facts
-    if facts is None or facts.namespace_pid == program.identity[0]:
+    if facts is None or facts.namespace_pid == program.pid:
         return None
     return facts.namespaces.pid, facts.namespace_pid
 
 
-def _identity(task: Task) -> Identity:
-    return task.pid, task.start_time
+def _key(task: Task) -> _Key:
+    return task.pid, task.start_time, task.exec_id

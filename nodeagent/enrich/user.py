@@ -6,7 +6,7 @@ The table reads no file itself: it lists questions, and is told by items of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -17,8 +17,6 @@ __all__ = ["UserKey", "UserQuestion", "UserSeen", "UserTable"]
 
 USERS_LIMIT: Final = 4096
 """Users that are remembered; the one that was first asked about is forgotten first."""
-PROCESSES_LIMIT: Final = 1024
-"""Of one user, to be completed when its name is told."""
 QUESTIONS_LIMIT: Final = 256
 TRIES: Final = 8
 """For one user: a later process may still be there where an earlier one has ended."""
@@ -50,8 +48,6 @@ class UserSeen(msgspec.Struct, frozen=True, gc=False):
     """Empty: the passwd has none; None: the process has gone, another one may be asked."""
     is_of_host: bool = False
     """The passwd is that of the host."""
-    is_final: bool = True
-    """No better answer will come."""
 
 
 class _User(msgspec.Struct):
@@ -61,35 +57,34 @@ class _User(msgspec.Struct):
     is_of_host: bool = False
     may_ask: bool = True
     tries: int = 0
-    is_final: bool = False
-    processes: list[Process] = []
-    """To be completed with a later answer."""
 
 
 class UserTable:
     """Sets `Process.user`."""
 
-    def __init__(self, rewrite: Callable[[Process], None]) -> None:
-        """`rewrite` makes the JSON of a process anew."""
+    def __init__(
+        self, processes: Callable[[], Iterable[Process]], rewrite: Callable[[Process], None]
+    ) -> None:
+        """`processes` are those that later events may show; a later answer completes them.
+
+        `rewrite` makes the JSON of a process anew.
+        """
+        self._processes = processes
         self._rewrite = rewrite
         self._users: dict[UserKey, _User] = {}
         self._questions: list[UserQuestion] = []
 
     def describe(self, process: Process) -> None:
         """Name the user of a new process as far as it is known, and ask when it is not."""
-        facts = process.facts
-        if facts is None or facts.kernel_thread:
+        key = _key(process)
+        if key is None:
             return
-        namespaces = facts.namespaces
-        key = UserKey(namespaces.mnt, namespaces.user, process.task.uid)
         user = self._users.get(key) or self._add(key, _User())
         if user.may_ask and len(self._questions) < QUESTIONS_LIMIT:
             user.may_ask = False
             user.tries += 1
             self._questions.append(UserQuestion(key, process.task.pid))
         process.user, process.user_is_of_host = user.name, user.is_of_host
-        if not user.is_final and len(user.processes) < PROCESSES_LIMIT:
-            user.processes.append(process)
 
     def take_questions(self) -> list[UserQuestion]:
         """What somebody should answer by a `UserSeen`."""
@@ -100,22 +95,24 @@ class UserTable:
         """Take an answer, and complete the processes that went on without it."""
         user = self._users.get(seen.key) or self._add(seen.key, _User())
         user.may_ask = seen.name is None and user.tries < TRIES
-        user.is_final = seen.is_final and not user.may_ask
-        if seen.name is not None:
-            self._complete(user, seen.name, is_of_host=seen.is_of_host)
-        if user.is_final:
-            user.processes.clear()
-
-    def _complete(self, user: _User, name: str, *, is_of_host: bool) -> None:
-        if (user.name, user.is_of_host) == (name, is_of_host):
+        if seen.name is None or (user.name, user.is_of_host) == (seen.name, seen.is_of_host):
             return
-        user.name, user.is_of_host = name, is_of_host
-        for process in user.processes:
-            process.user, process.user_is_of_host = name, is_of_host
-            self._rewrite(process)
+        user.name, user.is_of_host = seen.name, seen.is_of_host
+        for process in self._processes():
+            if _key(process) == seen.key:
+                process.user, process.user_is_of_host = seen.name, seen.is_of_host
+                self._rewrite(process)
 
     def _add(self, key: UserKey, user: _User) -> _User:
         if len(self._users) >= USERS_LIMIT:
             del self._users[next(iter(self._users))]
         self._users[key] = user
         return user
+
+
+def _key(process: Process) -> UserKey | None:
+    """Which user it is; None where no passwd counts."""
+    facts = process.facts
+    if facts is None or facts.kernel_thread:
+        return None
+    return UserKey(facts.namespaces.mnt, facts.namespaces.user, process.task.uid)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from nodeagent.enrich.user import UserKey, UserQuestion, UserSeen
 from nodeagent.follow.inside import Inside, for_reading, host_pids, namespace_of, opened
 from nodeagent.follow.worker import StuckError, Worker
@@ -85,7 +83,6 @@ class UserFollower:
             seen = await self._answer(question)
             if not is_second and seen.is_of_host and self._may_be_moving(question):
                 self._doubtful.append((time.monotonic() + MOVING_SECONDS, question))
-                seen = msgspec.structs.replace(seen, is_final=False)
             self._tell(seen)
             await asyncio.sleep(PAUSE_SECONDS)
 

@@ -7,9 +7,10 @@ import json
 
 from nodeagent.encode import encode
 from nodeagent.enrich import container
-from nodeagent.enrich.process import ProcessTable
+from nodeagent.enrich.process import YOUNG_VIEWS, ProcessTable
+from nodeagent.enrich.user import UserSeen
 from nodeagent.event import Event, Task
-from tests.events import BOOT, TIME, a_container, a_task, an_open
+from tests.events import BOOT, TIME, a_container, a_fork, a_task, an_open, some_facts
 
 CGROUP = 4711
 WAITING = 3
@@ -50,6 +51,22 @@ def test_events_of_a_new_cgroup_wait_in_order_until_it_is_told() -> None:
     assert [event.time for event in events] == [TIME + 1, TIME + 2]
     assert all(event.process and event.process.container == a_container() for event in events)
     assert world.containers.waiting == 0
+
+
+def test_what_waited_is_complete_even_if_its_process_is_forgotten() -> None:
+    world = World()
+    child = a_task(cgroup=CGROUP, pid=7)
+    world.tasks[b"parent"] = a_task(pid=6)
+    world.processes.enrich([a_fork(task=b"parent", child=child, facts=some_facts())])
+    world.open()
+    (question,) = world.processes.users.take_questions()
+    for pid in range(1000, 1000 + 3 * YOUNG_VIEWS):
+        world.open(cgroup=container.NO_CGROUP, pid=pid)
+    world.processes.users.tell(UserSeen(question.key, "shopkeeper"))
+    (event,) = world.containers.tell(CGROUP, a_container())
+    assert isinstance(found := shown(event), dict)
+    assert found["pod"]["name"]
+    assert json.loads(encode([event]))["process"]["user"] == "shopkeeper"
 
 
 def test_json_of_what_waited_has_the_container() -> None:

@@ -34,7 +34,7 @@ RUNNER = a_process("/bin/bash", pid=51)
 
 
 def brief_of(process: Process) -> Brief:
-    return brief((process.task.pid, process.task.start_time), process.uuid, process.path, BOOT)
+    return brief(process.task.pid, process.task.start_time, process.uuid, process.path, BOOT)
 
 
 @pytest.fixture

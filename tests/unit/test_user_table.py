@@ -23,15 +23,24 @@ def shown(process: Process) -> tuple[object, object]:
     return said.get("user"), said.get("user_passwd")
 
 
+class World(UserTable):
+    """A table, and the processes that it was asked about."""
+
+    def __init__(self) -> None:
+        self.all: list[Process] = []
+        super().__init__(lambda: self.all, rewrite)
+
+
 @pytest.fixture
-def table() -> UserTable:
-    return UserTable(rewrite)
+def table() -> World:
+    return World()
 
 
-def described(table: UserTable, uid: int = 1000) -> Process:
+def described(table: World, uid: int = 1000) -> Process:
     process = a_process(uid=uid)
     table.describe(process)
     rewrite(process)
+    table.all.append(process)
     return process
 
 
@@ -40,7 +49,7 @@ def asked(table: UserTable) -> UserKey:
     return question.key
 
 
-def test_name_comes_to_those_that_wait_and_to_those_after(table: UserTable) -> None:
+def test_name_comes_to_those_that_wait_and_to_those_after(table: World) -> None:
     process = described(table)
     assert shown(process) == (None, None)
     key = asked(table)
@@ -50,23 +59,23 @@ def test_name_comes_to_those_that_wait_and_to_those_after(table: UserTable) -> N
     assert table.take_questions() == []
 
 
-def test_passwd_of_the_host_is_named(table: UserTable) -> None:
+def test_passwd_of_the_host_is_named(table: World) -> None:
     process = described(table)
     table.tell(UserSeen(asked(table), "daemon", is_of_host=True))
     assert shown(process) == ("daemon", "host")
 
 
-def test_better_answer_replaces_the_first(table: UserTable) -> None:
+def test_better_answer_replaces_the_first(table: World) -> None:
     before = described(table)
     key = asked(table)
-    table.tell(UserSeen(key, "of-host", is_of_host=True, is_final=False))
+    table.tell(UserSeen(key, "of-host", is_of_host=True))
     between = described(table)
     assert shown(between) == ("of-host", "host")
     table.tell(UserSeen(key, "own"))
     assert shown(before) == shown(between) == shown(described(table)) == ("own", "own root")
 
 
-def test_user_without_a_name_is_asked_about_once(table: UserTable) -> None:
+def test_user_without_a_name_is_asked_about_once(table: World) -> None:
     described(table)
     table.tell(UserSeen(asked(table), ""))
     assert shown(described(table)) == (None, None)
@@ -74,7 +83,7 @@ def test_user_without_a_name_is_asked_about_once(table: UserTable) -> None:
 
 
 def test_other_process_is_asked_where_the_first_has_gone_but_not_forever(
-    table: UserTable,
+    table: World,
 ) -> None:
     questions = 0
     for _ in range(2 * user.TRIES):
@@ -85,7 +94,7 @@ def test_other_process_is_asked_where_the_first_has_gone_but_not_forever(
     assert questions == user.TRIES
 
 
-def test_told_before_anybody_asked(table: UserTable) -> None:
+def test_told_before_anybody_asked(table: World) -> None:
     namespaces = some_facts().namespaces
     table.tell(UserSeen(UserKey(namespaces.mnt, namespaces.user, 0), "root", is_of_host=True))
     assert shown(described(table, uid=0)) == ("root", "host")
@@ -93,7 +102,7 @@ def test_told_before_anybody_asked(table: UserTable) -> None:
 
 
 def test_kernel_threads_and_processes_of_which_nothing_is_known_have_none(
-    table: UserTable,
+    table: World,
 ) -> None:
     thread, unknown = a_process(), a_process()
     thread.facts = some_facts(kernel_thread=True)
@@ -103,7 +112,7 @@ def test_kernel_threads_and_processes_of_which_nothing_is_known_have_none(
     assert table.take_questions() == []
 
 
-def test_table_is_bounded(table: UserTable) -> None:
+def test_table_is_bounded(table: World) -> None:
     for uid in range(user.USERS_LIMIT + 100):
         described(table, uid)
     assert len(table.take_questions()) == user.QUESTIONS_LIMIT

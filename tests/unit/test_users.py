@@ -216,8 +216,8 @@ def test_container_that_gets_its_root_later_is_asked_again(tmp_path: Path) -> No
         worker.close()
         process.kill()
     first, second = told
-    assert (first.name, first.is_of_host, first.is_final) == ("root", True, False)
-    assert (second.name, second.is_of_host, second.is_final) == ("own", False, True)
+    assert (first.name, first.is_of_host) == ("root", True)
+    assert (second.name, second.is_of_host) == ("own", False)
 
 
 def test_more_questions_than_can_wait_are_given_back() -> None:
