@@ -57,11 +57,24 @@ FileVersion = tuple[int, int, int, int]
 
 
 class _Seen(msgspec.Struct):
-    """A signal that a scope remembers."""
+    """A signal that a scope remembers, without the event that it came from, which is large."""
 
-    signal: Signal
+    name: str
+    """Of the rule."""
     rule: Rule
     process: Process
+    kind: str
+    time: int
+    """Of the event, as are those around it."""
+    cpu: int
+    sequence: int
+    sha256: str
+    pending: FileVersion | None
+    """Of the program, when its hash was not known."""
+    key: str
+    context: dict[str, object] = {}
+    action: dict[str, object] | None = None
+    matches: tuple[dict[str, object], ...] = ()
     is_told: bool = False
     chain: list[dict[str, object]] | None = None
     """What it came together with."""
@@ -69,9 +82,9 @@ class _Seen(msgspec.Struct):
     @property
     def title(self) -> str:
         """Of the finding that it becomes."""
-        signal, process = self.signal, self.process
+        process = self.process
         name = name_of(process.path) or process.task.comm
-        return self.rule.title.format(**{**signal.context, "process": name, "key": signal.key})
+        return self.rule.title.format(**{**self.context, "process": name, "key": self.key})
 
 
 class _Scope(msgspec.Struct):
@@ -91,6 +104,8 @@ class _Waiting(msgspec.Struct):
     execs: list[Exec]
     findings: list[str]
     """Their ids; they were told without."""
+    sha256: str = ""
+    """When it is known; then nothing waits."""
 
 
 class _Known(msgspec.Struct):
@@ -181,7 +196,7 @@ class Engine:
         waiting = self._waiting.get(file)
         if waiting is None or not sha256:
             return []
-        self._waiting.put(file, _Waiting([], []))
+        self._waiting.put(file, _Waiting([], [], sha256))
         findings: list[Finding] = []
         for event in waiting.execs:
             if event.file is None:
@@ -207,11 +222,11 @@ class Engine:
         if len(waiting.execs) < WAITING_EXECS:
             waiting.execs.append(event)
 
-    def _wait_with(self, number: str, event: Event) -> None:
+    def _wait_with(self, number: str, seen: _Seen) -> None:
         """Remember that a finding was told without the hash of the program."""
-        if not isinstance(event, Exec) or not _is_pending(event):
+        if seen.pending is None:
             return
-        waiting = self._waiting.get(_version_of(event))
+        waiting = self._waiting.get(seen.pending)
         if waiting is not None and len(waiting.findings) < WAITING_EXECS:
             waiting.findings.append(number)
 
@@ -223,14 +238,14 @@ class Engine:
         process = signal.event.process
         if process is None:
             return
-        rule = RULES[signal.rule]
-        seen = _Seen(signal, rule, process)
+        seen = _seen(signal, process)
+        rule = seen.rule
         if rule.weight >= FINDING_WEIGHT:
             seen.is_told = True
             yield from self._tell(seen)
         elif self._signals:
             weak = msgspec.structs.replace(rule, severity=Severity.INFORMATIONAL)
-            yield from self._tell(_Seen(signal, weak, process))
+            yield from self._tell(msgspec.structs.replace(seen, rule=weak))
         changed = []
         for scope in self._scopes_of(process):
             before = _remember(scope, seen)
@@ -291,13 +306,18 @@ class Engine:
         rule = "attack_sequence_container" if contained else "attack_sequence_host"
         seen = list(scope.seen.values())
         mitre = tuple(sorted({each for one in seen for each in one.rule.mitre}))
-        whole = _Seen(
-            Signal(rule, seen[-1].signal.event, key=scope.name),
-            msgspec.structs.replace(RULES[rule], mitre=mitre),
-            process,
+        whole = msgspec.structs.replace(
+            seen[-1],
+            name=rule,
+            rule=msgspec.structs.replace(RULES[rule], mitre=mitre),
+            process=process,
+            key=scope.name,
+            context={},
+            action=None,
+            matches=(),
             chain=self._chain(scope),
         )
-        yield from self._tell(whole, min(each.signal.event.time for each in seen))
+        yield from self._tell(whole, min(each.time for each in seen))
 
     def _chain(self, scope: _Scope) -> list[dict[str, object]]:
         return [
@@ -306,7 +326,7 @@ class Engine:
                 "type": each.rule.type,
                 "weight": each.rule.weight,
                 "title": each.title,
-                "time": timestamp(each.signal.event.time),
+                "time": timestamp(each.time),
                 "scope": scope.kind,
             }
             for name, each in scope.seen.items()
@@ -318,27 +338,29 @@ class Engine:
         if container is not None:
             pod = container.pod
             workload = f"{pod.namespace}/{pod.workload or pod.name}" if pod else container.image
-        parts = (seen.rule.type, self._node, workload, seen.process.path, seen.signal.key)
+        parts = (seen.rule.type, self._node, workload, seen.process.path, seen.key)
         digest = hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogateescape"))
         number = digest.hexdigest()[:ID_DIGITS]
         return number if seen.rule.severity else f"{number[:-1]}s"
 
     def _finding(self, number: str, seen: _Seen) -> Finding:
-        signal, rule, process = seen.signal, seen.rule, seen.process
-        event = signal.event
-        sha256 = event.file.sha256 if isinstance(event, Code) and event.file else ""
+        rule, process = seen.rule, seen.process
+        sha256 = seen.sha256
+        if not sha256 and seen.pending is not None:
+            waiting = self._waiting.get(seen.pending)
+            sha256 = waiting.sha256 if waiting is not None else ""
         evidence: dict[str, object] = {
-            "rule": signal.rule,
+            "rule": seen.name,
             "weight": rule.weight,
             "event": {
-                "kind": event.kind,
-                "time": timestamp(event.time),
-                "cpu": event.cpu,
-                "sequence": event.sequence,
+                "kind": seen.kind,
+                "time": timestamp(seen.time),
+                "cpu": seen.cpu,
+                "sequence": seen.sequence,
             },
         }
-        if signal.matches:
-            evidence["threatIntelligenceDetails"] = list(signal.matches)
+        if seen.matches:
+            evidence["threatIntelligenceDetails"] = list(seen.matches)
         if seen.chain is not None:
             evidence["signals"] = seen.chain
         return Finding(
@@ -349,11 +371,11 @@ class Engine:
             mitre=rule.mitre,
             resource=describe_resource(process.container, self._node),
             process=describe_process(process, self._boot_ns, sha256),
-            context=signal.context,
-            action=signal.action,
+            context=seen.context,
+            action=seen.action,
             evidence=evidence,
-            first_seen=event.time,
-            last_seen=event.time,
+            first_seen=seen.time,
+            last_seen=seen.time,
         )
 
     def _tell(self, seen: _Seen, first_seen: int | None = None) -> Iterator[Finding]:
@@ -369,7 +391,7 @@ class Engine:
             if first_seen is not None:
                 finding.first_seen = first_seen
             self._known[number] = _Known(finding, finding.last_seen)
-            self._wait_with(number, seen.signal.event)
+            self._wait_with(number, seen)
             yield finding
             return
         known.count += 1
@@ -401,6 +423,26 @@ class Engine:
         return finding
 
 
+def _seen(signal: Signal, process: Process) -> _Seen:
+    event = signal.event
+    return _Seen(
+        signal.rule,
+        RULES[signal.rule],
+        # What it looks like in the stream is most of it.
+        msgspec.structs.replace(process, json=b""),
+        event.kind,
+        event.time,
+        event.cpu,
+        event.sequence,
+        event.file.sha256 if isinstance(event, Code) and event.file else "",
+        _version_of(event) if isinstance(event, Exec) and _is_pending(event) else None,
+        signal.key,
+        signal.context,
+        signal.action,
+        signal.matches,
+    )
+
+
 def _is_pending(event: Exec) -> bool:
     return event.file is not None and event.file.sha256_missing == PENDING
 
@@ -411,14 +453,14 @@ def _version_of(event: Exec) -> FileVersion:
 
 def _remember(scope: _Scope, seen: _Seen) -> _Seen | None:
     """Put the signal in place of the last one of its rule, which is returned."""
-    oldest = seen.signal.event.time - WINDOW_SECONDS * SECOND_NS
+    oldest = seen.time - WINDOW_SECONDS * SECOND_NS
     # The last one that came stands last.
     for name, each in list(scope.seen.items()):
-        if each.signal.event.time >= oldest:
+        if each.time >= oldest:
             break
         del scope.seen[name]
-    before = scope.seen.pop(seen.signal.rule, None)
-    scope.seen[seen.signal.rule] = seen
+    before = scope.seen.pop(seen.name, None)
+    scope.seen[seen.name] = seen
     if len(scope.seen) > SCOPE_SIGNALS:
         del scope.seen[next(iter(scope.seen))]
     return before
