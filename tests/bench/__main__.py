@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from nodeagent.errors import StartError
 from nodeagent.kernel.libbpf import Libbpf
-from tests.bench.benches import BENCHES, QUICK, Bench, Plan, scratch_folder
+from tests.bench.benches import BENCHES, ON_REQUEST, QUICK, Bench, Plan, scratch_folder
 from tests.bench.figure import Figure, keep, table
 from tests.bench.load import Load
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.geteuid():
         print("bench: eBPF needs root: run this as root", file=sys.stderr)
         return 2
-    names = args.names or list(BENCHES)
+    names = args.names or [name for name in BENCHES if name not in ON_REQUEST]
     figures: list[Figure] = []
     failures: list[str] = []
     with scratch_folder() as folder:
@@ -67,7 +67,7 @@ def progress(prefix: str) -> Callable[[str], None]:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"all, or some of: {', '.join(BENCHES)}"
+        "names", nargs="*", metavar="NAME", help=f"all but soak, or some of: {', '.join(BENCHES)}"
     )
     parser.add_argument("--runs", type=int, default=Plan.runs, help="runs of each (default 5)")
     parser.add_argument("--quick", action="store_true", help="one short run of each")

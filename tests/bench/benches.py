@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,6 +64,12 @@ TABLE_SECONDS: Final = 15.0
 """Until what has ended is forgotten."""
 BUDGET_PERCENT: Final = 2.0
 """A tenth of what so many opens cost on a usual machine."""
+SOAK_OPENS_PER_SECOND: Final = 4800
+SOAK_EXECS_PER_SECOND: Final = 50
+"""Four events each, so that all together are 5,000 a second."""
+SOAK_PARTS: Final = 4
+"""In the first of them memory may grow."""
+SOAK_SAMPLES: Final = 240
 GRACE_SECONDS: Final = 5.0
 """The start of an agent is not judged."""
 SETTLED_SECONDS: Final = 3.0
@@ -90,11 +97,19 @@ class Plan:
     load_seconds: float = 10.0
     overload_seconds: float = 20.0
     idle_seconds: float = 20.0
+    soak_seconds: float = 1200.0
     patience: int = 15
     """Runs at most, when others disturb them; then the least disturbed count."""
 
 
-QUICK: Final = Plan(runs=1, load_seconds=2.0, overload_seconds=3.0, idle_seconds=2.0, patience=1)
+QUICK: Final = Plan(
+    runs=1,
+    load_seconds=2.0,
+    overload_seconds=3.0,
+    idle_seconds=2.0,
+    soak_seconds=8.0,
+    patience=1,
+)
 
 
 @dataclass(frozen=True)
@@ -595,6 +610,41 @@ def https(bench: Bench) -> list[Figure]:
     ]
 
 
+def soak(bench: Bench) -> list[Figure]:
+    """Memory of an agent that has a lot to do, for long."""
+    seconds = bench.plan.soak_seconds
+    resident: list[int] = []
+    with Receiver(bench.folder) as receiver:
+        settings = {
+            "url": f"https://localhost:{receiver.port}/",
+            "ca_file": receiver.ca_file,
+            "compression": "zstd",
+        }
+        options = (*EACH, "--set", f"spool.folder={bench.folder / 'spool'}")
+        with Agent(bench.folder, *options, sink="https", settings=settings) as agent:
+            agent.wait_until_ready()
+            with (
+                bench.load.opens(seconds, rate=SOAK_OPENS_PER_SECOND) as opens,
+                bench.load.execs(seconds, rate=SOAK_EXECS_PER_SECOND) as execs,
+            ):
+                end = time.monotonic() + seconds
+                while (left := end - time.monotonic()) > 0:
+                    bench.say(f"soak: {left:.0f} s left")
+                    nap(min(left, seconds / SOAK_SAMPLES))
+                    resident.append(agent.rss_bytes())
+                opens.wait()
+                execs.wait()
+            report = agent.finish()
+    part = len(resident) // SOAK_PARTS
+    growth = statistics.median(resident[-part:]) - statistics.median(resident[part : 2 * part])
+    facts = {"rss_mebibytes": [round(each / MEBIBYTE, 1) for each in resident]}
+    return [
+        Figure("soak: highest RSS", "MiB", [max(resident) / MEBIBYTE], bar=128.0, facts=facts),
+        Figure("soak: growth of RSS since a quarter", "MiB", [growth / MEBIBYTE], bar=1.0),
+        Figure("soak: events lost", "", [lost(report) + dropped(report)], bar=0),
+    ]
+
+
 def budget(bench: Bench) -> list[Figure]:
     """Ten times what the agent may spend: how it stays within that, and for how long it sheds."""
     allowed = BUDGET_PERCENT / 100
@@ -666,4 +716,7 @@ BENCHES: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     "idle": idle,
     "tables": tables,
     "bpftrace": bpftrace,
+    "soak": soak,
 }
+ON_REQUEST: Final = frozenset({"soak"})
+"""Too long to be part of all."""
