@@ -46,6 +46,7 @@ from nodeagent.notify import Notifier
 from nodeagent.outlet import Router
 from nodeagent.parts import lists_of, redactor_of, rules_of, suppressions_of
 from nodeagent.pipeline import Pipeline
+from nodeagent.pods import PodCounts
 from nodeagent.reload import Reload
 from nodeagent.sink import Sink
 from nodeagent.source.cgroups import ExcludedCgroups
@@ -163,7 +164,7 @@ async def run(
             boot_id=boot_id,
         )
         files = FileTable(processes.brief_of, hashes=config.files.hash)
-        lists = ThreatLists(lists_of(config))
+        lists, pods = ThreatLists(lists_of(config)), PodCounts()
         notifier = Notifier(os.environ)
         beside: dict[str, Follow] = {"watchdog": notifier.follow}
         cgroups = None
@@ -186,6 +187,7 @@ async def run(
                 redactor=redactor_of(config),
                 findings_only=config.detect.only,
                 recorder=recorder,
+                pods=pods,
             )
             followers = Followers(
                 libbpf, config, pipeline, controller, lists=lists, failures=ledger.failures
@@ -213,7 +215,10 @@ async def run(
                 "reload": reload.follow,
                 "canary": _canary(config, kernel, ledger, pipeline).follow,
             }
-            beside |= _reporters(config, source, pipeline, ledger, reload.reload)
+            beside |= _reporters(
+                *(config, source, pipeline, ledger),
+                {"reload": reload.reload, "pods": pods.report},
+            )
             source.attach()
             if config.metrics.listen:
                 stack.callback(_metrics(config, source, pipeline, ledger, kernel).close)
@@ -370,15 +375,22 @@ async def _report(
 
 
 def _reporters(
-    config: Config, source: LiveSource, pipeline: Pipeline, ledger: Ledger, reload: Answer
+    config: Config,
+    source: LiveSource,
+    pipeline: Pipeline,
+    ledger: Ledger,
+    answers: Mapping[str, Answer],
 ) -> dict[str, Follow]:
-    """Tasks that tell how the agent is: into the stream, and to those who ask."""
+    """Tasks that tell how the agent is: into the stream, and to those who ask.
+
+    `answers` are others that are given.
+    """
     interval = config.ledger.interval_seconds
     tasks: dict[str, Follow] = {"ledger": partial(_report, source, pipeline, ledger, interval)}
     if config.control.socket:
         status = partial(_status, config, source, pipeline, ledger)
-        answers: dict[str, Answer] = {"status": status, "reload": reload}
-        tasks["control"] = Control(Path(config.control.socket), answers).serve
+        socket = Path(config.control.socket)
+        tasks["control"] = Control(socket, {"status": status, **answers}).serve
     return tasks
 
 

@@ -21,6 +21,7 @@ from nodeagent.finding import Finding
 from nodeagent.kernel.wire import Decoder, Records
 from nodeagent.ledger import Ledger
 from nodeagent.outlet import Router
+from nodeagent.pods import PodCounts
 from nodeagent.redact import Redactor
 from nodeagent.sink import Batch
 from nodeagent.source import (
@@ -62,6 +63,7 @@ class Pipeline:
         redactor: Redactor | None = None,
         findings_only: bool = False,
         recorder: Recorder | None = None,
+        pods: PodCounts | None = None,
     ) -> None:
         """Only events of `kinds`, of users and cgroups that are not excluded, go on.
 
@@ -87,6 +89,7 @@ class Pipeline:
         self._redactor = redactor
         self._findings_only = findings_only
         self._recorder = recorder
+        self._pods = pods or PodCounts()
 
     def change(
         self,
@@ -201,6 +204,7 @@ class Pipeline:
         if events:
             findings = self._inspect(events)
             self._lap("detect")
+            self._pods.count(events)
             if self._findings_only:
                 self._ledger.withheld.update(map(KIND, events))
                 events = []

@@ -29,6 +29,7 @@ examples:
   sudo nodeagent top --once --sort runs --output csv
   sudo nodeagent top agent                    CPU and memory of the agent, stage by stage
   sudo nodeagent top kinds                    what was seen, sent, counted and lost
+  sudo nodeagent top pods                     which pod causes the agent's work
   sudo nodeagent top sinks --output json      a line of JSON for each row
 
 CPU is in thousandths of a core (m), as `kubectl top` has it. Programs are timed only while
@@ -101,6 +102,14 @@ COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
         number("aggregated", "COUNTED", 10),
         number("lost", "LOST", 9),
     ),
+    "pods": (
+        text("namespace", "NAMESPACE", 13),
+        text("pod", "POD", 24),
+        text("container", "CONTAINER", 14),
+        number("events_per_second", "EVENTS/S", 9),
+        number("share_percent", "SHARE%", 6, 1),
+        number("cpu_m", "CPU(m)", 7, 1),
+    ),
     "sinks": (
         text("name", "SINK", 16),
         number("delivered_per_second", "DELIVERED/S", 12),
@@ -115,6 +124,7 @@ SORTED_BY: Final = {
     "programs": "cpu_percent",
     "agent": "",
     "kinds": "seen_per_second",
+    "pods": "events_per_second",
     "sinks": "routed",
 }
 
@@ -239,6 +249,7 @@ def _views() -> Mapping[str, View]:
         "programs": _programs,
         "agent": lambda args: nullcontext(_asked(args, _agent_rows)),
         "kinds": lambda args: nullcontext(_asked(args, _kind_rows)),
+        "pods": lambda args: nullcontext(_asked(args, _pod_rows, "pods")),
         "sinks": lambda args: nullcontext(_asked(args, _sink_rows)),
     }
 
@@ -250,15 +261,17 @@ def _programs(args: argparse.Namespace) -> AbstractContextManager[Iterator[Seque
 
 
 def _asked(
-    args: argparse.Namespace, rows: Callable[[Row, Row, float], list[Row]]
+    args: argparse.Namespace,
+    rows: Callable[[Row, Row, float], list[Row]],
+    question: str = "status",
 ) -> Iterator[Sequence[Row]]:
     """Rows from two answers of the agent, again and again."""
     from nodeagent.control import ask
 
-    before = ask(args.control, "status")
+    before = ask(args.control, question)
     while True:
         output.pause(args.interval)
-        after = ask(args.control, "status")
+        after = ask(args.control, question)
         yield rows(before, after, after["time"] - before["time"])
         before = after
 
@@ -319,6 +332,28 @@ def _kind_rows(before: Row, after: Row, seconds: float) -> list[Row]:
             }
         )
     return rows
+
+
+def _pod_rows(before: Row, after: Row, seconds: float) -> list[Row]:
+    """Each event counts the same, so CPU is the share of the agent's that is theirs."""
+    where = ("namespace", "pod", "container")
+    then = {tuple(pod[each] for each in where): pod["events"] for pod in before["pods"]}
+    events = [
+        pod["events"] - then.get(tuple(pod[each] for each in where), 0) for pod in after["pods"]
+    ]
+    all_events = sum(events)
+    spent = after["cpu_seconds"] - before["cpu_seconds"]
+    return [
+        {
+            **{each: pod[each] for each in where},
+            "container": pod["container"] or "(host)",
+            "events_per_second": count / seconds,
+            "share_percent": count / all_events * 100,
+            "cpu_m": count / all_events * spent / seconds * 1000,
+        }
+        for pod, count in zip(after["pods"], events, strict=True)
+        if count > 0
+    ]
 
 
 def _sink_rows(before: Row, after: Row, seconds: float) -> list[Row]:

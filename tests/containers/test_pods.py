@@ -85,6 +85,25 @@ def test_two_containers_of_a_pod_are_told_apart(lab: Lab, stream: Stream) -> Non
     lab.remove(pod)
 
 
+def test_top_says_what_a_pod_costs(lab: Lab, tmp_path: Path) -> None:
+    control = tmp_path / "control.sock"
+    busy = ["/bin/sh", "-c", "while :; do /bin/true; done"]
+    pod = lab.pod("busy", namespace="shop")
+    lab.container(pod, "loop", busy)
+    with agent(f'containers.cri_sockets=["{lab.socket}"]', f"control.socket={control}") as running:
+        running.catch_up()
+        words = ("top", "pods", "--once", "--output", "json", "--control", str(control))
+        shown = subprocess.run(
+            [sys.executable, "-m", "nodeagent", *words], capture_output=True, text=True, check=True
+        )
+    rows = [json.loads(line) for line in shown.stdout.splitlines()]
+    (row,) = [row for row in rows if (row["namespace"], row["pod"]) == ("shop", "busy")]
+    assert row["container"] == "loop"
+    assert row["events_per_second"] > 0
+    assert 0 < row["share_percent"] <= 100
+    lab.remove(pod)
+
+
 def test_exec_into_a_container_belongs_to_it(lab: Lab, stream: Stream) -> None:
     pod = lab.pod("entered")
     number = lab.container(pod, "main", marked("resident"))

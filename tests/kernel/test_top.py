@@ -134,6 +134,18 @@ def test_kinds_and_sinks_are_counted(control: Path) -> None:
     assert sink["routed"] == sink["delivered"] + sink["queued"] + sink["dropped"]
 
 
+@pytest.mark.usefixtures("watched")
+def test_work_is_told_apart_by_pods(control: Path) -> None:
+    with subprocess.Popen(["sh", "-c", "while :; do cat /dev/null; done"]) as busy:
+        found = rows("pods", "--control", str(control))
+        busy.kill()
+    (host,) = [row for row in found if row["container"] == "(host)"]
+    assert host["pod"] == ""
+    assert host["events_per_second"] > 0
+    assert host["cpu_m"] > 0
+    assert sum(row["share_percent"] for row in found) == pytest.approx(100)
+
+
 def test_status_says_how_the_agent_is(watched: Stream, control: Path) -> None:
     shown = command("status", "--control", str(control))
     assert f"pid {watched.agent.pid}" in shown

@@ -16,7 +16,7 @@ SHOWN = "event field names finding errors encode identity ocsf"
 FOUNDATION = f"{BASIC} {LIGHT}"
 PARTS = f"{FOUNDATION} kernel enrich detect sink worker spool route outlet encode"
 RUN = "source pipeline config schema doctor throttle delivery parts reload canary metrics"
-MIDDLE = f"{PARTS} redact notify {RUN}"
+MIDDLE = f"{PARTS} redact notify pods {RUN}"
 
 # A part is the word behind "nodeagent." in the name of a module; the package "sinks" is one part.
 # A part may import itself, __version__, and:
@@ -28,7 +28,7 @@ ARROWS = {
     "spool": f"{FOUNDATION} sink",
     "route": f"{FOUNDATION} sink",
     "outlet": f"{FOUNDATION} encode sink spool route worker",
-    "redact notify": FOUNDATION,
+    "redact notify pods": FOUNDATION,
     "governor": FOUNDATION,
     RUN: f"{MIDDLE} governor",
     "follow": MIDDLE,
