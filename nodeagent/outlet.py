@@ -90,7 +90,8 @@ class Outlet:
         self._selection = Selection(config, findings_only=sink.FINDINGS_ONLY)
         self._hurry = False
         self._finished: str | None = None
-        self._prompt = not config.batch_seconds
+        self._hurries = not config.batch_seconds and not config.bytes_per_second
+        self._prompt = self._hurries
         """The sink takes a batch in no time, so it is worth waiting for."""
         self._sending = asyncio.Lock()
         self._spool = spool if sink.encoder is not None else None
@@ -98,6 +99,7 @@ class Outlet:
         self._spooled = asyncio.Event()
         self._spool_empty = asyncio.Event()
         self._reopen_at = 0.0
+        self._next_at = 0.0
         self._going.set()
 
     async def open(self) -> None:
@@ -286,7 +288,10 @@ class Outlet:
         """
         async with self._sending:
             pause = FIRST_PAUSE_SECONDS
-            while self._finished is None:
+            while True:
+                await self._pace(batch)
+                if self._finished is not None:
+                    break
                 started = time.monotonic()
                 try:
                     async with asyncio.timeout(self._config.timeout_seconds):
@@ -311,9 +316,19 @@ class Outlet:
                     return "sink error", None
                 else:
                     quick = time.monotonic() - started < PROMPT_SECONDS
-                    self._prompt = quick and not self._config.batch_seconds
+                    self._prompt = quick and self._hurries
                     return None, None
         raise _Undelivered
+
+    async def _pace(self, batch: Batch) -> None:
+        """Wait until the bytes that were sent before are paid for."""
+        limit = self._config.bytes_per_second
+        if not limit:
+            return
+        now = time.monotonic()
+        start = max(self._next_at, now)
+        self._next_at = start + len(batch.ndjson(self._sink.encoder or encode)) / limit
+        await asyncio.sleep(start - now)
 
     def _leave(self, batch: Batch, dropped: str | None, items: int | None = None) -> None:
         """The batch was delivered or dropped; see `_account`."""

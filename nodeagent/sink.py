@@ -200,6 +200,9 @@ class SinkConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     """Send at most this many events at once."""
     batch_seconds: Annotated[float, msgspec.Meta(ge=0, le=300)] = 0.0
     """Wait this long for more events to send at once; 0: send what there is."""
+    bytes_per_second: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Send no more than this on average, counted in lines before they are compressed; 0: no
+    limit. What has to wait stays in the queue or the spool."""
     timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     """Give up on one attempt to send a batch after this long, then try again."""
     spool: bool = False

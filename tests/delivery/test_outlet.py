@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 
@@ -59,9 +60,14 @@ class Lab:
         name: str = "script",
         queue_events: int = 100,
         timeout_seconds: float = DEADLINE_SECONDS,
+        bytes_per_second: int = 0,
     ) -> tuple[Outlet, SinkCounts]:
         counts = self.ledger.sink(name)
-        config = SinkConfig(queue_events=queue_events, timeout_seconds=timeout_seconds)
+        config = SinkConfig(
+            queue_events=queue_events,
+            timeout_seconds=timeout_seconds,
+            bytes_per_second=bytes_per_second,
+        )
         outlet = Outlet(name, sink, config, counts, lambda *why: self.closed.append(why))
         self.tasks.append(self.group.create_task(outlet.run()))
         return outlet, counts
@@ -302,3 +308,30 @@ async def test_a_sink_for_findings_gets_neither_events_nor_signals() -> None:
         await outlet.settle()
     assert [batch.items for batch in sink.taken] == [(a_finding(),)]
     assert counts.delivered == counts.routed == 1
+
+
+async def test_bytes_are_paced_and_what_waits_stays_queued() -> None:
+    sink = Script()
+    batches = [Batch([an_exec()]) for _ in range(4)]
+    size = len(batches[0].ndjson())
+    async with running() as lab:
+        outlet, counts = lab.outlet(sink, bytes_per_second=size * 5)
+        for batch in batches:
+            outlet.offer(batch)
+        await until(lambda: len(sink.taken) == 1)
+        assert counts.queued == 3
+        await until(lambda: len(sink.taken) == 4)
+    gaps = [later - earlier for earlier, later in pairwise(sink.attempts)]
+    assert min(gaps) >= 0.19
+
+
+async def test_end_does_not_wait_for_bytes_that_nobody_may_send() -> None:
+    sink = Script()
+    async with running() as lab:
+        outlet, counts = lab.outlet(sink, bytes_per_second=1)
+        for _ in range(3):
+            outlet.offer(Batch([an_exec()]))
+        await until(lambda: len(sink.taken) == 1)
+        await outlet.drain(0.1)
+        assert counts.dropped == Counter({"shutdown": 2})
+    assert len(sink.taken) == 1
