@@ -39,8 +39,8 @@ PATIENCE_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 0.02
 MANY: Final = 2000
 LONG: Final = 200_000
-HOSTILE: Final = '\n\r\0"\\\x1b[31m</script>\u202e\udcff{}%s'
-"""What names of files may hold."""
+HOSTILE: Final = '\n\r\0"\\\x1b[31m</script>\u202e\\xff{}%s'
+"""What names of files may hold; bytes that are no text come as \\xff."""
 
 
 class Peer(Protocol):
@@ -119,11 +119,11 @@ class SinkCompliance(ABC):
 
         async def check(sink: Sink, peer: Peer) -> None:
             for steps in range(5):
-                sending = asyncio.ensure_future(sink.send(self._batch(_mark())))
-                for _ in range(steps):
-                    await asyncio.sleep(0)
-                sending.cancel()
-                await asyncio.wait([sending])
+                async with asyncio.TaskGroup() as group:
+                    sending = group.create_task(sink.send(self._batch(_mark())))
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+                    sending.cancel()
             after = _mark()
             await sink.send(self._batch(after))
             await _arrived(peer, [after])
@@ -190,16 +190,17 @@ class SinkCompliance(ABC):
             outlet = Outlet("sink", sink, sink.Config(**peer.settings), counts, _closed)
             await peer.stop()
             await outlet.open()
-            running = asyncio.create_task(outlet.run())
-            for mark in marks:
-                outlet.offer(self._batch(mark))
-            # In the middle of its attempts.
-            await asyncio.sleep(1)
-            await peer.start()
-            await outlet.drain(PATIENCE_SECONDS)
-            running.cancel()
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(outlet.run())
+                for mark in marks:
+                    outlet.offer(self._batch(mark))
+                # In the middle of its attempts.
+                await asyncio.sleep(1)
+                await peer.start()
+                await outlet.drain(PATIENCE_SECONDS)
+                running.cancel()
             await outlet.close()
-            assert counts.routed == counts.delivered == len(marks)
+            assert counts.routed == counts.delivered == len(marks), counts
             assert ledger.imbalances() == []
             await _arrived(peer, marks)
 

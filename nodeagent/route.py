@@ -33,7 +33,7 @@ class Selection:
         self._least = max(least, Severity.LOW) if self._findings_only else least
         self._kinds = frozenset(config.kinds)
         self._namespaces = _Patterns(config.namespaces)
-        self._labels = {name: _Patterns([value]) for name, value in config.labels.items()}
+        self._labels = {name: _Patterns([value]) for name, value in config.pod_labels.items()}
         self._sampled_below = int(config.sample * SAMPLES)
         self._wants = self._rules()
 

@@ -187,7 +187,7 @@ class SinkConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     """Send findings that are at least so severe."""
     namespaces: list[str] = []
     """Send only what happens in pods of these namespaces of Kubernetes; * stands for anything."""
-    labels: dict[str, str] = {}
+    pod_labels: dict[str, str] = {}
     """Send only events of pods with these labels, of those that `containers.labels` shows;
     * stands for anything."""
     sample: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0

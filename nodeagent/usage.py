@@ -11,12 +11,15 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["Usage", "give_back", "rss_bytes", "usage_of"]
+__all__ = ["Usage", "give_back", "keep_blocks_apart", "rss_bytes", "usage_of"]
 
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 NO_LIMIT: Final = 1 << 60
 """cgroup v1 says a number near this where there is none."""
+
+M_MMAP_THRESHOLD: Final = -3
+BLOCK_BYTES: Final = 256 << 10
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
 
@@ -41,6 +44,14 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def keep_blocks_apart() -> None:
+    """Have large blocks, like the lines of a batch, given back at once and leave no holes."""
+    # glibc raises the limit with each block that is freed; see mallopt(3).
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, BLOCK_BYTES)
 
 
 def usage_of() -> Usage:

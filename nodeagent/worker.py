@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from threading import Thread
+from threading import Thread, current_thread
 from typing import Final, TypeVar
 
 from nodeagent.sink import Batch
@@ -27,16 +27,17 @@ class Worker:
     """
 
     def __init__(self, name: str) -> None:
-        """The thread starts with the first call."""
-        self._calls: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._thread = Thread(target=self._work, name=name, daemon=True)
+        """The thread starts with the first call, also with the first after its end."""
+        self._name = name
+        self._calls: SimpleQueue[Callable[[], object] | None] | None = None
         self._batch: Batch | None = None
         self._begun: asyncio.Future[None] | None = None
 
     def post(self, call: Callable[[], object]) -> None:
         """Make the call some time; what it raises is logged."""
-        if self._thread.ident is None:
-            self._thread.start()
+        if self._calls is None:
+            self._calls = SimpleQueue()
+            Thread(target=_work, args=(self._calls,), name=self._name, daemon=True).start()
         self._calls.put(call)
 
     def submit(self, call: Callable[[], T]) -> asyncio.Future[T]:
@@ -74,21 +75,15 @@ class Worker:
 
     async def stop(self) -> None:
         """Wait for all calls, then end the thread."""
-        if self._thread.ident is not None:
+        if self._calls is not None:
             await self.submit(_nothing)
             self.abandon()
 
     def abandon(self) -> None:
         """End the thread after the calls that were made, without waiting for them."""
-        if self._thread.ident is not None:
+        if self._calls is not None:
             self._calls.put(None)
-
-    def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            try:
-                call()
-            except Exception:
-                log.exception("sink_worker_failed thread=%s", self._thread.name)
+            self._calls = None
 
 
 def _nothing() -> None:
@@ -103,3 +98,11 @@ def _look_at(future: asyncio.Future[T]) -> None:
 def _unless_done(future: asyncio.Future[T], settle: Callable[[], None]) -> None:
     if not future.done():
         settle()
+
+
+def _work(calls: SimpleQueue[Callable[[], object] | None]) -> None:
+    while (call := calls.get()) is not None:
+        try:
+            call()
+        except Exception:
+            log.exception("sink_worker_failed thread=%s", current_thread().name)

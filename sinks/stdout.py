@@ -43,7 +43,8 @@ class Stdout(Sink):
         """Write to the descriptor `out`, which stays open."""
         self._config = config
         self._encode = encoder_of(config)
-        self._out = out
+        self._given = out
+        self._out: int | None = None
         self._worker = Worker("stdout sink")
         self._pretty = False
         self._style = PLAIN
@@ -56,10 +57,10 @@ class Stdout(Sink):
         """Find out what standard output is."""
         try:
             # A write that outlives this sink must not meet another file of the same number.
-            self._out = os.dup(self._out)
+            self._out = out = os.dup(self._given)
         except OSError as error:
             raise StartError("standard output is closed: open it or choose another sink") from error
-        self._terminal = os.isatty(self._out)
+        self._terminal = os.isatty(out)
         wanted = self._config.format
         self._pretty = self._terminal if wanted == "auto" else wanted == "pretty"
         if wants_colour(self._config.colour, os.environ, terminal=self._terminal):
@@ -69,22 +70,25 @@ class Stdout(Sink):
         """Write the batch, however long the reader takes."""
         # JSON is made here, because all sinks share it.
         json = None if self._pretty else batch.ndjson(self._encode)
-        await self._worker.once(batch, partial(self._write, batch, json))
+        out = self._given if self._out is None else self._out
+        await self._worker.once(batch, partial(self._write, out, batch, json))
 
     async def close(self) -> None:
         """Let go of standard output; a write that waits for its reader is given up."""
-        self._worker.post(partial(os.close, self._out))
-        self._worker.abandon()
+        if self._out is not None:
+            self._worker.post(partial(os.close, self._out))
+            self._worker.abandon()
+            self._out = None
 
-    def _write(self, batch: Batch, json: bytes | None) -> None:
+    def _write(self, out: int, batch: Batch, json: bytes | None) -> None:
         # A batch that failed in its middle comes again and goes on where it failed.
         if batch is not self._batch:
-            new = self._pretty_lines(batch) if json is None else harmless_json(json)
+            new = self._pretty_lines(out, batch) if json is None else harmless_json(json)
             self._rest = memoryview(bytes(self._rest) + new)
             self._batch = batch
         try:
             while self._rest:
-                self._rest = self._rest[write_some(self._out, self._rest) :]
+                self._rest = self._rest[write_some(out, self._rest) :]
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise Closed("nobody reads standard output any more") from error
@@ -93,8 +97,8 @@ class Stdout(Sink):
             raise Retry(f"standard output cannot be written: {error.strerror}") from error
         self._batch = None
 
-    def _pretty_lines(self, batch: Batch) -> bytes:
-        width = terminal_width(self._out) if self._terminal else None
+    def _pretty_lines(self, out: int, batch: Batch) -> bytes:
+        width = terminal_width(out) if self._terminal else None
         lines = (f"{pretty(item, self._style, width)}\n" for item in batch.items)
         return "".join(lines).encode()
 

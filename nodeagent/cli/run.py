@@ -51,8 +51,10 @@ def run(args: argparse.Namespace) -> int:
     import functools
 
     from nodeagent import agent
+    from nodeagent.usage import keep_blocks_apart
 
     load = functools.partial(options.load, args, agent.sink_types())
+    keep_blocks_apart()
     outcome = asyncio.run(
         agent.run(load(), load, duration_seconds=args.duration, record=args.record)
     )

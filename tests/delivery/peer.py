@@ -49,14 +49,14 @@ class Peer:
 
 
 @asynccontextmanager
-async def peer(reply: Callable[[Posted], tuple[int, object]]) -> AsyncIterator[Peer]:
+async def peer(reply: Callable[[Posted], tuple[int, object]], port: int = 0) -> AsyncIterator[Peer]:
     """Any exception of `reply`, like that of a schema, is an answer 500."""
     made = Peer(reply)
     app = web.Application(client_max_size=1 << 30)
     app.router.add_route("*", "/{path:.*}", made.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
     made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield made

@@ -32,11 +32,11 @@ receivers: [{name: nobody}]
 
 
 @asynccontextmanager
-async def alertmanager(folder: Path) -> AsyncIterator[str]:
+async def alertmanager(folder: Path, port: int = 0) -> AsyncIterator[str]:
     program = shutil.which("prometheus-alertmanager")
     need("alertmanager", program is not None, "prometheus-alertmanager is not installed")
     (folder / "config.yml").write_text(CONFIG)
-    url = f"http://127.0.0.1:{free_port()}"
+    url = f"http://127.0.0.1:{port or free_port()}"
     server = await asyncio.create_subprocess_exec(
         str(program),
         f"--config.file={folder}/config.yml",

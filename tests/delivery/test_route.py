@@ -73,9 +73,9 @@ EVERYTHING = list(range(9))
         ({"namespaces": ["prod-*"]}, [0, 3, 4, 7]),
         ({"namespaces": ["prod-b", "test"]}, [0, 4, 5]),
         ({"namespaces": ["prod-*"], "kinds": ["open"]}, [4]),
-        ({"labels": {"app": "web"}}, [0, 3, 5, 6, 7, 8]),
-        ({"labels": {"app": "*"}, "namespaces": ["t?st"]}, [0, 5]),
-        ({"labels": {"app": "web", "tier": "1"}}, [0, 6, 7, 8]),
+        ({"pod_labels": {"app": "web"}}, [0, 3, 5, 6, 7, 8]),
+        ({"pod_labels": {"app": "*"}, "namespaces": ["t?st"]}, [0, 5]),
+        ({"pod_labels": {"app": "web", "tier": "1"}}, [0, 6, 7, 8]),
     ],
     ids=str,
 )
