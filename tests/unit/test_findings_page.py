@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from nodeagent.cli.explain import ID
 from nodeagent.detect.catalogue import RULES
 from nodeagent.detect.describe import describe_process, describe_resource
 from nodeagent.detect.detectors import own_detectors
@@ -31,7 +32,7 @@ from tests.detect.page import (
     rendered_page,
 )
 from tests.detect.scenes import SCENES
-from tests.detect.shapes import SEQUENCE, SHAPES
+from tests.detect.shapes import SEQUENCE, SHAPES, misfits
 from tests.events import BOOT, a_connect, a_container, a_dns, a_finding, a_process
 
 HINT: Final = "write it: python -m tests.detect.page"
@@ -189,6 +190,15 @@ def test_shapes_are_about_all_rules_and_about_kinds_that_detectors_look_at() -> 
         assert shape == SEQUENCE or set(shape.kinds) <= looked_at
 
 
+def test_field_that_is_in_no_shape_is_told() -> None:
+    event = {"kind": "exec"}
+    line = {"evidence": {"rule": "fileless", "event": event}, "context": {"threatFilePath": "x"}}
+    assert not list(misfits(line))
+    line |= {"context": {"other": {"deep": "x"}}, "action": {"dnsRequestAction": {}}}
+    event["kind"] = "open"
+    assert list(misfits(line)) == ["an event of kind open", "other.deep", "dnsRequestAction"]
+
+
 def test_every_technique_has_its_name() -> None:
     assert set(TECHNIQUES) == {each for rule in RULES.values() for each in rule.mitre}
 
@@ -200,6 +210,7 @@ def test_every_technique_has_its_name() -> None:
 def test_page_is_found_by_type_by_its_own_name_and_by_rule(type_: str) -> None:
     for name in (type_, type_.upper(), page_of(type_), page_of(type_).lower(), *by_type()[type_]):
         assert type_of(name) == type_
+        assert not ID.fullmatch(name)
     page = read_page(type_)
     assert page.startswith(f"# {type_}\n")
     assert "<!--" not in page
