@@ -246,7 +246,7 @@ MACHINE := $(shell uname -m)
 NFPM_ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(MACHINE)))
 FROZEN  := build/frozen
 ONE     := dist/nodeagent-$(VERSION)-linux-$(MACHINE)
-CODE    := $(shell find nodeagent sinks -name '*.py' -o -name '*.toml')
+CODE    := $(shell find nodeagent sinks -name '*.py' -o -name '*.toml') $(wildcard docs/findings/*.md)
 # The same source gives the same bytes.
 STEADY  := SOURCE_DATE_EPOCH=1 PYTHONHASHSEED=0
 freeze   = $(STEADY) .venv/bin/pyinstaller --noconfirm --clean --log-level ERROR \

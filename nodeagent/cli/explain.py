@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`nodeagent explain`: why a finding is one, and what every rule weighs."""
+"""`nodeagent explain`: why a finding is one, what its type means, and what every rule weighs."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from nodeagent.cli import findings, options, output
-from nodeagent.harmless import harmless
+from nodeagent.harmless import cut, harmless
 
 if TYPE_CHECKING:
     from nodeagent.store import Row
@@ -17,32 +18,60 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   nodeagent explain 0f3a        why the finding with this id is one; a start of the id will do
+  nodeagent explain Execution:Runtime/ReverseShell
+  nodeagent explain Execution-ReverseShell
+                                what a type means, how to check it, what to do
   nodeagent explain --rules     every rule, with its weight and what it may become
 """
+
+ID: Final = re.compile(r"[0-9a-f]+s?", re.IGNORECASE)
+"""No name of a type looks like this."""
+NAME_COLUMNS: Final = 80
 
 
 def add(commands: options.Commands) -> None:
     """Add the command to the parser."""
     parser = options.add_command(
-        commands, "explain", "say why a finding is one, and what rules weigh", EXAMPLES, run
+        commands, "explain", "say why a finding is one, and what its type means", EXAMPLES, run
     )
-    parser.add_argument("id", metavar="ID", nargs="?", help="of a finding in the store")
+    parser.add_argument(
+        "id", metavar="ID|TYPE", nargs="?", help="of a finding in the store, or a type or a rule"
+    )
     parser.add_argument("--rules", action="store_true", help="show all rules instead")
     options.add_store(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it; 1 when there is no such finding, 2 when nothing was asked for."""
+    """Print it; 1 when there is no such finding or type, 2 when nothing was asked for."""
     if args.rules:
         output.write("\n".join(rules()) + "\n")
         return 0
-    if args.id is None:
-        print("nodeagent: explain what? Give the id of a finding, or --rules", file=sys.stderr)
+    if not args.id:
+        print("nodeagent: explain what? Give an id, a type of finding, or --rules", file=sys.stderr)
         return 2
+    if not ID.fullmatch(args.id):
+        return _explain_type(args.id)
     row = findings.find_one(args)
     if row is None:
         return 1
     output.write("\n".join(explained(row)) + "\n")
+    return 0
+
+
+def _explain_type(name: str) -> int:
+    from nodeagent.detect import pages
+
+    type_ = pages.type_of(name)
+    if type_ is None:
+        shown, nearest = cut(harmless(name), NAME_COLUMNS), pages.nearest(name)
+        meant = f"did you mean {nearest}? " if nearest else ""
+        print(
+            f'nodeagent: "{shown}" is no id and no type of finding: {meant}'
+            "`nodeagent explain --rules` shows all",
+            file=sys.stderr,
+        )
+        return 1
+    output.write(pages.read_page(type_))
     return 0
 
 
@@ -70,6 +99,8 @@ def explained(row: Row) -> Iterator[str]:
     yield harmless(row.title)
     yield ""
     yield f"type      {harmless(row.type)}"
+    if command := findings.page_command(row.type):
+        yield f"to do     {command}"
     rule = RULES.get(name)
     if rule is None:
         yield f"rule      {harmless(name)}, which this version does not have"

@@ -135,6 +135,7 @@ def sheet(row: Row, width: int) -> list[str]:
         "id": row.id,
         "seen": times,
         "mitre": ", ".join(map(str, details.get("mitre", ()))),
+        "to do": page_command(row.type),
     }
     lines = [harmless(row.title), ""]
     lines += [line for name, value in facts.items() for line in _fact(name, value, width)]
@@ -150,6 +151,13 @@ def sheet(row: Row, width: int) -> list[str]:
         if isinstance(chain, list):
             lines += ["", "signals", *_chain(chain, width)]
     return lines
+
+
+def page_command(type_: str) -> str:
+    """What shows the page about a type; empty for one that this version does not have."""
+    from nodeagent.detect import pages
+
+    return f"nodeagent explain {pages.page_of(type_)}" if pages.type_of(type_) else ""
 
 
 def _chosen(args: argparse.Namespace) -> Iterator[Row]:

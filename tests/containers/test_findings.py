@@ -10,6 +10,7 @@ import pytest
 
 from tests.containers.lab import Lab
 from tests.containers.test_files import DROP, exec_of
+from tests.detect.shapes import misfits
 from tests.kernel.stream import ACTS, Event, Stream
 
 
@@ -38,6 +39,7 @@ def test_program_that_was_written_in_the_container_is_found(lab: Lab, stream: St
     found = finding(stream, number, "Execution:Runtime/NewBinaryExecuted")
     assert found["context"]["modifyingProcess"]["executablePath"] == "/bin/busybox"
     assert found["context"]["modifiedAt"].startswith("20")
+    assert not list(misfits(found))
     assert found["process"]["executablePath"] == "/tmp/busybox"
     workload = found["resource"]["kubernetesDetails"]["kubernetesWorkloadDetails"]
     assert (workload["name"], workload["type"], workload["namespace"]) == (
@@ -61,6 +63,7 @@ def test_library_that_was_written_in_the_container_is_found(
     assert lab.execute(number, "/bin/sh", "-c", script).exit_code == 0
     found = finding(stream, number, "Execution:Runtime/NewLibraryLoaded")
     assert found["context"]["libraryPath"] == "/tmp/library"
+    assert not list(misfits(found))
     assert found["context"]["modifyingProcess"]["executablePath"] == "/volume/memory"
     # The program itself came with the volume.
     assert "Execution:Runtime/NewBinaryExecuted" not in {

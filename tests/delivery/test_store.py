@@ -248,9 +248,50 @@ def test_explain_shows_all_rules_or_says_what_to_ask(tmp_path: Path) -> None:
     assert "reverse_shell" in done.stdout
     weights = [int(line.split()[0]) for line in lines[1 : len(RULES) + 1]]
     assert weights == sorted(weights, reverse=True)
-    done = explain(path=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "explain what?" in done.stderr
+    for nothing in ((), ("",)):
+        done = explain(*nothing, path=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "explain what?" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["Execution:Runtime/ReverseShell", "execution-reverseshell"])
+def test_explain_of_a_type_shows_its_page_without_a_store(name: str, tmp_path: Path) -> None:
+    done = explain(name, path=tmp_path / "none")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("# Execution:Runtime/ReverseShell\n")
+    assert "## What to do" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("Execution:Runtime/ReverseShel", "did you mean Execution-ReverseShell?"),
+        ("../../etc/passwd", "shows all"),
+        (f"Execution:{EVIL}", "shows all"),
+        ("x" * 100_000, "shows all"),
+    ],
+)
+def test_explain_of_what_is_no_type_says_so_in_a_sentence(
+    name: str, hint: str, tmp_path: Path
+) -> None:
+    done = explain(name, path=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith('nodeagent: "')
+    assert " is no id and no type of finding: " in done.stderr
+    assert hint in done.stderr
+    assert len(done.stderr) < 300
+    assert done.stderr.removesuffix("\n").isprintable()
+
+
+async def test_finding_that_is_shown_names_the_command_for_its_page(tmp_path: Path) -> None:
+    path = tmp_path / "findings.db"
+    known, foreign = a_finding(), a_finding(title="other", type=EVIL)
+    await stored(path, known, foreign)
+    command_ = "nodeagent explain Execution-ReverseShell"
+    assert f"to do       {command_}\n" in command("show", known.id, path=path).stdout
+    assert f"to do     {command_}\n" in explain(known.id, path=path).stdout
+    assert "to do" not in command("show", foreign.id, path=path).stdout
+    assert "to do" not in explain(foreign.id, path=path).stdout
 
 
 async def test_explain_of_a_rule_of_another_version_says_so(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of docs/findings.md, made from the catalogue and the scenes.
+"""The table of docs/findings.md and the head of each page in docs/findings/.
+
+Made from the catalogue, the shapes and the scenes.
 
 python -m tests.detect.page    writes them
 """
@@ -7,16 +9,28 @@ python -m tests.detect.page    writes them
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from nodeagent.detect.catalogue import FINDING_WEIGHT, RULES
+from nodeagent.detect.catalogue import (
+    FINDING_WEIGHT,
+    RULES,
+    SCOPE_WEIGHTS,
+    SEQUENCE_TACTICS,
+    SEQUENCE_WEIGHT,
+    WINDOW_SECONDS,
+    Rule,
+)
+from nodeagent.detect.pages import page_of
+from nodeagent.finding import Severity
 from tests.detect.scenes import SCENES
+from tests.detect.shapes import SHAPES
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "findings.md"
-START: Final = "<!-- types -->\n"
-END: Final = "<!-- end of types -->"
+PAGES: Final = PAGE.parent / "findings"
+TYPES: Final = ("<!-- types -->\n", "<!-- end of types -->")
+HEAD: Final = ("<!-- head -->\n", "<!-- end of head -->")
 
 LISTS: Final = "test_lists"
 ELSEWHERE: Final = {
@@ -31,6 +45,79 @@ ELSEWHERE: Final = {
 }
 """Tests of types that are no scenes."""
 
+TECHNIQUES: Final = {
+    "T1003.008": "/etc/passwd and /etc/shadow",
+    "T1006": "Direct Volume Access",
+    "T1014": "Rootkit",
+    "T1016": "System Network Configuration Discovery",
+    "T1027": "Obfuscated Files or Information",
+    "T1033": "System Owner/User Discovery",
+    "T1040": "Network Sniffing",
+    "T1041": "Exfiltration Over C2 Channel",
+    "T1046": "Network Service Discovery",
+    "T1048": "Exfiltration Over Alternative Protocol",
+    "T1049": "System Network Connections Discovery",
+    "T1053": "Scheduled Task/Job",
+    "T1053.003": "Cron",
+    "T1055": "Process Injection",
+    "T1055.008": "Ptrace System Calls",
+    "T1055.009": "Proc Memory",
+    "T1059": "Command and Scripting Interpreter",
+    "T1059.004": "Unix Shell",
+    "T1068": "Exploitation for Privilege Escalation",
+    "T1070": "Indicator Removal",
+    "T1070.002": "Clear Linux or Mac System Logs",
+    "T1070.003": "Clear Command History",
+    "T1070.006": "Timestomp",
+    "T1071": "Application Layer Protocol",
+    "T1087.001": "Local Account",
+    "T1087.004": "Cloud Account",
+    "T1090.003": "Multi-hop Proxy",
+    "T1098": "Account Manipulation",
+    "T1105": "Ingress Tool Transfer",
+    "T1136.001": "Create Account: Local Account",
+    "T1140": "Deobfuscate/Decode Files or Information",
+    "T1189": "Drive-by Compromise",
+    "T1190": "Exploit Public-Facing Application",
+    "T1204": "User Execution",
+    "T1204.002": "Malicious File",
+    "T1222.002": "Linux and Mac File and Directory Permissions Modification",
+    "T1489": "Service Stop",
+    "T1496": "Resource Hijacking",
+    "T1543.002": "Systemd Service",
+    "T1546": "Event Triggered Execution",
+    "T1547.006": "Kernel Modules and Extensions",
+    "T1548.001": "Setuid and Setgid",
+    "T1548.003": "Sudo and Sudo Caching",
+    "T1552.001": "Credentials In Files",
+    "T1552.005": "Cloud Instance Metadata API",
+    "T1556": "Modify Authentication Process",
+    "T1562": "Impair Defenses",
+    "T1562.001": "Disable or Modify Tools",
+    "T1562.004": "Disable or Modify System Firewall",
+    "T1564": "Hide Artifacts",
+    "T1566": "Phishing",
+    "T1568.002": "Domain Generation Algorithms",
+    "T1574.006": "Dynamic Linker Hijacking",
+    "T1580": "Cloud Infrastructure Discovery",
+    "T1588.002": "Obtain Capabilities: Tool",
+    "T1609": "Container Administration Command",
+    "T1610": "Deploy Container",
+    "T1611": "Escape to Host",
+    "T1613": "Container and Resource Discovery",
+    "T1620": "Reflective Code Loading",
+    "T1622": "Debugger Evasion",
+}
+"""Names of MITRE ATT&CK."""
+
+
+def by_type() -> dict[str, list[str]]:
+    """The rules of each type, in the order of types."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, rule in RULES.items():
+        found[rule.type].append(name)
+    return dict(sorted(found.items()))
+
 
 def tests_of(type_: str, rules: list[str]) -> str:
     """Names of scenes, or the module of the test."""
@@ -44,28 +131,103 @@ def tests_of(type_: str, rules: list[str]) -> str:
 
 def rows() -> Iterator[str]:
     """One row for each type of finding."""
-    by_type: dict[str, list[str]] = defaultdict(list)
-    for name, rule in RULES.items():
-        by_type[rule.type].append(name)
     yield "| type | severity | alone | MITRE ATT&CK | tested by |"
     yield "| --- | --- | --- | --- | --- |"
-    for type_, names in sorted(by_type.items()):
+    for type_, names in by_type().items():
         rules = [RULES[name] for name in names]
-        severities = sorted({rule.severity for rule in rules}, reverse=True)
-        shown = ", ".join(each.name.lower() for each in severities)
-        alone = [rule.weight >= FINDING_WEIGHT for rule in rules]
-        how = "yes" if all(alone) else "some" if any(alone) else "no"
-        mitre = " ".join(sorted({each for rule in rules for each in rule.mitre}))
-        yield f"| `{type_}` | {shown} | {how} | {mitre} | {tests_of(type_, names)} |"
+        link = f"[`{type_}`](findings/{page_of(type_)}.md)"
+        mitre = " ".join(_techniques(rules))
+        tested = tests_of(type_, names)
+        yield f"| {link} | {_severities(rules)} | {_alone(rules)} | {mitre} | {tested} |"
+
+
+def head(type_: str) -> Iterator[str]:
+    """What the code knows about a type."""
+    names = by_type()[type_]
+    rules = [RULES[name] for name in names]
+    yield f"# {type_}"
+    yield ""
+    yield f"- severity: {_severities(rules)}"
+    yield f"- one signal is enough: {_alone(rules)}; {_needed(rules)}"
+    mitre = ", ".join(f"{each} {TECHNIQUES[each]}" for each in _techniques(rules))
+    yield f"- MITRE ATT&CK: {mitre or 'those of the signals that came together'}"
+    yield f"- tested by: {tests_of(type_, names) or 'nothing that does it for real yet'}"
+    yield f"- fields of its own: {', '.join(f'`{each}`' for each in own_fields(names))}"
+    yield ""
+    yield "| rule | weight | severity | events | title |"
+    yield "| --- | --- | --- | --- | --- |"
+    for name, rule in zip(names, rules, strict=True):
+        kinds = ", ".join(SHAPES[name].kinds)
+        level = rule.severity.name.lower()
+        yield f"| `{name}` | {rule.weight} | {level} | {kinds} | {rule.title} |"
+
+
+def own_fields(rules: Iterable[str]) -> list[str]:
+    """Places that only some types of findings have."""
+    shapes = [SHAPES[name] for name in rules]
+    context = [f"context.{place}" for shape in shapes for place in shape.context]
+    actions = [f"action.{shape.action}" for shape in shapes if shape.action]
+    evidence = []
+    if any(name.endswith((".connect", ".dns")) or "malicious" in name for name in rules):
+        evidence = ["evidence.threatIntelligenceDetails"]
+    elif _alone(RULES[name] for name in rules) != "yes":
+        evidence = ["evidence.signals"]
+    return list(dict.fromkeys((*context, *actions, *evidence))) or ["none"]
 
 
 def rendered(text: str) -> str:
-    """The page with its table as the code says it."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    lines = "\n".join(rows())
-    return f"{before}{START}{lines}\n{END}{after}"
+    """docs/findings.md with its table as the code says it."""
+    return _between(TYPES, text, rows())
+
+
+def rendered_page(type_: str, text: str) -> str:
+    """A page with its head as the code says it."""
+    return _between(HEAD, text or "".join(HEAD), head(type_))
+
+
+def _between(marks: tuple[str, str], text: str, lines: Iterable[str]) -> str:
+    start, end = marks
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    made = "\n".join(lines)
+    return f"{before}{start}{made}\n{end}{after}"
+
+
+def _severities(rules: Iterable[Rule]) -> str:
+    found: list[Severity] = sorted({rule.severity for rule in rules}, reverse=True)
+    return ", ".join(each.name.lower() for each in found)
+
+
+def _alone(rules: Iterable[Rule]) -> str:
+    alone = [rule.weight >= FINDING_WEIGHT and not _is_sequence(rule) for rule in rules]
+    return "yes" if all(alone) else "some" if any(alone) else "no"
+
+
+def _needed(rules: Iterable[Rule]) -> str:
+    """What it takes."""
+    if any(map(_is_sequence, rules)):
+        return (
+            f"it takes {SEQUENCE_TACTICS} tactics that weigh {SEQUENCE_WEIGHT} together"
+            f" within {WINDOW_SECONDS} s"
+        )
+    alone = f"a weight of {FINDING_WEIGHT} is a finding at once"
+    if _alone(rules) == "yes":
+        return alone
+    together = ", ".join(f"{weight} in a {scope}" for scope, weight in SCOPE_WEIGHTS.items())
+    return f"{alone}, less only with others within {WINDOW_SECONDS} s: {together}"
+
+
+def _is_sequence(rule: Rule) -> bool:
+    """It is made of others, from which it has its techniques."""
+    return not rule.mitre
+
+
+def _techniques(rules: Iterable[Rule]) -> list[str]:
+    return sorted({each for rule in rules for each in rule.mitre})
 
 
 if __name__ == "__main__":
     PAGE.write_text(rendered(PAGE.read_text()))
+    for each in by_type():
+        path = PAGES / f"{page_of(each)}.md"
+        path.write_text(rendered_page(each, path.read_text() if path.exists() else ""))

@@ -15,6 +15,7 @@ from nodeagent.detect.lists import CATEGORIES, ThreatList, ThreatLists, builtin_
 from nodeagent.errors import ConfigError
 from tests.detect.conftest import Watch
 from tests.detect.lists import ADDRESSES, DOMAINS, program
+from tests.detect.shapes import misfits
 
 CONNECTED = [name for name in CATEGORIES if f"{name}.connect" in RULES]
 REQUESTED = [name for name in CATEGORIES if f"{name}.dns" in RULES]
@@ -54,6 +55,7 @@ def test_connection_to_a_listed_address_is_found(
     assert action["remoteIpDetails"]["ipAddressV4"] == address
     (details,) = finding["evidence"]["threatIntelligenceDetails"]
     assert details == {"threatListName": category, "threatNames": [category]}
+    assert not list(misfits(finding))
     assert len(watch.findings(root)) == 1
 
 
@@ -65,6 +67,7 @@ def test_request_for_a_name_below_a_listed_domain_is_found(
     root = watch.play(ASK.format(name=name), tmp_path)
     finding = watch.finding(root, RULES[f"{category}.dns"].type)
     assert finding["action"]["dnsRequestAction"]["domain"] == name
+    assert not list(misfits(finding))
     assert len(watch.findings(root)) == 1
 
 
@@ -84,6 +87,7 @@ def test_name_that_leads_to_the_metadata_service_is_found(watch: Watch, tmp_path
     root = watch.play(REBIND.format(name="rebind.example"), tmp_path / "a")
     finding = watch.finding(root, "UnauthorizedAccess:Runtime/MetadataDNSRebind")
     assert finding["action"]["dnsRequestAction"]["domain"] == "rebind.example"
+    assert not list(misfits(finding))
     root = watch.play(REBIND.format(name="metadata.google.internal"), tmp_path / "b")
     assert not watch.findings(root)
 
@@ -98,6 +102,7 @@ def test_program_whose_hash_is_listed_is_found(watch: Watch, tmp_path: Path) -> 
     assert finding["context"]["threatFilePath"] == "/mnt/program"
     (details,) = finding["evidence"]["threatIntelligenceDetails"]
     assert details["threatFileSha256"] == finding["process"]["executableSha256"]
+    assert not list(misfits(finding))
 
 
 def test_what_is_built_in_is_not_custom() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.detect.conftest import Watch
 from tests.detect.scenes import INFORMATIONAL, SCENES, Scene
+from tests.detect.shapes import misfits
 
 each_scene = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 
@@ -30,6 +31,7 @@ def test_it_is_found_with_its_evidence(scene: Scene, watch: Watch, tmp_path: Pat
         found = value_at(finding, place)
         if wanted is not ...:
             assert found == (wanted.format(cwd=tmp_path) if isinstance(wanted, str) else wanted)
+    assert not list(misfits(finding))
     wanted = set() if scene.severity == INFORMATIONAL else {scene.type}
     assert {each["type"] for each in watch.findings(root)} == wanted
 

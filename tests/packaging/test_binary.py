@@ -14,6 +14,7 @@ import pytest
 
 from nodeagent import __version__
 from sinks import SINKS
+from tests.detect.page import PAGES
 from tests.requirement import need
 
 FOREIGN = "raise SystemExit('imported from outside')\n"
@@ -49,6 +50,16 @@ def test_every_sink_is_inside(binary: Path) -> None:
     types = json.dumps(schema)
     for name in SINKS:
         assert f'"{name}"' in types
+
+
+def test_every_page_about_findings_is_inside(binary: Path, tmp_path: Path) -> None:
+    inside = binary.parent / "_internal/nodeagent/findings"
+    assert {each.name: each.read_text() for each in inside.iterdir()} == {
+        each.name: each.read_text() for each in PAGES.iterdir()
+    }
+    done = run(binary, "explain", "Execution:Runtime/ReverseShell", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("# Execution:Runtime/ReverseShell\n")
 
 
 def test_libraries_of_the_sinks_are_inside(root: None, binary: Path, tmp_path: Path) -> None:

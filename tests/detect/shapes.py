@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a finding of each rule is made from, and which fields of its own it may have.
+
+Detectors build that on the way, so it is written here for the pages, and the tests that make
+real findings compare them with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from nodeagent.detect.catalogue import RULES
+
+__all__ = ["SHAPES", "Shape", "misfits"]
+
+CONNECTION: Final = "networkConnectionAction"
+REQUEST: Final = "dnsRequestAction"
+TARGET: Final = (
+    "targetProcess.pid targetProcess.uuid targetProcess.name targetProcess.executablePath"
+)
+WRITER: Final = (
+    "modifyingProcess.pid modifyingProcess.uuid modifyingProcess.name"
+    " modifyingProcess.executablePath modifiedAt"
+)
+
+
+class Shape(NamedTuple):
+    """Of the findings of one rule."""
+
+    kinds: tuple[str, ...]
+    """Of the events that it is made from."""
+    context: tuple[str, ...]
+    """Dotted places below `context`; some may be missing."""
+    action: str = ""
+
+
+def _shape(kinds: str, context: str = "", action: str = "") -> Shape:
+    return Shape(tuple(kinds.split()), tuple(context.split()), action)
+
+
+COMMAND: Final = _shape("exec", "commandLineExample")
+CHANGED_FILE: Final = _shape(
+    "open rename link symlink unlink", "filePath fileOperation relatedFilePaths"
+)
+TOOL: Final = _shape("exec", "toolName toolCategory scriptPath")
+SHELL_OF_A_CONNECTION: Final = _shape("exec dup", "addressFamily ianaProtocolNumber", CONNECTION)
+MODULE: Final = _shape("module", "moduleName moduleFilePath moduleSha256")
+SEQUENCE: Final = _shape("any")
+
+_OWN: Final[dict[str, Shape]] = {
+    "reverse_shell": SHELL_OF_A_CONNECTION,
+    "bind_shell": SHELL_OF_A_CONNECTION,
+    "network_shell": _shape("exec"),
+    "fileless": _shape("exec", "threatFilePath"),
+    "inject_proc": _shape("open", "targetProcess.pid"),
+    "inject_ptrace": _shape("ptrace", f"{TARGET} flags"),
+    "inject_vm": _shape("vm_write", TARGET),
+    "antidebug": _shape("ptrace"),
+    "userfaultfd": _shape("userfaultfd"),
+    "docker_socket": _shape("connect", "socketPath"),
+    "runc_escape": _shape("open", "runcBinaryPath"),
+    "runc_folder": _shape("exec symlink", "filePath"),
+    "release_agent": _shape("open", "releaseAgentPath"),
+    "host_mount": _shape("mount", "mountSource mountTarget fileSystemType flags"),
+    "kernel_helper": _shape("open", "filePath fileOperation"),
+    "setns_host": _shape("setns", "flags"),
+    "raw_device": _shape("open", "filePath"),
+    "container_shell": _shape("exec"),
+    "new_binary": _shape("exec", WRITER),
+    "new_library": _shape("mmap", f"libraryPath {WRITER}"),
+    "temporary_file": _shape("exec", "threatFilePath"),
+    "downloaded": _shape("exec", f"threatFilePath {WRITER}"),
+    "elevation": _shape("exec", "threatFilePath"),
+    "pkexec_exploit": _shape("exec"),
+    "module": MODULE,
+    "module_of_system": MODULE,
+    "bpf_program": _shape("bpf"),
+    "io_uring": _shape("io_uring", "filePath"),
+    "preload": _shape("exec", "ldPreloadValue"),
+    "kill_guard": _shape("kill", f"{TARGET} signal"),
+    "sensitive_persistence": CHANGED_FILE,
+    "sensitive_privilege": CHANGED_FILE,
+    "sensitive_evasion": CHANGED_FILE._replace(
+        context=(*CHANGED_FILE.context, "shellHistoryFilePath")
+    ),
+    "sensitive_read": _shape("open", " ".join(CHANGED_FILE.context)),
+    "sensitive_link": _shape("link symlink", " ".join(CHANGED_FILE.context)),
+    "tool_offensive": TOOL,
+    "tool_dual_use": TOOL,
+    # By its name alone, or by its arguments.
+    "miner": _shape("exec", "threatFilePath commandLineExample"),
+    "packet_socket": _shape("socket", "addressFamily"),
+    "metadata_rebind": _shape("dns", "", REQUEST),
+    "metadata_access": _shape("connect", "", CONNECTION),
+    "port_scan": _shape("connect", "", CONNECTION),
+    "attack_sequence_container": SEQUENCE,
+    "attack_sequence_host": SEQUENCE,
+    "malicious_file": _shape("exec", "threatFilePath"),
+    "malicious_file.Custom": _shape("exec", "threatFilePath"),
+}
+_BY_PATTERN: Final = (
+    "download_pipe decoded_pipe shell_by_network find_setuid make_setuid enter_host"
+    " privileged_container firewall_off firewall_changed guard_off service_off crontab_removed"
+    " logs_cleared made_immutable time_changed recon_user recon_network recon_cloud"
+    " recon_kubernetes credential_search add_service add_crontab add_user remote_copy"
+)
+
+
+def _listed(rule: str) -> Shape:
+    return (
+        _shape("connect", "", CONNECTION)
+        if rule.endswith(".connect")
+        else _shape("dns", "", REQUEST)
+    )
+
+
+SHAPES: Final[dict[str, Shape]] = (
+    _OWN
+    | dict.fromkeys(_BY_PATTERN.split(), COMMAND)
+    | {rule: _listed(rule) for rule in RULES if rule.endswith((".connect", ".dns"))}
+)
+"""By rule."""
+
+
+def misfits(finding: Mapping[str, Any]) -> Iterator[str]:
+    """What the line of a real finding has that its shape has not."""
+    shape = SHAPES[finding["evidence"]["rule"]]
+    kind = finding["evidence"]["event"]["kind"]
+    if shape != SEQUENCE and kind not in shape.kinds:
+        yield f"an event of kind {kind}"
+    yield from set(_places(finding.get("context", {}))) - {*shape.context}
+    yield from finding.get("action", {}).keys() - {"actionType", shape.action}
+
+
+def _places(context: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for name, each in context.items():
+        if isinstance(each, dict):
+            yield from _places(each, f"{above}{name}.")
+        else:
+            yield f"{above}{name}"
