@@ -28,8 +28,11 @@ from sinks.schema import encoder_of
 PORTS: Final = {"udp": 514, "tcp": 601, "tls": 6514}
 """RFC 5426, RFC 6587, RFC 5425."""
 STREAMS: Final = frozenset({"tcp", "tls"})
-DATAGRAM_BYTES: Final = {"udp": 65_507, "unix": 200_000}
-"""What the kernel takes: the most that IPv4 allows, and a bit less than the usual wmem_max."""
+LONGEST_BYTES: Final = {"udp": 65_507, "unix": 200_000, "tcp": 200_000, "tls": 200_000}
+"""The most that IPv4 allows, a bit less than the usual wmem_max, and the longest frame that
+rsyslog takes unless it is told otherwise (MaxFrameSize): it reads on at the wrong place after
+a longer one. RFC 5424 allows to cut a message.
+"""
 NAME_CHARACTERS: Final = re.compile(r"[^\x21-\x7e]")
 HOSTNAME_LENGTH: Final = 255
 
@@ -139,9 +142,10 @@ class Syslog(Sink):
 
     def _messages(self, batch: Batch) -> Iterator[bytes]:
         lines = batch.lines(self._encode)
+        longest = LONGEST_BYTES[self._address.scheme]
         for facts, line in zip(batch.facts, lines, strict=True):
             said = cef(orjson.loads(line)) if self._config.format == "cef" else line
-            yield self._header(facts) + said
+            yield (self._header(facts) + said)[:longest]
 
     def _header(self, facts: Facts) -> bytes:
         severity = SEVERITIES[facts.level]
@@ -200,11 +204,9 @@ class Syslog(Sink):
     async def _send_each(self, messages: Iterator[bytes]) -> None:
         if self._socket is None:
             raise OSError(errno.ENOTCONN, "not connected")
-        limit = DATAGRAM_BYTES[self._address.scheme]
         loop = asyncio.get_running_loop()
         for message in messages:
-            # A datagram is all or nothing, and RFC 5424 allows to cut a message.
-            await loop.sock_sendall(self._socket, message[:limit])
+            await loop.sock_sendall(self._socket, message)
 
     def _drop(self) -> None:
         if self._streams is not None:
