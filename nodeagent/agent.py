@@ -27,6 +27,7 @@ from nodeagent.delivery import Delivery
 from nodeagent.detect.detectors import own_detectors
 from nodeagent.detect.engine import Engine
 from nodeagent.detect.lists import ThreatLists
+from nodeagent.detect.sigma.detector import SigmaRules
 from nodeagent.enrich import Enricher
 from nodeagent.enrich.file import FileTable
 from nodeagent.enrich.process import ProcessTable
@@ -44,7 +45,7 @@ from nodeagent.kernel.wire import Decoder, task_reader
 from nodeagent.ledger import Ledger
 from nodeagent.notify import Notifier
 from nodeagent.outlet import Router
-from nodeagent.parts import lists_of, redactor_of, rules_of, suppressions_of
+from nodeagent.parts import lists_of, redactor_of, rules_of, sigma_of, suppressions_of, tell_rules
 from nodeagent.pipeline import Pipeline
 from nodeagent.reload import Reload
 from nodeagent.sink import Sink
@@ -90,6 +91,28 @@ class _Stop:
             self.reason = reason
             self.exit_code = exit_code
             self._stop()
+
+
+class _Detection:
+    """All detectors, and those of their parts that a reload changes."""
+
+    def __init__(self, config: Config, ledger: Ledger, boot_ns: int, node_name: str) -> None:
+        """Raises ConfigError for files that cannot be used."""
+        chosen = config.detect
+        rules = sigma_of(config)
+        tell_rules(rules, ledger)
+        self.lists = ThreatLists(lists_of(config))
+        self.sigma = SigmaRules(rules)
+        self.engine: Engine | None = None
+        if chosen.findings:
+            self.engine = Engine(
+                (*own_detectors(self.lists), self.sigma),
+                boot_ns=boot_ns,
+                node=node_name,
+                failures=ledger.failures,
+                signals=chosen.signals,
+                update_seconds=chosen.update_seconds,
+            )
 
 
 def sink_types() -> Mapping[str, type[Sink]]:
@@ -163,7 +186,7 @@ async def run(
             boot_id=boot_id,
         )
         files = FileTable(processes.brief_of, hashes=config.files.hash)
-        lists = ThreatLists(lists_of(config))
+        detection = _Detection(config, ledger, clock.boot_ns, node_name)
         notifier = Notifier(os.environ)
         beside: dict[str, Follow] = {"watchdog": notifier.follow}
         cgroups = None
@@ -181,14 +204,19 @@ async def run(
                 excluded_uids=config.filter.exclude_uids,
                 excluded_cgroups=cgroups.ids if cgroups else None,
                 enrichers=_enrichers(config),
-                engine=_engine(config, lists, ledger, clock.boot_ns, node_name),
+                engine=detection.engine,
                 suppressions=suppressions_of(config, ledger),
                 redactor=redactor_of(config),
                 findings_only=config.detect.only,
                 recorder=recorder,
             )
             followers = Followers(
-                libbpf, config, pipeline, controller, lists=lists, failures=ledger.failures
+                libbpf,
+                config,
+                pipeline,
+                controller,
+                lists=detection.lists,
+                failures=ledger.failures,
             )
             stack.callback(followers.close)
             beside |= followers.tasks()
@@ -201,7 +229,8 @@ async def run(
                 policy=kernel.policy,
                 pipeline=pipeline,
                 delivery=delivery,
-                lists=lists,
+                lists=detection.lists,
+                sigma=detection.sigma,
                 refetch=followers.lists.change,
                 throttle=throttle,
                 ledger=ledger,
@@ -270,22 +299,6 @@ def _settle(started: float, notifier: Notifier) -> None:
     give_back()
 
 
-def _engine(
-    config: Config, lists: ThreatLists, ledger: Ledger, boot_ns: int, node_name: str
-) -> Engine | None:
-    chosen = config.detect
-    if not chosen.findings:
-        return None
-    return Engine(
-        own_detectors(lists),
-        boot_ns=boot_ns,
-        node=node_name,
-        failures=ledger.failures,
-        signals=chosen.signals,
-        update_seconds=chosen.update_seconds,
-    )
-
-
 async def replay(config: Config, path: Path) -> Outcome:
     """Put a recording through the same pipeline; needs no root and no kernel.
 
@@ -309,7 +322,7 @@ async def replay(config: Config, path: Path) -> Outcome:
             boot_id=facts.boot_id,
         )
         files = FileTable(processes.brief_of, hashes=facts.hashes)
-        lists = ThreatLists(lists_of(config))
+        detection = _Detection(config, ledger, facts.boot_ns, facts.node_name)
         kinds = [kind for kind in config.kinds if kind in facts.kinds]
         # A recording can be replayed again, so nothing has to wait on the disk.
         async with _delivering(config, ledger, stop, spools=False) as delivery:
@@ -321,7 +334,7 @@ async def replay(config: Config, path: Path) -> Outcome:
                 kinds,
                 files=files,
                 enrichers=_enrichers(config),
-                engine=_engine(config, lists, ledger, facts.boot_ns, facts.node_name),
+                engine=detection.engine,
                 suppressions=suppressions_of(config, ledger),
                 redactor=redactor_of(config),
                 findings_only=config.detect.only,

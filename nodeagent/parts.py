@@ -11,13 +11,23 @@ from typing import Final
 from nodeagent.config import Config
 from nodeagent.detect.feeds import FeedError, list_of, read_any
 from nodeagent.detect.lists import ThreatList, builtin_lists, check_category, is_url
+from nodeagent.detect.sigma.rules import RuleSet
 from nodeagent.detect.suppress import Suppressions, read_suppressions
+from nodeagent.errors import ConfigError
 from nodeagent.kernel.features import TABLE_KINDS
 from nodeagent.kernel.policy import Rules
 from nodeagent.ledger import Ledger
 from nodeagent.redact import Redactor
 
-__all__ = ["kept_file", "lists_of", "redactor_of", "rules_of", "suppressions_of"]
+__all__ = [
+    "kept_file",
+    "lists_of",
+    "redactor_of",
+    "rules_of",
+    "sigma_of",
+    "suppressions_of",
+    "tell_rules",
+]
 
 
 log: Final = logging.getLogger(__name__)
@@ -69,6 +79,31 @@ def _kept(file: Path, url: str, category: str) -> ThreatList | None:
     except (OSError, FeedError) as error:
         log.warning("kept_list_of_no_use file=%s why=%s", file, error)
         return None
+
+
+def sigma_of(config: Config) -> RuleSet:
+    """The rules that can be used, and why others cannot.
+
+    Raises ConfigError for a place that cannot be read at all.
+    """
+    places = config.detect.sigma
+    if not places:
+        return RuleSet()
+    # What reads rules takes 15 MiB, and is not part of every installation.
+    try:
+        from nodeagent.detect.sigma.read import read_rules  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"detect.sigma needs the Python package {error.name}: install nodeagent[sigma]"
+        ) from error
+    return read_rules([Path(place) for place in places])
+
+
+def tell_rules(chosen: RuleSet, ledger: Ledger) -> None:
+    """Count the rules; each one that is refused is told in the log."""
+    for refusal in chosen.refusals:
+        log.warning("rule_refused why=%s", refusal)
+    ledger.rules = {"sigma": chosen.count, "refused": len(chosen.refusals)}
 
 
 def suppressions_of(config: Config, ledger: Ledger) -> Suppressions:

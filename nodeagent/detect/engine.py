@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -133,6 +133,8 @@ class Engine:
         for detector in detectors:
             for kind in detector.kinds:
                 self._asked[EVENTS[kind]] = [*self._asked.get(EVENTS[kind], ()), detector]
+        others: list[dict[str, Rule]] = [getattr(each, "rules", {}) for each in detectors]
+        self._rules = ChainMap(RULES, *others)
         self._openers: Recent[str, Sequence[Detector]] = Recent(PATHS_LIMIT)
         self._scopes: Recent[tuple[str, str], _Scope] = Recent(SCOPES_LIMIT)
         self._late = [each for each in detectors if hasattr(each, "inspect_hash")]
@@ -167,6 +169,10 @@ class Engine:
                         log.exception("detector_failed name=%s", detector.name)
                     self._failures[detector.name] += 1
         return findings
+
+    def forget_paths(self) -> None:
+        """Ask the detectors again which opens they want to see: their rules have changed."""
+        self._openers.clear()
 
     def _interested(self, path: str, detectors: Sequence[Detector]) -> Sequence[Detector]:
         """Who looks at opens of this path; found out once."""
@@ -223,7 +229,7 @@ class Engine:
         process = signal.event.process
         if process is None:
             return
-        rule = RULES[signal.rule]
+        rule = self._rules[signal.rule]
         seen = _Seen(signal, rule, process)
         if rule.weight >= FINDING_WEIGHT:
             seen.is_told = True
@@ -337,6 +343,7 @@ class Engine:
                 "sequence": event.sequence,
             },
         }
+        evidence |= signal.evidence
         if signal.matches:
             evidence["threatIntelligenceDetails"] = list(signal.matches)
         if seen.chain is not None:
