@@ -8,6 +8,8 @@ import logging
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from nodeagent.config import Config
 from nodeagent.detect.feeds import FeedError, list_of, read_any
 from nodeagent.detect.lists import ThreatList, builtin_lists, check_category, is_url
@@ -18,6 +20,7 @@ from nodeagent.kernel.features import TABLE_KINDS
 from nodeagent.kernel.policy import Rules
 from nodeagent.ledger import Ledger
 from nodeagent.redact import Redactor
+from nodeagent.usage import rss_bytes
 
 __all__ = [
     "kept_file",
@@ -89,20 +92,29 @@ def sigma_of(config: Config) -> RuleSet:
     places = config.detect.sigma
     if not places:
         return RuleSet()
-    # What reads rules takes 15 MiB, and is not part of every installation.
+    before = rss_bytes()
+    # What reads rules takes some MiB, and is not part of every installation.
     try:
         from nodeagent.detect.sigma.read import read_rules  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"detect.sigma needs the Python package {error.name}: install nodeagent[sigma]"
         ) from error
-    return read_rules([Path(place) for place in places])
+    chosen = read_rules([Path(place) for place in places])
+    return msgspec.structs.replace(chosen, memory_bytes=max(rss_bytes() - before, 0))
 
 
 def tell_rules(chosen: RuleSet, ledger: Ledger) -> None:
     """Count the rules; each one that is refused is told in the log."""
     for refusal in chosen.refusals:
         log.warning("rule_refused why=%s", refusal)
+    if chosen.memory_bytes:
+        log.info(
+            "rules_read rules=%d refused=%d memory_bytes=%d",
+            chosen.count,
+            len(chosen.refusals),
+            chosen.memory_bytes,
+        )
     ledger.rules = {"sigma": chosen.count, "refused": len(chosen.refusals)}
 
 

@@ -79,6 +79,8 @@ class RuleSet(msgspec.Struct, frozen=True):
     rules: tuple[SigmaRule, ...] = ()
     correlations: tuple[Correlation, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    memory_bytes: int = 0
+    """Resident memory that reading them took, and what reads them."""
 
     @property
     def count(self) -> int:
