@@ -24,10 +24,7 @@ from nodeagent.canary import Canary
 from nodeagent.config import Config
 from nodeagent.control import Answer, Control
 from nodeagent.delivery import Delivery
-from nodeagent.detect.detectors import own_detectors
-from nodeagent.detect.engine import Engine
-from nodeagent.detect.lists import ThreatLists
-from nodeagent.detect.sigma.detector import SigmaRules
+from nodeagent.detection import Detection
 from nodeagent.enrich import Enricher
 from nodeagent.enrich.file import FileTable
 from nodeagent.enrich.process import ProcessTable
@@ -45,7 +42,7 @@ from nodeagent.kernel.wire import Decoder, task_reader
 from nodeagent.ledger import Ledger
 from nodeagent.notify import Notifier
 from nodeagent.outlet import Router
-from nodeagent.parts import lists_of, redactor_of, rules_of, sigma_of, suppressions_of, tell_rules
+from nodeagent.parts import redactor_of, rules_of, suppressions_of
 from nodeagent.pipeline import Pipeline
 from nodeagent.reload import Reload
 from nodeagent.sink import Sink
@@ -91,28 +88,6 @@ class _Stop:
             self.reason = reason
             self.exit_code = exit_code
             self._stop()
-
-
-class _Detection:
-    """All detectors, and those of their parts that a reload changes."""
-
-    def __init__(self, config: Config, ledger: Ledger, boot_ns: int, node_name: str) -> None:
-        """Raises ConfigError for files that cannot be used."""
-        chosen = config.detect
-        rules = sigma_of(config)
-        tell_rules(rules, ledger)
-        self.lists = ThreatLists(lists_of(config))
-        self.sigma = SigmaRules(rules)
-        self.engine: Engine | None = None
-        if chosen.findings:
-            self.engine = Engine(
-                (*own_detectors(self.lists), self.sigma),
-                boot_ns=boot_ns,
-                node=node_name,
-                failures=ledger.failures,
-                signals=chosen.signals,
-                update_seconds=chosen.update_seconds,
-            )
 
 
 def sink_types() -> Mapping[str, type[Sink]]:
@@ -186,7 +161,7 @@ async def run(
             boot_id=boot_id,
         )
         files = FileTable(processes.brief_of, hashes=config.files.hash)
-        detection = _Detection(config, ledger, clock.boot_ns, node_name)
+        detection = Detection(config, ledger, clock.boot_ns, node_name)
         notifier = Notifier(os.environ)
         beside: dict[str, Follow] = {"watchdog": notifier.follow}
         cgroups = None
@@ -322,7 +297,7 @@ async def replay(config: Config, path: Path) -> Outcome:
             boot_id=facts.boot_id,
         )
         files = FileTable(processes.brief_of, hashes=facts.hashes)
-        detection = _Detection(config, ledger, facts.boot_ns, facts.node_name)
+        detection = Detection(config, ledger, facts.boot_ns, facts.node_name)
         kinds = [kind for kind in config.kinds if kind in facts.kinds]
         # A recording can be replayed again, so nothing has to wait on the disk.
         async with _delivering(config, ledger, stop, spools=False) as delivery:

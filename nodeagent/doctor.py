@@ -225,7 +225,7 @@ def _rules(config: Config) -> list[Check]:
         return [Check("sigma rules", State.OK, f"{chosen.count}, all of them can be used")]
     refused = [str(each) for each in chosen.refusals[:REFUSALS_SHOWN]]
     more = len(chosen.refusals) - len(refused)
-    found = f"{chosen.count} can be used, {len(chosen.refusals)} are refused: {'; '.join(refused)}"
+    found = f"{chosen.count} can be used; refused: {len(chosen.refusals)} ({'; '.join(refused)})"
     advice = "`nodeagent rules list` shows all of them" if more else ""
     return [Check("sigma rules", State.DEGRADED, found, advice)]
 

@@ -155,6 +155,8 @@ class DetectConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     """Tell a finding that is seen again at most this often, with its count."""
     sigma: list[str] = []
     """Rules of Sigma: files, or folders with *.yml files, see docs/rules.md."""
+    plugins: list[str] = []
+    """Ask these detectors, which installed packages bring, too."""
     suppressions: list[str] = []
     """Files with findings that nobody wants to see, see docs/findings.md."""
     lists: dict[str, list[str]] = {}

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -35,8 +35,10 @@ class Detector(Protocol):
     """Looks at events one by one, from memory: no I/O, no waiting, bounded state."""
 
     name: str
-    kinds: ClassVar[tuple[str, ...]]
-    """It is not asked about events of others, so that these cost nothing."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """It is not asked about events of others, so that these cost nothing."""
 
     def wants_path(self, path: str) -> bool:
         """Whether it looks at opens of this path: most events are opens that nobody wants."""
