@@ -381,8 +381,7 @@ def plainly(node: Node, seen: dict[str, str | None]) -> bool:
 def test_a_compiled_tree_says_what_the_tree_says(
     node: Node, image: str | None, line: str | None
 ) -> None:
-    view = View.of("Image", image)
-    view["CommandLine"] = line
+    view = View.of({"Image": image, "CommandLine": line})
     assert compiled(node)(view) is plainly(node, {"Image": image, "CommandLine": line})
 
 
@@ -391,9 +390,9 @@ def test_a_rule_that_matches_is_never_left_out_by_its_key(
     node: Node, image: str | None, line: str | None
 ) -> None:
     seen = {"Image": image, "CommandLine": line}
-    gate = compiled(weakened(node, "Image"))(View.of("Image", image))
+    gate = compiled(weakened(node, "Image"))(View.of({"Image": image}))
     assert gate or not plainly(node, seen)
-    certain = compiled(weakened(node, "Image", up=False))(View.of("Image", image))
+    certain = compiled(weakened(node, "Image", up=False))(View.of({"Image": image}))
     assert not certain or plainly(node, seen)
 
 
@@ -401,14 +400,14 @@ def test_a_rule_that_matches_is_never_left_out_by_its_key(
 def test_stars_and_question_marks_are_those_of_pysigma(pattern: str, text: str) -> None:
     value = SigmaString(pattern)
     wanted = fullmatch(str(value.to_regex().regexp), text, IGNORECASE | DOTALL)
-    assert compiled(_compared("Image", value))(View.of("Image", text)) is (wanted is not None)
+    assert compiled(_compared("Image", value))(View.of({"Image": text})) is (wanted is not None)
 
 
 @given(st.ip_addresses(), st.integers(0, 32))
 def test_networks_are_those_of_the_library(address: Any, prefix: int) -> None:
     network = ip_network(("192.0.2.0", prefix), strict=False)
     holds = compiled(Compare("DestinationIp", Operator.IN_NETWORK, str(network)))
-    assert holds(View.of("DestinationIp", str(address))) is (ip_address(address) in network)
+    assert holds(View.of({"DestinationIp": str(address)})) is (ip_address(address) in network)
 
 
 def test_a_path_that_is_no_utf8_harms_nothing(tmp_path: Path) -> None:

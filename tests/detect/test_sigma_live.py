@@ -101,6 +101,49 @@ def rules(tmp_path: Path) -> Path:
     return folder
 
 
+def nodeagent(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nodeagent", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def check_tests_of_rules(folder: Path, recording: Path, chosen: tuple[str, ...]) -> None:
+    """The recording tests the rules: as was expected, and not."""
+    tests = folder / "tests"
+    tests.mkdir()
+    (tests / "scene.rec").symlink_to(recording)
+    expectation = "expect = [{}]\nquiet = ['Sigma:*Nothing*']\n"
+    (tests / "scene.toml").write_text(expectation.format(", ".join(f"'{each}'" for each in TYPES)))
+    (tests / "wrong.rec").symlink_to(recording)
+    (tests / "wrong.toml").write_text("expect = ['Sigma:*/Nobody']\nquiet = ['Sigma:*Uptime*']")
+    done = nodeagent("rules", "test", str(tests), *chosen)
+    assert done.returncode == 1, done.stderr
+    refused, *lines = done.stdout.splitlines()
+    assert refused == f"FAILED {folder}/rules/bad.yml"
+    assert lines == [
+        lines[0],
+        "ok     scene",
+        "FAILED wrong",
+        "       - Sigma:*/Nobody was not found",
+        "       + Sigma:Runtime/SomebodyLooksAtUptimeAgainAndAgain was found",
+        "1 passed, 2 failed",
+    ]
+
+
+def check_cost(recording: Path, chosen: tuple[str, ...]) -> None:
+    """Each rule of Sigma and each detector has its cost, the dearest first."""
+    done = nodeagent("rules", "cost", str(recording), *chosen, "--output", "json")
+    rows = json.loads(done.stdout)
+    costs = {row["name"]: row["us_per_event"] for row in rows}
+    assert costs.keys() >= {"all rules of Sigma", "Script below a folder of ours", "commands"}
+    assert list(costs.values()) == sorted(costs.values(), reverse=True)
+    assert 0 < costs["all rules of Sigma"] < 50
+    found = {row["name"]: row["findings"] for row in rows}
+    assert found["Shell connects to the discard port"] == 1
+    table = nodeagent("rules", "cost", str(recording), *chosen).stdout.splitlines()
+    assert len(table) == len(rows) + 1
+    assert max(map(len, table)) <= 80
+
+
 def test_rules_fire_on_this_kernel_and_again_in_a_replay(rules: Path, tmp_path: Path) -> None:
     recording = tmp_path / "recording"
     chosen = ("--set", f'detect.sigma=["{rules}"]')
@@ -123,8 +166,9 @@ def test_rules_fire_on_this_kernel_and_again_in_a_replay(rules: Path, tmp_path: 
     assert not end["failures"]
     assert "bad.yml:4: Bad: process_creation has no field Imagee" in stream.errors
     assert "rules_read rules=5 refused=1 memory_bytes=" in stream.errors
-    command = [sys.executable, "-m", "nodeagent", "replay", str(recording), "--findings"]
-    command += ["--signals", "--format", "json", *chosen]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    check_tests_of_rules(tmp_path, recording, chosen)
+    check_cost(recording, chosen)
+    shown = ("--findings", "--signals", "--format", "json")
+    done = nodeagent("replay", str(recording), *shown, *chosen)
     again = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event for event in again if event["kind"] == "finding"] == live

@@ -136,7 +136,7 @@ class SigmaRules:
         """The rules that this value of the field that tells most does not rule out."""
         found = self._candidates.get((kind, key))
         if found is None:
-            view = View.of(KEY_FIELDS.get(kind, IMAGE), key)
+            view = View.of({KEY_FIELDS.get(kind, IMAGE): key})
             found = tuple(each for each in self._watchers[kind] if each.gate(view))
             self._candidates.put((kind, key), found)
         return found

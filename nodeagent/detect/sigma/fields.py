@@ -107,10 +107,10 @@ class View(dict[str, Any]):
         self._fields = fields
 
     @classmethod
-    def of(cls, name: str, value: Value) -> View:
-        """One that knows a single field."""
+    def of(cls, values: Mapping[str, Value]) -> View:
+        """One that knows these fields, and no event."""
         view = cls(None, None, {}, Memory())
-        view[name] = value
+        view.update(values)
         return view
 
     def __missing__(self, name: str) -> Value:

@@ -281,6 +281,7 @@ class _Reader:
             parsed.title[:TITLE_LENGTH],
             str(parsed.id or ""),
             document.file,
+            category,
             _watched(category, used),
             node,
         )

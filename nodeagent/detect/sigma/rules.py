@@ -22,6 +22,8 @@ class SigmaRule(msgspec.Struct, frozen=True):
     title: str
     id: str
     file: str
+    category: str
+    """Of its log source."""
     watched: tuple[Watched, ...]
     """The events that it is about."""
     node: Node

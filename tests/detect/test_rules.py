@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nodeagent rules`: what is active, and tests of rules that need no recording."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nodeagent.cli import main
+from nodeagent.detect.catalogue import RULES
+
+RULE = """
+title: Curl uploads
+id: 0d3f5c1e-8a56-4d0c-9a0b-0b5a6d9f1c21
+level: high
+logsource: {product: linux, category: process_creation}
+detection:
+  tool: {Image|endswith: /curl, CommandLine|contains: ' --upload-file '}
+  ours: {ParentImage|endswith: /backup, User: backup}
+  condition: tool and not ours
+---
+title: Connection to a strange port
+logsource: {category: network_connection}
+detection:
+  selection: {Initiated: true, DestinationPort|gte: 60000, DestinationIp|cidr: 192.0.2.0/24}
+  condition: selection
+"""
+PASSES = """
+[[event]]
+category = "process_creation"
+fields = { Image = "/usr/bin/curl", CommandLine = "curl --upload-file a b" }
+rules = ["Curl uploads"]
+
+[[event]]
+category = "process_creation"
+
+[event.fields]
+Image = "/usr/bin/curl"
+CommandLine = "curl --upload-file a b"
+ParentImage = "/opt/backup"
+User = "backup"
+
+[[event]]
+category = "network_connection"
+fields = { Initiated = true, DestinationPort = 60001, DestinationIp = "192.0.2.9" }
+rules = ["Connection to a strange port"]
+"""
+FAILS = """
+[[event]]
+category = "process_creation"
+fields = { Image = "/usr/bin/curl", CommandLine = "curl --upload-file a b" }
+
+[[event]]
+category = "process_creation"
+fields = { Image = "/usr/bin/curl" }
+rules = ["0d3f5c1e-8a56-4d0c-9a0b-0b5a6d9f1c21"]
+"""
+
+
+@pytest.fixture
+def chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Options that name a file with these rules."""
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules/mine.yml").write_text(RULE)
+    (tmp_path / "tests").mkdir()
+    return "--set", f'detect.sigma=["{tmp_path}/rules"]'
+
+
+def test_tests_that_pass(
+    chosen: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tests/mine.toml").write_text(PASSES)
+    assert main(["rules", "test", str(tmp_path / "tests"), *chosen]) == 0
+    assert capsys.readouterr().out == "ok     mine\n1 passed, 0 failed\n"
+
+
+def test_a_difference_is_told_and_fails(
+    chosen: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tests/a.toml").write_text(FAILS)
+    assert main(["rules", "test", str(tmp_path / "tests"), *chosen]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "FAILED a",
+        "       event 1: + Curl uploads matches",
+        "       event 2: - 0d3f5c1e-8a56-4d0c-9a0b-0b5a6d9f1c21 does not match",
+        "0 passed, 1 failed",
+    ]
+    assert main(["rules", "test", str(tmp_path / "tests"), *chosen, "--output", "json"]) == 1
+    (verdict,) = json.loads(capsys.readouterr().out)
+    assert verdict["name"] == "a"
+    assert len(verdict["problems"]) == 2
+
+
+def test_a_refused_rule_fails(
+    chosen: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rules/bad.yml").write_text("title: Bad")
+    (tmp_path / "tests/mine.toml").write_text(PASSES)
+    assert main(["rules", "test", str(tmp_path / "tests"), *chosen]) == 1
+    assert "bad.yml:1: Bad: Sigma rule must have a log source" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("expect = ['a']", "a.toml expects findings of"),
+        ("", "a.toml tests nothing"),
+        ("expects = ['a']", "a.toml is no test of rules: Object contains unknown field `expects`"),
+        ("= 1", "a.toml is no test of rules"),
+        ("[[event]]\ncategory = 5\nfields = {}", "a.toml is no test of rules"),
+    ],
+)
+def test_what_is_no_test_is_told_in_one_sentence(
+    text: str,
+    says: str,
+    chosen: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "tests/a.toml").write_text(text)
+    assert main(["rules", "test", str(tmp_path / "tests"), *chosen]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "says"),
+    [
+        ('category = "nothing"\nfields = {}', "there is no category nothing: take one of process"),
+        ('category = "file_event"\nfields = { Imag = "a" }', "file_event has no field Imag"),
+    ],
+)
+def test_an_event_that_cannot_be_is_a_failure(
+    event: str,
+    says: str,
+    chosen: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "tests/a.toml").write_text(f"[[event]]\n{event}")
+    assert main(["rules", "test", str(tmp_path / "tests"), *chosen]) == 1
+    assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("folder", ["none", "tests"])
+def test_a_folder_without_tests_is_told(
+    folder: str, chosen: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rules", "test", str(tmp_path / folder), *chosen]) == 2
+    assert f"{tmp_path / folder} " in capsys.readouterr().err
+
+
+def test_all_rules_are_listed_with_where_they_come_from(
+    chosen: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rules/bad.yml").write_text("title: Bad")
+    assert main(["rules", "list", *chosen]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["weight", "severity", "type", "where"]
+    assert max(map(len, lines[: len(RULES) + 2])) <= 80
+    (mine,) = (line for line in lines if "CurlUploads" in line)
+    assert mine.split()[:3] == ["70", "high", "Sigma:Runtime/CurlUploads"]
+    assert mine.endswith("mine.yml")
+    assert lines[-1].startswith(f"refused: {tmp_path}/rules/bad.yml:1: Bad: ")
+    assert main(["rules", "list", *chosen, "--output", "json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert len(shown["rules"]) == len(RULES) + 2
+    assert len(shown["refused"]) == 1
+
+
+def test_cost_needs_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.rec").write_text("no recording")
+    assert main(["rules", "cost", str(tmp_path / "a.rec")]) == 2
+    assert "a.rec is no recording; make one with `run --record`" in capsys.readouterr().err
