@@ -33,15 +33,13 @@ class Detection:
         tell_rules(rules, ledger)
         self.lists = ThreatLists(lists_of(config))
         self.sigma = SigmaRules(rules)
-        self.detectors: tuple[Detector, ...] = (
-            *own_detectors(self.lists),
-            self.sigma,
-            *plugins_of(config, ledger.failures),
-        )
+        plugins = plugins_of(config, ledger.failures)
+        ledger.rules |= {each.name: len(each.rules) for each in plugins}
+        detectors: tuple[Detector, ...] = (*own_detectors(self.lists), self.sigma, *plugins)
         self.engine: Engine | None = None
         if chosen.findings:
             self.engine = Engine(
-                self.detectors,
+                detectors,
                 boot_ns=boot_ns,
                 node=node_name,
                 failures=ledger.failures,

@@ -115,7 +115,7 @@ def tell_rules(chosen: RuleSet, ledger: Ledger) -> None:
             len(chosen.refusals),
             chosen.memory_bytes,
         )
-    ledger.rules = {"sigma": chosen.count, "refused": len(chosen.refusals)}
+    ledger.rules |= {"sigma": chosen.count, "refused": len(chosen.refusals)}
 
 
 def suppressions_of(config: Config, ledger: Ledger) -> Suppressions:

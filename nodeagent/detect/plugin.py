@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final
 
+import orjson
+
 from nodeagent.detect import Detector, Signal
 from nodeagent.detect.catalogue import RULES, Rule
 from nodeagent.errors import ConfigError
@@ -73,6 +75,8 @@ class Plugin:
             for signal in found:
                 if signal.rule not in self.rules:
                     raise LookupError(f"it has no rule {signal.rule}")
+                # Raises what would otherwise be raised where lines are made.
+                orjson.dumps([signal.context, signal.action, signal.evidence, signal.matches])
         except Exception as error:  # noqa: BLE001  the code of others may raise anything
             self._fail(error)
             return ()
