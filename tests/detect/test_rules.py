@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from nodeagent.cli import main
 from nodeagent.detect.catalogue import RULES
+from nodeagent.detect.sigma.fields import CATEGORIES, FIELDS
+from nodeagent.detect.sigma.read import read_rules
+
+PAGE = Path(__file__).parents[2] / "docs/rules.md"
 
 RULE = """
 title: Curl uploads
@@ -175,3 +180,30 @@ def test_cost_needs_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "a.rec").write_text("no recording")
     assert main(["rules", "cost", str(tmp_path / "a.rec")]) == 2
     assert "a.rec is no recording; make one with `run --record`" in capsys.readouterr().err
+
+
+def blocks(language: str) -> list[str]:
+    """The examples of the documentation."""
+    fenced = rf"^```{language}\n(.*?)^```"
+    return re.findall(fenced, PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_rules_and_tests_of_the_documentation_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = blocks("yaml")
+    for number, text in enumerate(rules):
+        (tmp_path / f"{number}.yml").write_text(text)
+    chosen = read_rules([tmp_path])
+    assert (chosen.count, chosen.refusals) == (3, ())
+    assert chosen.rules[0].rule.type == "Sigma:Runtime/CurlUploadsAFile"
+    (test,) = blocks("ini")
+    (tmp_path / "upload.toml").write_text(test)
+    options = ("--set", f'detect.sigma=["{tmp_path}"]')
+    assert main(["rules", "test", str(tmp_path), *options]) == 0, capsys.readouterr().out
+
+
+def test_every_category_and_field_is_in_the_documentation() -> None:
+    named = set(re.findall(r"`(\w+)`", PAGE.read_text()))
+    assert named >= CATEGORIES.keys()
+    assert named >= {name for fields in FIELDS.values() for name in fields}

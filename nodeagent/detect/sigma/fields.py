@@ -229,6 +229,7 @@ OF_PROCESS: Final[Mapping[str, Extract]] = {
     "ParentCommandLine": _parent_line,
     "User": _user,
     "ProcessId": lambda seen: seen.process.task.pid,
+    "LogonId": lambda seen: seen.process.task.login_uid,
     "ParentProcessId": lambda seen: seen.process.task.parent_pid,
     "ProcessGuid": lambda seen: seen.process.uuid,
     "ParentProcessGuid": lambda seen: (
