@@ -30,7 +30,7 @@ class Detection:
         """Raises ConfigError for what cannot be used."""
         chosen = config.detect
         rules = sigma_of(config)
-        tell_rules(rules, ledger)
+        tell_rules(rules, config, ledger)
         self.lists = ThreatLists(lists_of(config))
         self.sigma = SigmaRules(rules)
         plugins = plugins_of(config, ledger.failures)

@@ -104,10 +104,15 @@ def sigma_of(config: Config) -> RuleSet:
     return msgspec.structs.replace(chosen, memory_bytes=max(rss_bytes() - before, 0))
 
 
-def tell_rules(chosen: RuleSet, ledger: Ledger) -> None:
-    """Count the rules; each one that is refused is told in the log."""
+def tell_rules(chosen: RuleSet, config: Config, ledger: Ledger) -> None:
+    """Count the rules; the log tells of each that is refused, and of those that see no events."""
     for refusal in chosen.refusals:
         log.warning("rule_refused why=%s", refusal)
+    kinds = rules_of(config).kinds
+    for rule in chosen.rules:
+        wanted = [each.kind.kind for each in rule.watched]
+        if not set(wanted).intersection(kinds):
+            log.warning("rule_sees_nothing title=%s kinds=%s", rule.title, ",".join(wanted))
     if chosen.memory_bytes:
         log.info(
             "rules_read rules=%d refused=%d memory_bytes=%d",

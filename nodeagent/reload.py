@@ -130,7 +130,7 @@ class Reload:
         # Files of the same name may hold something else.
         self._lists.replace(lists)
         self._sigma.replace(sigma)
-        tell_rules(sigma, self._ledger)
+        tell_rules(sigma, after, self._ledger)
         self._refetch(after)
         self._pipeline.change(
             after.kinds,

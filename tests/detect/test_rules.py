@@ -6,13 +6,19 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nodeagent import doctor
 from nodeagent.cli import main
+from nodeagent.config import Config
+from nodeagent.config.model import DetectConfig
 from nodeagent.detect.catalogue import RULES
 from nodeagent.detect.sigma.fields import CATEGORIES, FIELDS
 from nodeagent.detect.sigma.read import read_rules
+from nodeagent.ledger import Ledger
+from nodeagent.parts import sigma_of, tell_rules
 
 PAGE = Path(__file__).parents[2] / "docs/rules.md"
 
@@ -207,3 +213,42 @@ def test_every_category_and_field_is_in_the_documentation() -> None:
     named = set(re.findall(r"`(\w+)`", PAGE.read_text()))
     assert named >= CATEGORIES.keys()
     assert named >= {name for fields in FIELDS.values() for name in fields}
+
+
+def with_rules(place: Path, **more: Any) -> Config:
+    return Config(detect=DetectConfig(sigma=[str(place)]), **more)
+
+
+def test_the_check_of_a_configuration_names_what_is_not_used(
+    chosen: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rules/bad.yml").write_text("title: Bad")
+    assert main(["config", "check", *chosen]) == 0
+    assert f"\nnot used: {tmp_path}/rules/bad.yml:1: Bad: " in capsys.readouterr().out
+    assert main(["config", "check", "--set", 'detect.sigma=["/none"]']) == 2
+    assert "detect.sigma: /none cannot be read: No such file" in capsys.readouterr().err
+
+
+def test_the_doctor_counts_rules_and_names_those_that_are_refused(
+    chosen: tuple[str, str], tmp_path: Path
+) -> None:
+    (good,) = doctor._rules(with_rules(tmp_path / "rules"))
+    assert (good.state, good.found) == ("ok", "2, all of them can be used")
+    (tmp_path / "rules/bad.yml").write_text("title: Bad")
+    (some,) = doctor._rules(with_rules(tmp_path / "rules"))
+    assert some.state == "degraded"
+    assert f"2 can be used; refused: 1 ({tmp_path}/rules/bad.yml:1: Bad: " in some.found
+    (none,) = doctor._rules(with_rules(tmp_path / "none"))
+    assert none.state == "missing"
+    assert doctor._rules(Config()) == []
+
+
+def test_a_rule_whose_events_nobody_asked_for_is_told(
+    chosen: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = with_rules(tmp_path / "rules", kinds=["exec"])
+    ledger = Ledger()
+    tell_rules(sigma_of(config), config, ledger)
+    told = "rule_sees_nothing title=Connection to a strange port kinds=connect,accept"
+    assert [each for each in caplog.messages if "rule_sees" in each] == [told]
+    assert ledger.rules == {"sigma": 2, "refused": 0}
