@@ -27,8 +27,9 @@ from nodeagent.detect.sigma.correlate import GROUPS_LIMIT, Correlator
 from nodeagent.detect.sigma.detector import SigmaRules
 from nodeagent.detect.sigma.fields import CATEGORIES, FIELDS, View
 from nodeagent.detect.sigma.match import compiled
-from nodeagent.detect.sigma.read import _compared, read_rules
+from nodeagent.detect.sigma.read import read_rules
 from nodeagent.detect.sigma.rules import RuleSet
+from nodeagent.detect.sigma.translate import compared
 from nodeagent.detect.sigma.tree import (
     Compare,
     Constant,
@@ -400,7 +401,7 @@ def test_a_rule_that_matches_is_never_left_out_by_its_key(
 def test_stars_and_question_marks_are_those_of_pysigma(pattern: str, text: str) -> None:
     value = SigmaString(pattern)
     wanted = fullmatch(str(value.to_regex().regexp), text, IGNORECASE | DOTALL)
-    assert compiled(_compared("Image", value))(View.of({"Image": text})) is (wanted is not None)
+    assert compiled(compared("Image", value))(View.of({"Image": text})) is (wanted is not None)
 
 
 @given(st.ip_addresses(), st.integers(0, 32))

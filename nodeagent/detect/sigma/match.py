@@ -17,7 +17,7 @@ from nodeagent.detect.sigma.tree import Compare, Constant, Either, Every, Node, 
 
 __all__ = ["Predicate", "compiled", "regex"]
 
-REGEX_BYTES: Final = 1 << 20
+REGEX_BYTES: Final = 1 << 18
 """Memory that an expression may take; one that needs more is refused or runs slower."""
 
 Predicate = Callable[[View], bool]

@@ -9,7 +9,7 @@ from nodeagent.detect.catalogue import Rule
 from nodeagent.detect.sigma.fields import Watched
 from nodeagent.detect.sigma.tree import Node
 
-__all__ = ["Correlation", "Refusal", "RuleSet", "SigmaRule", "Source"]
+__all__ = ["Correlation", "Refusal", "Refused", "RuleSet", "SigmaRule", "Source"]
 
 
 class SigmaRule(msgspec.Struct, frozen=True):
@@ -73,6 +73,14 @@ class Refusal(msgspec.Struct, frozen=True):
         """One sentence that names the place."""
         place = f"{self.file}:{self.line}" if self.line else self.file
         return f"{place}: {self.title}: {self.why}" if self.title else f"{place}: {self.why}"
+
+
+class Refused(Exception):
+    """A rule cannot be used; `field` is where in it."""
+
+    def __init__(self, why: str, field: str = "") -> None:
+        super().__init__(why)
+        self.field = field
 
 
 class RuleSet(msgspec.Struct, frozen=True):
