@@ -14,8 +14,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+import yaml
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sigma.modifiers import modifier_mapping
 from sigma.types import SigmaString
 
 from nodeagent.detect import Signal
@@ -558,6 +560,45 @@ def test_folders_are_read_to_the_bottom_but_not_what_is_hidden(tmp_path: Path) -
     assert [each.file for each in read_rules([tmp_path]).rules] == [
         str(tmp_path / "linux/deep/a.yaml")
     ]
+
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.dates()
+)
+MODIFIERS = st.lists(st.sampled_from(sorted(modifier_mapping)), max_size=3)
+KEYS = st.one_of(
+    st.sampled_from(["condition", "selection", "timeframe", "type", "rules", "timespan"]),
+    st.builds(lambda field, more: "|".join([field, *more]), FIELD, MODIFIERS),
+    st.text(max_size=4),
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=3)),
+    max_leaves=8,
+)
+ODD = st.fixed_dictionaries(
+    {
+        "title": st.just("A") | SCALARS,
+        "logsource": st.just({"category": "process_creation"}) | ANYTHING,
+    },
+    optional={
+        "detection": st.fixed_dictionaries(
+            {"selection": ANYTHING, "condition": st.just("selection") | SCALARS}
+        ),
+        "correlation": ANYTHING,
+        **dict.fromkeys(("id", "level", "tags", "status", "name"), ANYTHING),
+    },
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ODD)
+def test_whatever_a_rule_holds_it_is_used_or_refused(tmp_path: Path, rule: object) -> None:
+    (tmp_path / "a.yml").write_text(yaml.safe_dump(rule, allow_unicode=True))
+    chosen = read_rules([tmp_path])
+    assert chosen.count + len(chosen.refusals) == 1
+    assert all("\n" not in str(each) for each in chosen.refusals)
+    list(SigmaRules(chosen).inspect(runs("/bin/ls a")))
 
 
 # Correlations
