@@ -96,9 +96,9 @@ def sigma_of(config: Config) -> RuleSet:
     # What reads rules takes some MiB, and is not part of every installation.
     try:
         from nodeagent.detect.sigma.read import read_rules  # noqa: PLC0415
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise ConfigError(
-            f"detect.sigma needs the Python package {error.name}: install nodeagent[sigma]"
+            f"detect.sigma needs packages that are missing ({error}): install nodeagent[sigma]"
         ) from error
     chosen = read_rules([Path(place) for place in places])
     return msgspec.structs.replace(chosen, memory_bytes=max(rss_bytes() - before, 0))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -252,3 +254,31 @@ def test_a_rule_whose_events_nobody_asked_for_is_told(
     told = "rule_sees_nothing title=Connection to a strange port kinds=connect,accept"
     assert [each for each in caplog.messages if "rule_sees" in each] == [told]
     assert ledger.rules == {"sigma": 2, "refused": 0}
+
+
+def in_python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run it in an interpreter that has imported nothing yet."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_without_rules_nobody_pays_for_what_reads_them() -> None:
+    done = in_python(
+        "import sys, nodeagent.agent, nodeagent.trial, nodeagent.parts as parts\n"
+        "from nodeagent.config import Config\n"
+        "parts.sigma_of(Config())\n"
+        "print(sorted({'sigma', 'yaml', 're2', 'pyparsing'} & set(sys.modules)))"
+    )
+    assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize("missing", ["sigma", "re2"])
+def test_what_is_not_installed_is_told(missing: str, tmp_path: Path) -> None:
+    done = in_python(
+        f"import sys; sys.modules['{missing}'] = None\n"
+        "from nodeagent.cli import main\n"
+        f"sys.exit(main(['rules', 'list', '--set', 'detect.sigma=[\"{tmp_path}\"]']))"
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("nodeagent: detect.sigma needs packages that are missing (")
+    assert done.stderr.endswith("install nodeagent[sigma]\n")
