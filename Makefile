@@ -234,7 +234,7 @@ bench: setup build ## measure; ARGS="..." goes to the benchmark
 
 .PHONY: lock clean distclean
 lock: setup ## resolve requirements.lock anew; ARGS=--upgrade takes new versions
-	@CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m piptools compile --quiet --extra kafka --extra s3 --extra dev --extra dist \
+	@CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m piptools compile --quiet --extra kafka --extra s3 --extra sigma --extra dev --extra dist \
 		--generate-hashes --strip-extras --allow-unsafe \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--output-file requirements.lock $(ARGS) pyproject.toml

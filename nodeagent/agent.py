@@ -24,9 +24,7 @@ from nodeagent.canary import Canary
 from nodeagent.config import Config
 from nodeagent.control import Answer, Control
 from nodeagent.delivery import Delivery
-from nodeagent.detect.detectors import own_detectors
-from nodeagent.detect.engine import Engine
-from nodeagent.detect.lists import ThreatLists
+from nodeagent.detection import Detection
 from nodeagent.enrich import Enricher
 from nodeagent.enrich.file import FileTable
 from nodeagent.enrich.process import ProcessTable
@@ -44,7 +42,7 @@ from nodeagent.kernel.wire import Decoder, task_reader
 from nodeagent.ledger import Ledger
 from nodeagent.notify import Notifier
 from nodeagent.outlet import Router
-from nodeagent.parts import lists_of, redactor_of, rules_of, suppressions_of
+from nodeagent.parts import redactor_of, rules_of, suppressions_of
 from nodeagent.pipeline import Pipeline
 from nodeagent.pods import PodCounts
 from nodeagent.reload import Reload
@@ -164,8 +162,8 @@ async def run(
             boot_id=boot_id,
         )
         files = FileTable(processes.brief_of, hashes=config.files.hash)
-        lists, pods = ThreatLists(lists_of(config)), PodCounts()
-        notifier = Notifier(os.environ)
+        detection = Detection(config, ledger, clock.boot_ns, node_name)
+        notifier, pods = Notifier(os.environ), PodCounts()
         beside: dict[str, Follow] = {"watchdog": notifier.follow}
         cgroups = None
         if excluded := config.filter.exclude_cgroups:
@@ -182,7 +180,7 @@ async def run(
                 excluded_uids=config.filter.exclude_uids,
                 excluded_cgroups=cgroups.ids if cgroups else None,
                 enrichers=_enrichers(config),
-                engine=_engine(config, lists, ledger, clock.boot_ns, node_name),
+                engine=detection.engine,
                 suppressions=suppressions_of(config, ledger),
                 redactor=redactor_of(config),
                 findings_only=config.detect.only,
@@ -190,7 +188,12 @@ async def run(
                 pods=pods,
             )
             followers = Followers(
-                libbpf, config, pipeline, controller, lists=lists, failures=ledger.failures
+                libbpf,
+                config,
+                pipeline,
+                controller,
+                lists=detection.lists,
+                failures=ledger.failures,
             )
             stack.callback(followers.close)
             beside |= followers.tasks()
@@ -203,7 +206,8 @@ async def run(
                 policy=kernel.policy,
                 pipeline=pipeline,
                 delivery=delivery,
-                lists=lists,
+                lists=detection.lists,
+                sigma=detection.sigma,
                 refetch=followers.lists.change,
                 throttle=throttle,
                 ledger=ledger,
@@ -275,22 +279,6 @@ def _settle(started: float, notifier: Notifier) -> None:
     give_back()
 
 
-def _engine(
-    config: Config, lists: ThreatLists, ledger: Ledger, boot_ns: int, node_name: str
-) -> Engine | None:
-    chosen = config.detect
-    if not chosen.findings:
-        return None
-    return Engine(
-        own_detectors(lists),
-        boot_ns=boot_ns,
-        node=node_name,
-        failures=ledger.failures,
-        signals=chosen.signals,
-        update_seconds=chosen.update_seconds,
-    )
-
-
 async def replay(config: Config, path: Path) -> Outcome:
     """Put a recording through the same pipeline; needs no root and no kernel.
 
@@ -314,7 +302,7 @@ async def replay(config: Config, path: Path) -> Outcome:
             boot_id=facts.boot_id,
         )
         files = FileTable(processes.brief_of, hashes=facts.hashes)
-        lists = ThreatLists(lists_of(config))
+        detection = Detection(config, ledger, facts.boot_ns, facts.node_name)
         kinds = [kind for kind in config.kinds if kind in facts.kinds]
         # A recording can be replayed again, so nothing has to wait on the disk.
         async with _delivering(config, ledger, stop, spools=False) as delivery:
@@ -326,7 +314,7 @@ async def replay(config: Config, path: Path) -> Outcome:
                 kinds,
                 files=files,
                 enrichers=_enrichers(config),
-                engine=_engine(config, lists, ledger, facts.boot_ns, facts.node_name),
+                engine=detection.engine,
                 suppressions=suppressions_of(config, ledger),
                 redactor=redactor_of(config),
                 findings_only=config.detect.only,

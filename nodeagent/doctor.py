@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from nodeagent.config import Config, KernelConfig
-from nodeagent.errors import BadRecord, BpfError, StartError
+from nodeagent.errors import BadRecord, BpfError, ConfigError, StartError
 from nodeagent.event import EVENTS
 from nodeagent.kernel.cgroup import controller_of
 from nodeagent.kernel.features import LISTING, PROBES, SERVES, Hook, KernelTypes, family_of, plan
@@ -31,6 +31,7 @@ from nodeagent.kernel.policy import Rules
 from nodeagent.kernel.privileges import Privileges
 from nodeagent.kernel.probe import count_runs, enable_statistics, map_memory
 from nodeagent.kernel.tracepoint import SYS_PERF_EVENT_OPEN, Tracepoints, open_tracepoint
+from nodeagent.parts import sigma_of
 from nodeagent.source.live import Kernel, load_kernel
 from nodeagent.throttle import EVENT_BYTES, IDLE_BYTES, budget_of, queue_limit
 
@@ -74,6 +75,8 @@ REFUSALS: Final = {
 """What is most likely behind an errno of a trampoline."""
 
 ONLY_ROOT: Final = "not tried: only root may"
+
+REFUSALS_SHOWN: Final = 10
 
 WITHOUT_PROBE: Final = "no harm: tracepoints serve every kind"
 
@@ -145,6 +148,7 @@ def examine(config: Config) -> Diagnosis:
         _lockdown(),
         _unprivileged(),
         _budget(config),
+        *_rules(config),
     ]
     with ExitStack() as stack:
         libbpf = _libbpf(found)
@@ -207,6 +211,23 @@ def _privileges(may: Privileges) -> Check:
         advice = "add CAP_SYS_ADMIN for run-time statistics and for tracefs where not mounted"
         return Check("privileges", State.DEGRADED, found, advice)
     return Check("privileges", State.OK, f"{who} with every capability that is needed")
+
+
+def _rules(config: Config) -> list[Check]:
+    """The rules of Sigma, where there are some."""
+    if not config.detect.sigma:
+        return []
+    try:
+        chosen = sigma_of(config)
+    except ConfigError as error:
+        return [Check("sigma rules", State.MISSING, *_said(error))]
+    if not chosen.refusals:
+        return [Check("sigma rules", State.OK, f"{chosen.count}, all of them can be used")]
+    refused = [str(each) for each in chosen.refusals[:REFUSALS_SHOWN]]
+    more = len(chosen.refusals) - len(refused)
+    found = f"{chosen.count} can be used; refused: {len(chosen.refusals)} ({'; '.join(refused)})"
+    advice = "`nodeagent rules list` shows all of them" if more else ""
+    return [Check("sigma rules", State.DEGRADED, found, advice)]
 
 
 def _architecture() -> Check:

@@ -88,6 +88,8 @@ class Ledger:
         """Events that went on without their container, since nobody told of it in time."""
         self.failures: Counter[str] = Counter()
         """Enrichers and detectors that raised, by name."""
+        self.rules: dict[str, int] = {}
+        """Rules that users wrote: those that are used, by where they come from, and `refused`."""
         self.suppressed: Counter[str] = Counter()
         """Findings that nobody wanted to see, by the reason that was given."""
         self.misses: Counter[str] = Counter()
@@ -153,6 +155,7 @@ class Ledger:
             "dead": sorted(self.dead),
             "unanswered": self.unanswered,
             "failures": dict(self.failures),
+            "rules": dict(self.rules),
             "suppressed": dict(self.suppressed),
             "misses": dict(self.misses),
             "cpu_seconds": {name: round(spent, 6) for name, spent in self.cpu_seconds.items()},

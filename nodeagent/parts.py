@@ -8,16 +8,29 @@ import logging
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from nodeagent.config import Config
 from nodeagent.detect.feeds import FeedError, list_of, read_any
 from nodeagent.detect.lists import ThreatList, builtin_lists, check_category, is_url
+from nodeagent.detect.sigma.rules import RuleSet
 from nodeagent.detect.suppress import Suppressions, read_suppressions
+from nodeagent.errors import ConfigError
 from nodeagent.kernel.features import TABLE_KINDS
 from nodeagent.kernel.policy import Rules
 from nodeagent.ledger import Ledger
 from nodeagent.redact import Redactor
+from nodeagent.usage import rss_bytes
 
-__all__ = ["kept_file", "lists_of", "redactor_of", "rules_of", "suppressions_of"]
+__all__ = [
+    "kept_file",
+    "lists_of",
+    "redactor_of",
+    "rules_of",
+    "sigma_of",
+    "suppressions_of",
+    "tell_rules",
+]
 
 
 log: Final = logging.getLogger(__name__)
@@ -69,6 +82,45 @@ def _kept(file: Path, url: str, category: str) -> ThreatList | None:
     except (OSError, FeedError) as error:
         log.warning("kept_list_of_no_use file=%s why=%s", file, error)
         return None
+
+
+def sigma_of(config: Config) -> RuleSet:
+    """The rules that can be used, and why others cannot.
+
+    Raises ConfigError for a place that cannot be read at all.
+    """
+    places = config.detect.sigma
+    if not places:
+        return RuleSet()
+    before = rss_bytes()
+    # What reads rules takes some MiB, and is not part of every installation.
+    try:
+        from nodeagent.detect.sigma.read import read_rules  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(
+            f"detect.sigma needs packages that are missing ({error}): install nodeagent[sigma]"
+        ) from error
+    chosen = read_rules([Path(place) for place in places])
+    return msgspec.structs.replace(chosen, memory_bytes=max(rss_bytes() - before, 0))
+
+
+def tell_rules(chosen: RuleSet, config: Config, ledger: Ledger) -> None:
+    """Count the rules; the log tells of each that is refused, and of those that see no events."""
+    for refusal in chosen.refusals:
+        log.warning("rule_refused why=%s", refusal)
+    kinds = rules_of(config).kinds
+    for rule in chosen.rules:
+        wanted = [each.kind.kind for each in rule.watched]
+        if not set(wanted).intersection(kinds):
+            log.warning("rule_sees_nothing title=%s kinds=%s", rule.title, ",".join(wanted))
+    if chosen.memory_bytes:
+        log.info(
+            "rules_read rules=%d refused=%d memory_bytes=%d",
+            chosen.count,
+            len(chosen.refusals),
+            chosen.memory_bytes,
+        )
+    ledger.rules |= {"sigma": chosen.count, "refused": len(chosen.refusals)}
 
 
 def suppressions_of(config: Config, ledger: Ledger) -> Suppressions:

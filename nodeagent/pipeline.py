@@ -108,6 +108,8 @@ class Pipeline:
         self._suppressions = suppressions
         self._redactor = redactor
         self._findings_only = findings_only
+        if self._engine is not None:
+            self._engine.forget_paths()
 
     def feed(self, item: Item) -> None:
         """Take one item all the way to the outlets. Never waits."""

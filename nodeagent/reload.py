@@ -13,12 +13,13 @@ import msgspec
 from nodeagent.config import Config
 from nodeagent.delivery import Delivery
 from nodeagent.detect.lists import ThreatLists
+from nodeagent.detect.sigma.detector import SigmaRules
 from nodeagent.errors import ConfigError, NodeagentError, StartError
 from nodeagent.kernel.features import TABLE_KINDS
 from nodeagent.kernel.policy import Policy
 from nodeagent.ledger import Ledger
 from nodeagent.notify import Notifier
-from nodeagent.parts import lists_of, redactor_of, rules_of, suppressions_of
+from nodeagent.parts import lists_of, redactor_of, rules_of, sigma_of, suppressions_of, tell_rules
 from nodeagent.pipeline import Pipeline
 from nodeagent.throttle import Throttle
 
@@ -38,6 +39,7 @@ CHANGEABLE: Final = (
     "detect.lists",
     "detect.lists_seconds",
     "detect.lists_ca_file",
+    "detect.sigma",
     "detect.suppressions",
     "redact",
     "budget",
@@ -60,6 +62,7 @@ class Reload:
         pipeline: Pipeline,
         delivery: Delivery,
         lists: ThreatLists,
+        sigma: SigmaRules,
         refetch: Callable[[Config], None],
         throttle: Throttle,
         ledger: Ledger,
@@ -74,6 +77,7 @@ class Reload:
         self._pipeline = pipeline
         self._delivery = delivery
         self._lists = lists
+        self._sigma = sigma
         self._refetch = refetch
         self._throttle = throttle
         self._ledger = ledger
@@ -113,6 +117,7 @@ class Reload:
         changed = sorted(self._check(after))
         # All of it is made before anything is changed.
         lists = await asyncio.to_thread(lists_of, after)
+        sigma = await asyncio.to_thread(sigma_of, after)
         suppressions = suppressions_of(after, self._ledger)
         redactor = redactor_of(after)
         self._policy.apply(rules_of(after))
@@ -124,6 +129,8 @@ class Reload:
             raise
         # Files of the same name may hold something else.
         self._lists.replace(lists)
+        self._sigma.replace(sigma)
+        tell_rules(sigma, after, self._ledger)
         self._refetch(after)
         self._pipeline.change(
             after.kinds,

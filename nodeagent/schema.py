@@ -397,6 +397,10 @@ def _report() -> dict[str, Schema]:
             "description": "Events that went on without their container.",
         },
         "failures": {**counters, "description": "Enrichers and detectors that raised, by name."},
+        "rules": {
+            **counters,
+            "description": "Rules of users by where they come from; refused ones are not used.",
+        },
         "suppressed": {
             **counters,
             "description": "Findings that nobody wanted to see, by the reason that was given.",

@@ -59,12 +59,17 @@ def add(commands: options.Commands) -> None:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Say that it is good; raises ConfigError when it is not."""
+    """Say that it is good, and which rules are not used; raises ConfigError when it is not."""
     from nodeagent import config
     from nodeagent.agent import sink_types
+    from nodeagent.harmless import harmless
+    from nodeagent.parts import sigma_of
 
     loaded = options.load_with_origins(args, sink_types())
-    output.write(f"ok: {loaded.file or f'there is no {config.DEFAULT_PATH}'}\n")
+    refusals = sigma_of(loaded.config).refusals
+    lines = [f"ok: {loaded.file or f'there is no {config.DEFAULT_PATH}'}"]
+    lines += [f"not used: {harmless(str(each))}" for each in refusals]
+    output.write("\n".join(lines) + "\n")
     return 0
 
 

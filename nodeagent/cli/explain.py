@@ -102,7 +102,11 @@ def explained(row: Row) -> Iterator[str]:
     if command := findings.page_command(row.type):
         yield f"to do     {command}"
     rule = RULES.get(name)
-    if rule is None:
+    written = evidence.get("sigma")
+    if isinstance(written, dict):
+        title, file = written.get("title"), written.get("file")
+        yield f"rule      {harmless(f'{title}, {file}')}"
+    elif rule is None:
         yield f"rule      {harmless(name)}, which this version does not have"
     else:
         yield f"rule      {name}: {rule.title}"
@@ -110,6 +114,8 @@ def explained(row: Row) -> Iterator[str]:
         yield f"weight    {weight}; {FINDING_WEIGHT} and more is a finding at once"
     else:
         yield f"weight    {harmless(str(weight))}; less than {FINDING_WEIGHT}, so alone it is none"
+    if isinstance(written, dict):
+        yield from _compared(_dicts(written.get("matchedFields")))
     yield from _event(evidence.get("event"))
     for match in _dicts(evidence.get("threatIntelligenceDetails")):
         names = ", ".join(map(str, match.get("threatNames", ())))
@@ -117,6 +123,14 @@ def explained(row: Row) -> Iterator[str]:
     chain = _dicts(evidence.get("signals"))
     if chain:
         yield from _together(chain)
+
+
+def _compared(fields: list[dict[str, Any]]) -> Iterator[str]:
+    """What a rule of Sigma has compared."""
+    for each in fields:
+        words = (str(each.get(part)) for part in ("field", "operator", "wanted"))
+        found = f", found {each['found']}" if "found" in each else ""
+        yield f"match     {harmless(' '.join(words) + found)}"
 
 
 def _event(event: object) -> Iterator[str]:

@@ -153,6 +153,10 @@ class DetectConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     """Use the short threat lists that come with the agent."""
     update_seconds: Annotated[float, Meta(ge=0)] = 300.0
     """Tell a finding that is seen again at most this often, with its count."""
+    sigma: list[Pattern] = []
+    """Rules of Sigma: files, or folders with *.yml files, see docs/rules.md."""
+    plugins: list[str] = []
+    """Ask these detectors, which installed packages bring, too."""
     suppressions: list[str] = []
     """Files with findings that nobody wants to see, see docs/findings.md."""
     lists: dict[str, list[str]] = {}

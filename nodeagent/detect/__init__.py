@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -17,7 +17,7 @@ class Signal(msgspec.Struct, frozen=True, gc=False):
     """Something that may be wrong."""
 
     rule: str
-    """Its name in `catalogue.RULES`, which says how much it weighs."""
+    """Its name in `catalogue.RULES`, or in the `rules` of its detector: how much it weighs."""
     event: Event
     context: dict[str, object] = {}
     """What it was done to or with, by the names that findings use."""
@@ -27,14 +27,18 @@ class Signal(msgspec.Struct, frozen=True, gc=False):
     """Entries of threat lists, as `threatIntelligenceDetails` shows them."""
     key: str = ""
     """What tells it from others by the same program: a path, a domain."""
+    evidence: dict[str, object] = {}
+    """What else findings show of why."""
 
 
 class Detector(Protocol):
     """Looks at events one by one, from memory: no I/O, no waiting, bounded state."""
 
     name: str
-    kinds: ClassVar[tuple[str, ...]]
-    """It is not asked about events of others, so that these cost nothing."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """It is not asked about events of others, so that these cost nothing."""
 
     def wants_path(self, path: str) -> bool:
         """Whether it looks at opens of this path: most events are opens that nobody wants."""
@@ -43,5 +47,6 @@ class Detector(Protocol):
         """The signals that an event of one of its kinds gives rise to.
 
         One that looks at hashes also has a method `inspect_hash`, which is asked about a
-        program when its hash comes later than its event.
+        program when its hash comes later than its event. One with rules that are not in the
+        catalogue has them in `rules`, by name, and may change them there at any time.
         """

@@ -23,6 +23,7 @@ __all__ = [
     "SCOPE_WEIGHTS",
     "SEQUENCE_TACTICS",
     "SEQUENCE_WEIGHT",
+    "SIGMA_LEVELS",
     "WINDOW_SECONDS",
     "Rule",
 ]
@@ -49,11 +50,13 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     """A sentence with `{process}`, `{key}` and names of the context to fill in."""
     mitre: tuple[str, ...]
+    purpose: str = ""
+    """The tactic of a rule whose type does not say it."""
 
     @property
     def tactic(self) -> str:
         """What the attacker wants."""
-        return self.type.partition(":")[0]
+        return self.purpose or self.type.partition(":")[0]
 
 
 LOW, MEDIUM, HIGH, CRITICAL = Severity.LOW, Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL
@@ -66,6 +69,15 @@ def _rule(type_: str, severity: Severity, weight: int, title: str, *mitre: str) 
 def _command(purpose: str, severity: Severity, weight: int, title: str, *mitre: str) -> Rule:
     return _rule(f"{purpose}:Runtime/SuspiciousCommand", severity, weight, title, *mitre)
 
+
+SIGMA_LEVELS: Final = {
+    "informational": (LOW, 10),
+    "low": (LOW, 30),
+    "medium": (MEDIUM, 50),
+    "high": (HIGH, 70),
+    "critical": (CRITICAL, 90),
+}
+"""Severity and weight of a rule of Sigma; one without a level is medium."""
 
 _OWN: Final[dict[str, Rule]] = {
     # Shells.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -75,6 +75,7 @@ class _Seen(msgspec.Struct):
     context: dict[str, object] = {}
     action: dict[str, object] | None = None
     matches: tuple[dict[str, object], ...] = ()
+    evidence: dict[str, object] = {}
     is_told: bool = False
     chain: list[dict[str, object]] | None = None
     """What it came together with."""
@@ -148,6 +149,8 @@ class Engine:
         for detector in detectors:
             for kind in detector.kinds:
                 self._asked[EVENTS[kind]] = [*self._asked.get(EVENTS[kind], ()), detector]
+        others: list[dict[str, Rule]] = [getattr(each, "rules", {}) for each in detectors]
+        self._rules = ChainMap(RULES, *others)
         self._openers: Recent[str, Sequence[Detector]] = Recent(PATHS_LIMIT)
         self._scopes: Recent[tuple[str, str], _Scope] = Recent(SCOPES_LIMIT)
         self._late = [each for each in detectors if hasattr(each, "inspect_hash")]
@@ -182,6 +185,10 @@ class Engine:
                         log.exception("detector_failed name=%s", detector.name)
                     self._failures[detector.name] += 1
         return findings
+
+    def forget_paths(self) -> None:
+        """Ask the detectors again which opens they want to see: their rules have changed."""
+        self._openers.clear()
 
     def _interested(self, path: str, detectors: Sequence[Detector]) -> Sequence[Detector]:
         """Who looks at opens of this path; found out once."""
@@ -238,8 +245,8 @@ class Engine:
         process = signal.event.process
         if process is None:
             return
-        seen = _seen(signal, process)
-        rule = seen.rule
+        rule = self._rules[signal.rule]
+        seen = _seen(signal, rule, process)
         if rule.weight >= FINDING_WEIGHT:
             seen.is_told = True
             yield from self._tell(seen)
@@ -315,6 +322,7 @@ class Engine:
             context={},
             action=None,
             matches=(),
+            evidence={},
             chain=self._chain(scope),
         )
         yield from self._tell(whole, min(each.time for each in seen))
@@ -359,6 +367,7 @@ class Engine:
                 "sequence": seen.sequence,
             },
         }
+        evidence |= seen.evidence
         if seen.matches:
             evidence["threatIntelligenceDetails"] = list(seen.matches)
         if seen.chain is not None:
@@ -423,11 +432,11 @@ class Engine:
         return finding
 
 
-def _seen(signal: Signal, process: Process) -> _Seen:
+def _seen(signal: Signal, rule: Rule, process: Process) -> _Seen:
     event = signal.event
     return _Seen(
         signal.rule,
-        RULES[signal.rule],
+        rule,
         # What it looks like in the stream is most of it.
         msgspec.structs.replace(process, json=b""),
         event.kind,
@@ -440,6 +449,7 @@ def _seen(signal: Signal, process: Process) -> _Seen:
         signal.context,
         signal.action,
         signal.matches,
+        signal.evidence,
     )
 
 

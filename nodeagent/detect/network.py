@@ -14,7 +14,7 @@ from nodeagent.detect.lists import ThreatLists
 from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import is_contained
 from nodeagent.dns import DnsMessage
-from nodeagent.event import Connect, Dns, Endpoint, Event, Exec, Process
+from nodeagent.event import Accept, Connect, Dns, Endpoint, Event, Exec, Process
 
 __all__ = ["NetworkTalk", "connection_action", "request_action"]
 
@@ -127,13 +127,13 @@ def _may_be_metadata(name: str) -> bool:
     return any(name == each or name.endswith(each) for each in METADATA_NAMES)
 
 
-def connection_action(event: Connect, remote: Endpoint) -> dict[str, object]:
+def connection_action(event: Connect | Accept, remote: Endpoint) -> dict[str, object]:
     """As findings show a connection."""
     local = event.local
     version = "ipAddressV6" if ":" in remote.address else "ipAddressV4"
     shown: dict[str, object] = {
         "blocked": False,
-        "connectionDirection": "OUTBOUND",
+        "connectionDirection": "INBOUND" if isinstance(event, Accept) else "OUTBOUND",
         "protocol": PROTOCOLS.get(event.protocol, str(event.protocol)),
         "remoteIpDetails": {version: remote.address},
         "remotePortDetails": {"port": remote.port},

@@ -166,6 +166,36 @@ def test_filters_and_kinds_change_at_once(service: Service) -> None:
     assert sum(event["kind"] == "listen" for event in service.events("a")) == 2
 
 
+RULE = """
+title: {title}
+logsource: {{category: process_creation}}
+detection: {{s: {{Image|endswith: /true, CommandLine|contains: {word}}}, condition: s}}
+"""
+
+
+def test_rules_that_were_changed_are_read_again(service: Service) -> None:
+    folder = service.folder
+    file = folder / "rule.yml"
+    service.configure(f'kinds = ["exec"]\ndetect.sigma = ["{file}"]\n{sinks(folder, "a")}')
+    found = []
+    file.write_text(RULE.format(title="Before", word="before-it"))
+    service.start()
+    for title, word in (("Before", "after-it"), ("After", "after-it"), ("After", "before-it")):
+        file.write_text(RULE.format(title=title, word=word))
+        assert service.reload().returncode == 0
+        subprocess.run(["/bin/true", "before-it"], check=True)
+        subprocess.run(["/bin/true", "after-it"], check=True)
+        time.sleep(0.5)
+    file.write_text("title: [")
+    assert service.reload().returncode == 0
+    assert service.stop() == 143
+    found = [e["type"] for e in service.events("a") if e["kind"] == "finding"]
+    # A finding comes again when the hash of the program is known.
+    assert list(dict.fromkeys(found)) == ["Sigma:Runtime/Before", "Sigma:Runtime/After"]
+    assert service.events("a")[-1]["rules"] == {"sigma": 0, "refused": 1}
+    assert "rule.yml:2: this is no YAML" in service.errors
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -173,6 +203,7 @@ def test_filters_and_kinds_change_at_once(service: Service) -> None:
         ('kinds = ["exec", "open"]', "open had no hooks loaded at the start: restart the agent"),
         ('kinds = ["exec"]\nnode.name = "x"', "node.name can only be changed by a restart"),
         ('kinds = ["exec"]\nredact.patterns = ["("]', "'(' is no regular expression"),
+        ('kinds = ["exec"]\ndetect.sigma = ["/none"]', "detect.sigma: /none cannot be read"),
         ('kinds = ["exec"]\ndetect.lists.tor = ["/none"]', "/none cannot be read"),
         ('kinds = ["exec"]\n[sinks.b]\ntype = "file"\npath = "/none/b"', "/none does not exist"),
         ("kinds = [", "config.toml"),
@@ -192,5 +223,5 @@ def test_what_cannot_be_used_changes_nothing(service: Service, text: str, says: 
     assert service.stop() == 143
     events = service.events("a")
     assert not [e for e in events if e["kind"] == "agent.reload"]
-    assert [e for e in events if e["kind"] == "exec" and e["path"].endswith("true")]
+    assert [e for e in events if e["kind"] == "exec" and e.get("path", "").endswith("true")]
     assert "balanced" in service.errors

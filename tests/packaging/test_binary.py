@@ -140,3 +140,26 @@ def test_it_runs_with_everything_read_only_and_nothing_executable_in_tmp(
     done = run("unshare", *inside, "run", "--duration", "0.1", "--format", "json")
     assert done.returncode == 0, done.stderr
     assert stream(done)[-1]["kind"] == "agent.stop"
+
+
+def test_rules_of_sigma_are_read(binary: Path, tmp_path: Path) -> None:
+    (tmp_path / "rule.yml").write_text(
+        "title: A rule\nlogsource: {category: process_creation}\n"
+        "detection: {s: {CommandLine|re: 'a+b'}, condition: s}\n"
+    )
+    done = run(binary, "rules", "list", "--output", "json", "--set", f'detect.sigma=["{tmp_path}"]')
+    shown = json.loads(done.stdout)
+    assert "Sigma:Runtime/ARule" in {rule["type"] for rule in shown["rules"]}
+    assert shown["refused"] == []
+
+
+def test_detectors_of_the_machine_are_not_looked_for(binary: Path, tmp_path: Path) -> None:
+    (tmp_path / "hidden.py").write_text(FOREIGN)
+    facts = tmp_path / "hidden-1.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: hidden\nVersion: 1\n")
+    (facts / "entry_points.txt").write_text("[nodeagent.detectors]\nhidden = hidden:Hidden\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = run(binary, "rules", "list", "--set", 'detect.plugins=["hidden"]', env=environment)
+    assert done.returncode == 2
+    assert "no installed package brings hidden; there is: none" in done.stderr

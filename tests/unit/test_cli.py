@@ -25,7 +25,7 @@ from nodeagent.errors import BpfError, ConfigError, NodeagentError, TornRecordin
 from nodeagent.event import EVENTS
 
 COMMANDS = (
-    *("run", "replay", "findings", "explain", "status", "top", "impact", "reload"),
+    *("run", "replay", "findings", "explain", "rules", "status", "top", "impact", "reload"),
     *("config", "doctor", "schema", "completion"),
 )
 
@@ -115,6 +115,10 @@ def test_help_has_examples(run: Run, arguments: tuple[str, ...]) -> None:
         ("config",),
         ("config", "show"),
         ("config", "check"),
+        ("rules",),
+        ("rules", "list"),
+        ("rules", "test"),
+        ("rules", "cost"),
     ],
 )
 def test_help_fits_a_terminal(

@@ -16,6 +16,7 @@ SHOWN = "event field names finding errors encode identity ocsf"
 FOUNDATION = f"{BASIC} {LIGHT}"
 PARTS = f"{FOUNDATION} kernel enrich detect sink worker spool route outlet encode"
 RUN = "source pipeline config schema doctor throttle delivery parts reload canary metrics"
+TRIED = "detection trial"
 MIDDLE = f"{PARTS} redact notify pods {RUN}"
 
 # A part is the word behind "nodeagent." in the name of a module; the package "sinks" is one part.
@@ -31,9 +32,10 @@ ARROWS = {
     "redact notify pods": FOUNDATION,
     "governor": FOUNDATION,
     RUN: f"{MIDDLE} governor",
+    TRIED: f"{MIDDLE} {TRIED}",
     "follow": MIDDLE,
-    "agent": f"{MIDDLE} follow sinks",
-    "cli __main__": f"{MIDDLE} governor agent cli",
+    "agent": f"{MIDDLE} {TRIED} follow sinks",
+    "cli __main__": f"{MIDDLE} {TRIED} governor agent cli",
     "sinks": f"sink worker {SHOWN} harmless store places",
 }
 MAY_IMPORT = {

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All detectors that the configuration asks for: our own, rules of Sigma, and plug-ins."""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib.metadata import entry_points
+from typing import Final
+
+from nodeagent.config import Config
+from nodeagent.detect import Detector
+from nodeagent.detect.detectors import own_detectors
+from nodeagent.detect.engine import Engine
+from nodeagent.detect.lists import ThreatLists
+from nodeagent.detect.plugin import Plugin
+from nodeagent.detect.sigma.detector import SigmaRules
+from nodeagent.errors import ConfigError
+from nodeagent.ledger import Ledger
+from nodeagent.parts import lists_of, sigma_of, tell_rules
+
+__all__ = ["Detection", "plugins_of"]
+
+DETECTOR_GROUP: Final = "nodeagent.detectors"
+
+
+class Detection:
+    """What looks for what is wrong, and those of its parts that a reload changes."""
+
+    def __init__(self, config: Config, ledger: Ledger, boot_ns: int, node_name: str) -> None:
+        """Raises ConfigError for what cannot be used."""
+        chosen = config.detect
+        rules = sigma_of(config)
+        tell_rules(rules, config, ledger)
+        self.lists = ThreatLists(lists_of(config))
+        self.sigma = SigmaRules(rules)
+        plugins = plugins_of(config, ledger.failures)
+        ledger.rules |= {each.name: len(each.rules) for each in plugins}
+        detectors: tuple[Detector, ...] = (*own_detectors(self.lists), self.sigma, *plugins)
+        self.engine: Engine | None = None
+        if chosen.findings:
+            self.engine = Engine(
+                detectors,
+                boot_ns=boot_ns,
+                node=node_name,
+                failures=ledger.failures,
+                signals=chosen.signals,
+                update_seconds=chosen.update_seconds,
+            )
+
+
+def plugins_of(config: Config, failures: Counter[str]) -> list[Plugin]:
+    """Those that are asked for; raises ConfigError for one that cannot be used."""
+    chosen = config.detect.plugins
+    if not chosen:
+        return []
+    brought = {entry.name: entry for entry in entry_points(group=DETECTOR_GROUP)}
+    if missing := [name for name in chosen if name not in brought]:
+        there = ", ".join(sorted(brought)) or "none"
+        raise ConfigError(
+            f"detect.plugins: no installed package brings {', '.join(missing)}; there is: {there}"
+        )
+    found: list[Plugin] = []
+    for name in dict.fromkeys(chosen):
+        try:
+            detector = brought[name].load()()
+        except Exception as error:  # the code of others may raise anything
+            raise ConfigError(
+                f"detect.plugins: {name} cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
+        found.append(Plugin(name, detector, failures))
+    names = Counter(rule for each in found for rule in each.rules)
+    if twice := [rule for rule, count in names.items() if count > 1]:
+        raise ConfigError(f"detect.plugins: several plug-ins have a rule {', '.join(twice)}")
+    return found
