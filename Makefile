@@ -258,7 +258,7 @@ pack     = VERSION=$(VERSION) ARCH=$(NFPM_ARCH) $(STEADY) .venv/bin/nfpm package
 dist: $(ONE) $(ONE).tar.gz dist/nodeagent.deb dist/nodeagent.rpm ## build the binary and its packages
 	@ls -lh dist
 
-$(FROZEN): bpf/nodeagent.bpf.o packaging/nodeagent.spec $(CODE) .make/editable
+$(FROZEN): bpf/nodeagent.bpf.o packaging/nodeagent.spec packaging/needed.py $(CODE) .make/editable
 	@echo "dist: dist/nodeagent" >&2
 	$(call quietly,$(call freeze,dist))
 	find dist/nodeagent -exec touch --no-dereference --date=@1 {} +
@@ -273,7 +273,7 @@ $(ONE): $(FROZEN)
 $(ONE).tar.gz: $(FROZEN)
 	@tar --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner -C dist -c nodeagent | gzip -9n >$@
 
-dist/files/config.toml: $(FROZEN) packaging/files.py
+dist/files/config.toml: $(FROZEN) packaging/files.py packaging/bill.py
 	@$(PY) packaging/files.py dist/files
 	$(PY) packaging/bill.py dist/nodeagent >dist/files/sbom.json
 

@@ -23,16 +23,15 @@ from cyclonedx.model import HashAlgorithm, HashType
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot5
+from needed import NAME, needed
 from packageurl import PackageURL
-from packaging.requirements import Requirement
 
-NAME: Final = "nodeagent"
 LIBRARY: Final = re.compile(r"\.so(\.\d+)*$")
 
 
 def main(folder: Path) -> None:
     own = distribution(NAME)
-    bom = Bom(components=[*python_packages(NAME, set()), python(), *libraries(folder)])
+    bom = Bom(components=[*map(python_package, needed()), python(), *libraries(folder)])
     root = Component(name=NAME, version=own.version, type=ComponentType.APPLICATION, bom_ref=NAME)
     bom.metadata.component = root
     bom.register_dependency(root, bom.components)
@@ -48,24 +47,12 @@ def python() -> Component:
     return Component(name="python", version=version, type=ComponentType.PLATFORM, bom_ref="python")
 
 
-def python_packages(name: str, known: set[str]) -> Iterator[Component]:
-    """All that a package needs, and what that needs."""
-    for line in distribution(name).requires or []:
-        wanted = Requirement(line)
-        needed = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
-        if not needed or wanted.name in known:
-            continue
-        known.add(wanted.name)
-        version = distribution(wanted.name).version
-        url = PackageURL("pypi", None, wanted.name.lower(), version)
-        yield Component(
-            name=wanted.name,
-            version=version,
-            type=ComponentType.LIBRARY,
-            purl=url,
-            bom_ref=str(url),
-        )
-        yield from python_packages(wanted.name, known)
+def python_package(name: str) -> Component:
+    version = distribution(name).version
+    url = PackageURL("pypi", None, name, version)
+    return Component(
+        name=name, version=version, type=ComponentType.LIBRARY, purl=url, bom_ref=str(url)
+    )
 
 
 def libraries(folder: Path) -> Iterator[Component]:
