@@ -2,7 +2,7 @@
 """`python packaging/bill.py FOLDER`: the bill of materials (CycloneDX) of a frozen folder.
 
 Python itself, every Python package that the agent depends on, and every shared library with
-the package of the distribution that it comes from.
+the package of the distribution that it comes from. An image has some more libraries.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import distribution
 from pathlib import Path
@@ -29,9 +29,11 @@ from packageurl import PackageURL
 LIBRARY: Final = re.compile(r"\.so(\.\d+)*$")
 
 
-def main(folder: Path) -> None:
+def bill(folder: Path, more: Iterable[Path] = ()) -> str:
+    """`more` are libraries that lie elsewhere."""
     own = distribution(NAME)
-    bom = Bom(components=[*map(python_package, needed()), python(), *libraries(folder)])
+    inside = sorted([*(folder / "_internal").iterdir(), *more], key=lambda path: path.name)
+    bom = Bom(components=[*map(python_package, needed()), python(), *libraries(inside)])
     root = Component(name=NAME, version=own.version, type=ComponentType.APPLICATION, bom_ref=NAME)
     bom.metadata.component = root
     bom.register_dependency(root, bom.components)
@@ -39,7 +41,7 @@ def main(folder: Path) -> None:
     bom.metadata.timestamp = datetime.fromtimestamp(0, UTC)
     facts = sorted(f"{each.name} {each.version}" for each in bom.components)
     bom.serial_number = uuid5(NAMESPACE_URL, "\n".join(facts))
-    print(JsonV1Dot5(bom).output_as_string(indent=2))
+    return str(JsonV1Dot5(bom).output_as_string(indent=2))
 
 
 def python() -> Component:
@@ -55,9 +57,9 @@ def python_package(name: str) -> Component:
     )
 
 
-def libraries(folder: Path) -> Iterator[Component]:
+def libraries(paths: Iterable[Path]) -> Iterator[Component]:
     """The shared libraries that come from the machine that built it."""
-    for path in sorted((folder / "_internal").iterdir()):
+    for path in paths:
         if LIBRARY.search(path.name):
             package, version = origin(path.name)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -85,4 +87,4 @@ def run(*command: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    print(bill(Path(sys.argv[1])))
