@@ -45,7 +45,7 @@ class Engine:
             if time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "log").read_text()[-2000:])
             time.sleep(0.1)
-        subprocess.run(self._docker("load"), input=image(), check=True, capture_output=True)
+        self.take(image())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,6 +57,10 @@ class Engine:
             # Somebody else may use it.
             with suppress(OSError):
                 left.rmdir()
+
+    def take(self, archive: bytes) -> None:
+        """Load the images of an archive."""
+        subprocess.run(self._docker("load"), input=archive, check=True, capture_output=True)
 
     def run(self, *arguments: str) -> str:
         """`docker run` without a network; what it says."""

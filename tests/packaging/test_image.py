@@ -20,6 +20,7 @@ import yaml
 
 from nodeagent import __version__
 from nodeagent.kernel.privileges import CAPABILITIES
+from tests.containers.engine import Engine
 from tests.containers.kubelet import NODE, Kubelet, RunningPod
 from tests.containers.lab import IMAGE, Lab, need_containers
 from tests.kernel.stream import bpf_ids
@@ -170,6 +171,14 @@ def test_bill_in_the_image_lists_the_libraries_of_the_system(archive: Path) -> N
         bill = json.load(read(layer, "usr/share/doc/nodeagent/sbom.cdx.json"))
     named = {component["name"] for component in bill["components"]}
     assert {"libc.so.6", "libz.so.1", "libbpf.so.1", "aiohttp"} <= named
+
+
+def test_docker_takes_the_image_too(archive: Path) -> None:
+    need_containers("dockerd", "docker", "containerd", "runc")
+    with Engine() as engine:
+        engine.take(archive.read_bytes())
+        said = engine.run("--rm", "--read-only", f"nodeagent:{__version__}", "--version")
+    assert said == f"nodeagent {__version__}"
 
 
 def test_pod_of_the_manifest_sees_other_pods_and_leaves_nothing(
