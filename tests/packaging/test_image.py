@@ -6,16 +6,20 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import ssl
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 
 from nodeagent import __version__
@@ -29,6 +33,8 @@ CHECKOUT = Path(__file__).parents[2]
 MANIFEST = CHECKOUT / "packaging/kustomize/nodeagent.yaml"
 LARGEST_BYTES = 45 << 20
 PATIENCE_SECONDS = 30.0
+GATEWAY = "198.18.113.1"
+"""The node, as pods of the lab see it."""
 CANARY_SECONDS = 4.0
 """After the start every hook was tried once."""
 
@@ -69,10 +75,12 @@ def objects() -> Objects:
 
 
 @contextmanager
-def running(kubelet: Kubelet, objects: Objects, name: str) -> Iterator[RunningPod]:
+def running(
+    kubelet: Kubelet, objects: Objects, name: str, **environment: str
+) -> Iterator[RunningPod]:
     """The manifest says all but where the lab has its socket."""
     sockets = json.dumps([str(kubelet.lab.socket)])
-    pod = kubelet.run(objects, name, NODEAGENT_CONTAINERS__CRI_SOCKETS=sockets)
+    pod = kubelet.run(objects, name, NODEAGENT_CONTAINERS__CRI_SOCKETS=sockets, **environment)
     try:
         yield pod
     finally:
@@ -164,6 +172,10 @@ def test_image_says_what_it_is(archive: Path) -> None:
     assert labels["org.opencontainers.image.version"] == __version__
     assert labels["org.opencontainers.image.licenses"].startswith("Apache-2.0")
     assert (config["config"]["User"], config["os"]) == ("0:0", "linux")
+    environment = dict(each.split("=") for each in config["config"]["Env"])
+    with layer_of(archive) as layer:
+        authorities = read(layer, environment["SSL_CERT_FILE"].lstrip("/")).read()
+    assert authorities.count(b"BEGIN CERTIFICATE") > 50
 
 
 def test_bill_in_the_image_lists_the_libraries_of_the_system(archive: Path) -> None:
@@ -268,6 +280,50 @@ def test_hash_of_a_program_in_another_pod_is_told(
         assert len(told["sha256"]) == 64
         assert told["origin"] == "image"
         lab.remove(other)
+
+
+@contextmanager
+def receiver(context: ssl.SSLContext) -> Iterator[tuple[int, list[bytes]]]:
+    """A server with TLS on this machine: its port, and the batches that it took."""
+    took = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            took.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Requests are no news."""
+
+    with ThreadingHTTPServer(("0.0.0.0", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port, took
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_events_leave_the_pod_by_tls_which_the_authorities_of_the_image_vouch_for(
+    kubelet: Kubelet, objects: Objects
+) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(GATEWAY).configure_cert(context)
+    with receiver(context) as (port, took):
+        config = f'[sinks.https]\nurl = "https://{GATEWAY}:{port}/"\ncompression = "none"\n'
+        data = objects["ConfigMap"]["data"]
+        data.update({"config.toml": config, "ca.pem": authority.cert_pem.bytes().decode()})
+        with running(kubelet, objects, "distrusting") as pod:
+            wait_for(lambda: "certificate verify failed" in "\n".join(pod.said("stderr")), pod)
+        assert not took
+        # The place that the image says, with another file in it.
+        trusted = {"SSL_CERT_FILE": "/etc/nodeagent/ca.pem"}
+        with running(kubelet, objects, "trusting", **trusted) as pod:
+            wait_for(lambda: b'"agent.start"' in b"".join(took), pod)
 
 
 def test_second_agent_of_a_node_says_that_there_is_one(kubelet: Kubelet, objects: Objects) -> None:
