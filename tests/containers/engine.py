@@ -37,7 +37,8 @@ class Engine:
         ):
             command += [option, str(self.folder / name)]
         # Nothing of the machine's network changes.
-        command += ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
+        command += ["--bridge", "none", "--ip-forward=false"]
+        command += ["--iptables=false", "--ip6tables=false"]
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
