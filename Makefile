@@ -19,6 +19,7 @@ bpftool          7.0     7.1.0        vmlinux.h, linking of the object
 libbpf1          1:1.0   1:1.1.2      loads the object
 libbpf-dev       1:1.0   1:1.1.2      headers for bpf/
 linux-libc-dev   6.1     6.1.192      headers for bpf/
+ca-certificates  20200601 20230311    authorities for TLS, in the image
 gcc              4:10    4:12.2.0     small programs that tests watch
 libc6-dev        2.31    2.36         small programs that tests watch
 make             4.2     4.3
@@ -30,6 +31,7 @@ gcc-aarch64-linux-gnu 4:10 4:12.2.0   small programs that tests watch there
 libc6-dev-arm64-cross 2.31 2.36       the same
 containerd       1.4     1.6.20       runs pods in tests/containers
 runc             1.0     1.1.5        the same
+containernetworking-plugins 0.9 1.1.1 gives pods a network of their own there
 docker.io        20.10   20.10.24     runs containers without a CRI there
 busybox-static   1:1.30  1:1.35.0     what these pods hold
 rsyslog          8.2102  8.2302.0     takes what the syslog sink sends in tests/delivery
@@ -254,11 +256,11 @@ freeze   = $(STEADY) .venv/bin/pyinstaller --noconfirm --clean --log-level ERROR
 pack     = VERSION=$(VERSION) ARCH=$(NFPM_ARCH) $(STEADY) .venv/bin/nfpm package \
 	--config packaging/package/nfpm.yaml --packager $(1) --target $@
 
-.PHONY: dist
-dist: $(ONE) $(ONE).tar.gz dist/nodeagent.deb dist/nodeagent.rpm ## build the binary and its packages
+.PHONY: dist image
+dist: $(ONE) $(ONE).tar.gz dist/nodeagent.deb dist/nodeagent.rpm dist/nodeagent.oci.tar ## build the binary, its packages and its image
 	@ls -lh dist
 
-$(FROZEN): bpf/nodeagent.bpf.o packaging/nodeagent.spec $(CODE) .make/editable
+$(FROZEN): bpf/nodeagent.bpf.o packaging/nodeagent.spec packaging/needed.py $(CODE) .make/editable
 	@echo "dist: dist/nodeagent" >&2
 	$(call quietly,$(call freeze,dist))
 	find dist/nodeagent -exec touch --no-dereference --date=@1 {} +
@@ -273,13 +275,20 @@ $(ONE): $(FROZEN)
 $(ONE).tar.gz: $(FROZEN)
 	@tar --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner -C dist -c nodeagent | gzip -9n >$@
 
-dist/files/config.toml: $(FROZEN) packaging/files.py
+dist/files/config.toml: $(FROZEN) packaging/files.py packaging/bill.py
 	@$(PY) packaging/files.py dist/files
 	$(PY) packaging/bill.py dist/nodeagent >dist/files/sbom.json
 
 dist/nodeagent.deb dist/nodeagent.rpm: dist/nodeagent.%: dist/files/config.toml $(wildcard packaging/package/* packaging/systemd/*)
 	@echo "dist: $@" >&2
 	$(call quietly,$(call pack,$*))
+
+image: dist/nodeagent.oci.tar ## build the container image, for the machine that this is
+	@echo "image: $(<) for $(MACHINE), $$(numfmt --to=iec-i --suffix=B $$(stat -c %s $<))"
+
+dist/nodeagent.oci.tar: dist/files/config.toml packaging/image.py
+	@echo "dist: $@" >&2
+	$(STEADY) $(PY) packaging/image.py dist/nodeagent $@
 
 .PHONY: manifests
 manifests: .make/editable ## write packaging/kustomize from the chart

@@ -126,7 +126,7 @@ async def run(
     """
     ledger = Ledger()
     started = time.monotonic()
-    Privileges.of_this_process().demand()
+    _demand_privileges()
     libbpf = Libbpf()
     clock = Clock()
     controller = controller_of(config.kernel.cgroups)
@@ -236,6 +236,14 @@ async def run(
             pipeline.feed(_said("stop", {"reason": stop.reason or "end", **ledger.report()}))
     problem = recorder.failure if recorder is not None else None
     return _outcome(stop, ledger, started, problem)
+
+
+def _demand_privileges() -> None:
+    """Raises BpfError; what is missed without others is told."""
+    may = Privileges.of_this_process()
+    may.demand()
+    for loss in may.losses:
+        log.warning("less why=%r", loss)
 
 
 def _canary(config: Config, kernel: Kernel, ledger: Ledger, pipeline: Pipeline) -> Canary:

@@ -203,9 +203,10 @@ def _privileges(may: Privileges) -> Check:
             "privileges", State.MISSING, f"{who} of a user namespace only: no eBPF", advice
         )
     if not may.enough:
-        wanted = [name for name in ("CAP_BPF", "CAP_PERFMON") if not may.has(name)]
-        found = f"{who} without {' and '.join(wanted)}"
+        found = f"{who} without {' and '.join(may.missing)}"
         return Check("privileges", State.MISSING, found, "run it as root, for example with `sudo`")
+    if may.losses:
+        return Check("privileges", State.DEGRADED, f"{who}, {'; '.join(may.losses)}")
     if not may.has("CAP_SYS_ADMIN"):
         found = f"{who} with CAP_BPF and CAP_PERFMON but without CAP_SYS_ADMIN"
         advice = "add CAP_SYS_ADMIN for run-time statistics and for tracefs where not mounted"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
@@ -45,11 +46,11 @@ class MetricsServer:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Numbers(self._ask, coverage))
         self._metrics = make_wsgi_app(registry)
-        host, _, port = listen.rpartition(":")
+        name, _, port = listen.rpartition(":")
+        host = name.strip("[]")
+        server = _ServerOfIpv6 if ":" in host else ThreadingWSGIServer
         try:
-            self._server = make_server(
-                host.strip("[]"), int(port), self._serve, ThreadingWSGIServer, _Quiet
-            )
+            self._server = make_server(host, int(port), self._serve, server, _Quiet)
         except (OSError, ValueError, OverflowError) as error:
             raise StartError(f"metrics.listen = {listen!r} cannot be opened: {error}") from error
         self._thread = threading.Thread(
@@ -95,6 +96,12 @@ class MetricsServer:
         except (TimeoutError, RuntimeError):
             return _say(start, "503 Service Unavailable", "the agent does not answer\n")
         return _say(start, "404 Not Found", "there are /metrics, /healthz and /readyz\n")
+
+
+class _ServerOfIpv6(ThreadingWSGIServer):
+    """On [::] it serves IPv4, too, as the system does by default."""
+
+    address_family = socket.AF_INET6
 
 
 class _Quiet(WSGIRequestHandler):

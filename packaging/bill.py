@@ -2,7 +2,7 @@
 """`python packaging/bill.py FOLDER`: the bill of materials (CycloneDX) of a frozen folder.
 
 Python itself, every Python package that the agent depends on, and every shared library with
-the package of the distribution that it comes from.
+the package of the distribution that it comes from. An image has some more libraries.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import distribution
 from pathlib import Path
@@ -23,16 +23,17 @@ from cyclonedx.model import HashAlgorithm, HashType
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot5
+from needed import NAME, needed
 from packageurl import PackageURL
-from packaging.requirements import Requirement
 
-NAME: Final = "nodeagent"
 LIBRARY: Final = re.compile(r"\.so(\.\d+)*$")
 
 
-def main(folder: Path) -> None:
+def bill(folder: Path, more: Iterable[Path] = ()) -> str:
+    """`more` are libraries that lie elsewhere."""
     own = distribution(NAME)
-    bom = Bom(components=[*python_packages(NAME, set()), python(), *libraries(folder)])
+    inside = sorted([*(folder / "_internal").iterdir(), *more], key=lambda path: path.name)
+    bom = Bom(components=[*map(python_package, needed()), python(), *libraries(inside)])
     root = Component(name=NAME, version=own.version, type=ComponentType.APPLICATION, bom_ref=NAME)
     bom.metadata.component = root
     bom.register_dependency(root, bom.components)
@@ -40,7 +41,7 @@ def main(folder: Path) -> None:
     bom.metadata.timestamp = datetime.fromtimestamp(0, UTC)
     facts = sorted(f"{each.name} {each.version}" for each in bom.components)
     bom.serial_number = uuid5(NAMESPACE_URL, "\n".join(facts))
-    print(JsonV1Dot5(bom).output_as_string(indent=2))
+    return str(JsonV1Dot5(bom).output_as_string(indent=2))
 
 
 def python() -> Component:
@@ -48,29 +49,17 @@ def python() -> Component:
     return Component(name="python", version=version, type=ComponentType.PLATFORM, bom_ref="python")
 
 
-def python_packages(name: str, known: set[str]) -> Iterator[Component]:
-    """All that a package needs, and what that needs."""
-    for line in distribution(name).requires or []:
-        wanted = Requirement(line)
-        needed = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
-        if not needed or wanted.name in known:
-            continue
-        known.add(wanted.name)
-        version = distribution(wanted.name).version
-        url = PackageURL("pypi", None, wanted.name.lower(), version)
-        yield Component(
-            name=wanted.name,
-            version=version,
-            type=ComponentType.LIBRARY,
-            purl=url,
-            bom_ref=str(url),
-        )
-        yield from python_packages(wanted.name, known)
+def python_package(name: str) -> Component:
+    version = distribution(name).version
+    url = PackageURL("pypi", None, name, version)
+    return Component(
+        name=name, version=version, type=ComponentType.LIBRARY, purl=url, bom_ref=str(url)
+    )
 
 
-def libraries(folder: Path) -> Iterator[Component]:
+def libraries(paths: Iterable[Path]) -> Iterator[Component]:
     """The shared libraries that come from the machine that built it."""
-    for path in sorted((folder / "_internal").iterdir()):
+    for path in paths:
         if LIBRARY.search(path.name):
             package, version = origin(path.name)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -98,4 +87,4 @@ def run(*command: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    print(bill(Path(sys.argv[1])))

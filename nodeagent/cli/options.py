@@ -21,6 +21,9 @@ Run = Callable[[argparse.Namespace], int]
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
+CONTROL_VARIABLE: Final = "NODEAGENT_CONTROL__SOCKET"
+"""Says it to the agent, too, so that both agree where it is set, as in a container."""
+
 COMPLETE_FILES: Final = {"bash": "_shtab_compgen_files", "zsh": "_files"}
 """What shtab.FILE is; not imported, since only `completion` needs shtab."""
 
@@ -105,8 +108,8 @@ def add_control(parser: argparse.ArgumentParser) -> None:
             "--control",
             metavar="SOCKET",
             type=Path,
-            default=Path(CONTROL),
-            help=f"the control socket of the agent (default {CONTROL})",
+            default=Path(os.environ.get(CONTROL_VARIABLE) or CONTROL),
+            help=f"the control socket of the agent (default ${CONTROL_VARIABLE} or {CONTROL})",
         )
     )
 

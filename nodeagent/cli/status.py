@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from nodeagent.cli import options, output
 from nodeagent.harmless import harmless
 
 MEBIBYTE = 1 << 20
+TICKS = os.sysconf("SC_CLK_TCK")
+START = 19
+"""Which word after the name tells when the process began, in ticks after the boot."""
 EXAMPLES = """\
 examples:
   sudo nodeagent status
@@ -48,7 +52,7 @@ def as_text(status: dict[str, Any]) -> str:
     lost = sum(sum(kind["lost"].values()) for kind in kinds)
     shed = sum(kind["throttled"] for kind in kinds)
     level = Level(ledger["level"])
-    age = time.time() - Path(f"/proc/{status['pid']}").stat().st_ctime
+    age = age_seconds(status["pid"])
     memory = f"{usage['rss_bytes'] / MEBIBYTE:.0f} MiB"
     if usage["memory_limit_bytes"]:
         memory += f" of {usage['memory_limit_bytes'] / MEBIBYTE:.0f} MiB"
@@ -72,6 +76,12 @@ def as_text(status: dict[str, Any]) -> str:
         lines.append(f"DEAD     hooks of {', '.join(map(harmless, ledger['dead']))} see nothing")
     lines += [f"FAILED   {harmless(name)}: {n} times" for name, n in ledger["failures"].items()]
     return "\n".join(lines) + "\n"
+
+
+def age_seconds(pid: int) -> float:
+    """Of a process, see proc_pid_stat(5); its name may hold blanks and brackets."""
+    words = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(words[START]) / TICKS
 
 
 def _duration(seconds: float) -> str:

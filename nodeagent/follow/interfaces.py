@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from nodeagent.event import Interface
@@ -41,6 +42,9 @@ class InterfaceFollower:
 
     async def follow(self) -> None:
         """Until cancelled. A failure is told, and tried again later."""
+        if _is_own_network():
+            log.info("no_interfaces why=the network is that of a pod, not of the node")
+            return
         while True:
             try:
                 routes = await asyncio.to_thread(_library)
@@ -68,6 +72,17 @@ class InterfaceFollower:
                 await asyncio.sleep(QUIET_SECONDS)
             await self._changed.wait()
             await asyncio.sleep(SETTLE_SECONDS)
+
+
+def _is_own_network() -> bool:
+    """Whether these are not the interfaces of the node, as far as a thread of the kernel shows."""
+    kernel = Path("/proc/2")
+    try:
+        if (kernel / "comm").read_text() != "kthreadd\n":
+            return False
+        return not (kernel / "ns/net").samefile("/proc/self/ns/net")
+    except OSError:
+        return False
 
 
 def _library() -> Any:

@@ -20,9 +20,10 @@ __all__ = [
     "CONTROLLERS",
     "controller_of",
     "ids_below",
-    "mount_point",
+    "mount_points",
     "open_hierarchy",
     "open_root",
+    "whole_hierarchy",
     "why_no_root",
 ]
 
@@ -33,6 +34,8 @@ CONTROLLERS: Final = ("memory", "pids")
 
 INITIAL_NAMESPACE: Final = 0xEFFFFFFB
 """The inode number of the first cgroup namespace, PROC_CGROUP_INIT_INO of the kernel."""
+ROOT_INODE: Final = 1
+"""Of the root of a hierarchy, and of nothing below it."""
 
 OWN: Final = Path("/proc/self")
 WITNESSES: Final = (OWN, Path("/proc/1"))
@@ -43,26 +46,26 @@ def why_no_root() -> str | None:
     """Why the root cannot be opened; None when it can."""
     if FILE_SYSTEM not in Path("/proc/filesystems").read_text(encoding="ascii").split():
         return "no cgroup v2"
-    if _witness() is None:
-        return "in a cgroup namespace of its own and without the pids of the host"
+    if whole_hierarchy() is None and not _is_in_first_namespace():
+        return "in a cgroup namespace of its own, and it sees /sys/fs/cgroup of the node nowhere"
     return None
 
 
 def open_root(libbpf: Libbpf) -> int:
     """A descriptor of the root; raises BpfError."""
-    witness = _witness()
-    if witness is None:
+    where = whole_hierarchy()
+    if where is not None:
+        return _open(where)
+    if not _is_in_first_namespace():
+        # A mount of ours would show the namespace that we are in.
         raise BpfError(f"the root of cgroup v2 cannot be opened: {why_no_root()}")
     try:
-        where = mount_point(_mounts(witness))
-        if where is not None:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            return os.open(f"{witness}/root{where}", flags)
-        # A mount of ours would show the namespace that we are in.
         return open_detached(libbpf, FILE_SYSTEM)
     except OSError as error:
         raise BpfError(
-            f"the root of cgroup v2 cannot be opened: {error.strerror}", error.errno or 0
+            f"the root of cgroup v2 is mounted nowhere that the agent sees, and it may not mount it"
+            f" ({error.strerror}): show it /sys/fs/cgroup of the node, or give it CAP_SYS_ADMIN",
+            error.errno or 0,
         ) from error
 
 
@@ -72,13 +75,10 @@ def controller_of(wanted: str) -> str:
     `wanted` is v1, v2 or auto, which takes version 2 wherever it is mounted. Raises BpfError
     when there is no version 1 and it has to be.
     """
-    if wanted == "v2":
-        return ""
-    mounts = _mounts(_witness() or OWN)
-    if wanted == "auto" and mount_point(mounts) is not None:
+    if wanted == "v2" or (wanted == "auto" and whole_hierarchy() is not None):
         return ""
     for controller in CONTROLLERS:
-        if mount_point(mounts, controller) is not None:
+        if whole_hierarchy(controller) is not None:
             return controller
     if wanted == "v1":
         raise BpfError(
@@ -92,18 +92,17 @@ def open_hierarchy(libbpf: Libbpf, controller: str) -> int:
     """A descriptor of the root of that of a controller, or of version 2; raises BpfError."""
     if not controller:
         return open_root(libbpf)
-    witness = _witness() or OWN
-    where = mount_point(_mounts(witness), controller)
+    where = whole_hierarchy(controller)
+    if where is None:
+        raise BpfError(f"the cgroups of {controller} are mounted nowhere that the agent sees")
+    return _open(where)
+
+
+def _open(where: Path) -> int:
     try:
-        return os.open(f"{witness}/root{where}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise BpfError(
-            f"the cgroups of {controller} cannot be opened: {error.strerror}", error.errno or 0
-        ) from error
-
-
-def _mounts(process: Path) -> str:
-    return (process / "mountinfo").read_text("utf-8", "surrogateescape")
+        raise BpfError(f"{where} cannot be opened: {error.strerror}", error.errno or 0) from error
 
 
 def ids_below(root: int, paths: Iterable[str]) -> Iterator[int]:
@@ -131,31 +130,45 @@ def _ids(parent: int, name: str) -> Iterator[int]:
         os.close(folder)
 
 
-def mount_point(mountinfo: str, controller: str = "") -> str | None:
-    """Where the whole hierarchy is mounted, from the text of /proc/PID/mountinfo.
+def mount_points(mountinfo: str, controller: str = "") -> Iterator[str]:
+    """Where a hierarchy, or a part of it, is mounted, from the text of /proc/PID/mountinfo.
 
     That of a controller of version 1, or that of version 2.
     """
+    wanted = FILE_SYSTEM_V1 if controller else FILE_SYSTEM
     for line in mountinfo.splitlines():
         mount, _, source = line.partition(" - ")
-        words = mount.split(" ")
         kind, _, options = source.partition(" ")
-        wanted = FILE_SYSTEM_V1 if controller else FILE_SYSTEM
+        if kind != wanted:
+            continue
         if controller and controller not in options.rpartition(" ")[2].split(","):
             continue
-        if kind == wanted and words[3:4] == ["/"]:
-            # Blanks in a path are written as three octal digits, see proc_pid_mountinfo(5).
-            raw = words[4].encode("utf-8", "surrogateescape")
-            return raw.decode("unicode_escape").encode("latin-1").decode("utf-8", "surrogateescape")
-    return None
+        # Blanks in a path are written as three octal digits, see proc_pid_mountinfo(5).
+        raw = mount.split(" ")[4].encode("utf-8", "surrogateescape")
+        yield raw.decode("unicode_escape").encode("latin-1").decode("utf-8", "surrogateescape")
 
 
-def _witness() -> Path | None:
-    """A process of the first cgroup namespace, where the root is the root of the machine."""
+def whole_hierarchy(controller: str = "") -> Path | None:
+    """Where the root of a hierarchy can be opened; None where it is mounted nowhere.
+
+    A container sees a part of it, its own cgroup, in the usual place, and maybe all of it in
+    another, or through a process outside.
+    """
     for process in WITNESSES:
-        try:
-            if (process / "ns/cgroup").stat().st_ino == INITIAL_NAMESPACE:
-                return process
-        except OSError:
-            continue
+        mounts = (process / "mountinfo").read_text("utf-8", "surrogateescape")
+        for place in mount_points(mounts, controller):
+            where = process / "root" / place.lstrip("/")
+            try:
+                if where.stat().st_ino == ROOT_INODE:
+                    return where
+            except OSError:
+                # Mounted over, or of a process that may not be looked into.
+                continue
     return None
+
+
+def _is_in_first_namespace() -> bool:
+    try:
+        return (OWN / "ns/cgroup").stat().st_ino == INITIAL_NAMESPACE
+    except OSError:
+        return False

@@ -219,8 +219,8 @@ class KernelTypes:
         self._calls = libbpf.calls
         self._btf = libbpf.check(
             self._calls.btf__load_vmlinux_btf(),
-            "this kernel has no BTF (/sys/kernel/btf/vmlinux), so programs cannot be fitted to it:"
-            " use a kernel that was built with CONFIG_DEBUG_INFO_BTF=y",
+            "there is no /sys/kernel/btf/vmlinux, so programs cannot be fitted to this kernel: show"
+            " it to the container, or use a kernel that was built with CONFIG_DEBUG_INFO_BTF=y",
         )
 
     def close(self) -> None:

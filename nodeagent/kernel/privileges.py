@@ -16,6 +16,7 @@ __all__ = ["Privileges"]
 CAPABILITIES: Final = {
     "CAP_DAC_READ_SEARCH": 2,
     "CAP_NET_ADMIN": 12,
+    "CAP_SYS_PTRACE": 19,
     "CAP_SYS_ADMIN": 21,
     "CAP_SYS_RESOURCE": 24,
     "CAP_PERFMON": 38,
@@ -23,6 +24,18 @@ CAPABILITIES: Final = {
 }
 """Numbers from include/uapi/linux/capability.h."""
 
+NEEDED: Final = ("CAP_BPF", "CAP_PERFMON")
+"""Without CAP_SYS_ADMIN, which is more than both."""
+
+USEFUL: Final = {
+    "CAP_NET_ADMIN": "DNS is not seen",
+    "CAP_SYS_PTRACE": "files of processes are not hashed and users of containers have no names",
+    "CAP_DAC_READ_SEARCH": "files that only their owner may read are not hashed",
+}
+"""What goes on without them, and what is missed."""
+
+FIRST_PIDS: Final = 0xEFFFFFFC
+"""The inode number of the first namespace of pids, PROC_PID_INIT_INO of the kernel."""
 EVERY_ID: Final = 0xFFFFFFFF
 """How many ids the user namespace that the machine booted with maps."""
 
@@ -35,6 +48,8 @@ class Privileges(msgspec.Struct, frozen=True):
     """Effective ones, bit n is capability n."""
     own_namespace: bool
     """In a user namespace of its own, where capabilities mean nothing to eBPF."""
+    own_pids: bool = False
+    """In a namespace of pids of its own, where those of the node are not to be found."""
 
     @classmethod
     def of_this_process(cls) -> Privileges:
@@ -47,6 +62,7 @@ class Privileges(msgspec.Struct, frozen=True):
             os.geteuid(),
             int(status.get("CapEff", everything), 16),
             len(ids) >= 3 and int(ids[2]) != EVERY_ID,  # noqa: PLR2004 - inside, outside, count
+            _inode("/proc/self/ns/pid") not in {FIRST_PIDS, 0},
         )
 
     def has(self, name: str) -> bool:
@@ -56,8 +72,24 @@ class Privileges(msgspec.Struct, frozen=True):
     @property
     def enough(self) -> bool:
         """It may load and attach the programs."""
-        may = self.has("CAP_SYS_ADMIN") or (self.has("CAP_BPF") and self.has("CAP_PERFMON"))
-        return may and not self.own_namespace
+        return not self.missing and not self.own_namespace
+
+    @property
+    def missing(self) -> list[str]:
+        """The capabilities without which nothing can be loaded."""
+        everything = self.has("CAP_SYS_ADMIN")
+        return [name for name in NEEDED if not everything and not self.has(name)]
+
+    @property
+    def losses(self) -> list[str]:
+        """What is missed, a sentence for each."""
+        without = [name for name in USEFUL if not self.has(name)]
+        if self.packets:
+            without = [name for name in without if name != "CAP_NET_ADMIN"]
+        found = [f"without {name}: {USEFUL[name]}" for name in without]
+        if self.own_pids:
+            found.append("with pids of its own instead of the node's: files are not hashed")
+        return found
 
     @property
     def packets(self) -> bool:
@@ -66,10 +98,15 @@ class Privileges(msgspec.Struct, frozen=True):
 
     def demand(self) -> None:
         """Raise BpfError unless it is enough."""
-        if not self.enough:
+        if self.own_namespace:
             raise BpfError(
-                "eBPF programs can be loaded only by root, or with CAP_BPF and CAP_PERFMON in the"
-                " initial user namespace: run it as root, for example `sudo nodeagent run`"
+                "eBPF programs can be loaded only in the initial user namespace: start it outside"
+                " of the rootless container"
+            )
+        if self.missing:
+            raise BpfError(
+                f"eBPF programs cannot be loaded without {' and '.join(self.missing)}: run it as"
+                " root, for example `sudo nodeagent run`, or give that to the container"
             )
 
 
@@ -78,3 +115,10 @@ def _read(path: str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def _inode(path: str) -> int:
+    try:
+        return Path(path).stat().st_ino
+    except OSError:
+        return 0

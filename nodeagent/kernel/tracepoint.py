@@ -55,7 +55,8 @@ class Tracepoints:
         except OSError as error:
             raise BpfError(
                 f"tracefs is not mounted and cannot be opened ({error.strerror}):"
-                " mount it with `mount -t tracefs none /sys/kernel/tracing`",
+                " mount it with `mount -t tracefs none /sys/kernel/tracing`, for a container as"
+                " a volume",
                 error.errno or 0,
             ) from error
 

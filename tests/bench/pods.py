@@ -17,7 +17,7 @@ from grpclib.const import Cardinality, Handler
 from grpclib.server import Server, Stream
 
 from nodeagent.follow.cri import MESSAGES, SERVICE, message_types
-from nodeagent.kernel.cgroup import mount_point
+from nodeagent.kernel.cgroup import whole_hierarchy
 
 TYPES: Final = message_types(MESSAGES)
 FOLDER: Final = "nodeagent-bench"
@@ -26,7 +26,7 @@ FOLDER: Final = "nodeagent-bench"
 @contextmanager
 def cgroups(count: int) -> Iterator[Path]:
     """So many with names like those of containers, removed afterwards."""
-    root = mount_point(Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape"))
+    root = whole_hierarchy()
     if root is None:
         raise RuntimeError("cgroup v2 is not mounted")
     folder = Path(root) / FOLDER

@@ -37,7 +37,8 @@ class Engine:
         ):
             command += [option, str(self.folder / name)]
         # Nothing of the machine's network changes.
-        command += ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
+        command += ["--bridge", "none", "--ip-forward=false"]
+        command += ["--iptables=false", "--ip6tables=false"]
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
@@ -45,7 +46,7 @@ class Engine:
             if time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "log").read_text()[-2000:])
             time.sleep(0.1)
-        subprocess.run(self._docker("load"), input=image(), check=True, capture_output=True)
+        self.take(image())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,6 +58,10 @@ class Engine:
             # Somebody else may use it.
             with suppress(OSError):
                 left.rmdir()
+
+    def take(self, archive: bytes) -> None:
+        """Load the images of an archive."""
+        subprocess.run(self._docker("load"), input=archive, check=True, capture_output=True)
 
     def run(self, *arguments: str) -> str:
         """`docker run` without a network; what it says."""

@@ -32,13 +32,23 @@ IMAGE: Final = "nodeagent.test/busybox:1"
 BUSYBOX: Final = Path("/bin/busybox")
 APPLETS: Final = ("cat", "echo", "false", "ls", "sh", "sleep", "touch", "true")
 START_SECONDS: Final = 30.0
-HOST_NETWORK: Final = 2
+WITH_MOUNTS: Final = (
+    *("unshare", "--mount", "--propagation", "shared", "sh", "-ec"),
+    'test -e /sys/kernel/tracing/events || mount -t tracefs tracefs /sys/kernel/tracing; exec "$@"',
+    "sh",
+)
+OF_THE_NODE: Final = 2
+"""NamespaceMode.NODE of the CRI."""
+HOST_NETWORK: Final = {"network": OF_THE_NODE}
 
 TEXT: Final = "string"
 MORE_MESSAGES: Final[dict[str, dict[int, tuple[str, str]]]] = {
     **MESSAGES,
-    "NamespaceOption": {1: ("network", "int32"), 2: ("pid", "int32")},
-    "LinuxSandboxSecurityContext": {1: ("namespace_options", "NamespaceOption")},
+    "NamespaceOption": {1: ("network", "int32"), 2: ("pid", "int32"), 3: ("ipc", "int32")},
+    "LinuxSandboxSecurityContext": {
+        1: ("namespace_options", "NamespaceOption"),
+        9: ("seccomp", "SecurityProfile"),
+    },
     "LinuxPodSandboxConfig": {
         1: ("cgroup_parent", TEXT),
         2: ("security_context", "LinuxSandboxSecurityContext"),
@@ -58,18 +68,44 @@ MORE_MESSAGES: Final[dict[str, dict[int, tuple[str, str]]]] = {
     },
     "RunPodSandboxRequest": {1: ("config", "PodSandboxConfig")},
     "RunPodSandboxResponse": {1: ("pod_sandbox_id", TEXT)},
-    "Mount": {1: ("container_path", TEXT), 2: ("host_path", TEXT), 3: ("readonly", "bool")},
+    "PodSandboxNetworkStatus": {1: ("ip", TEXT)},
+    "PodSandboxStatus": {
+        **MESSAGES["PodSandboxStatus"],
+        5: ("network", "PodSandboxNetworkStatus"),
+    },
+    "PodSandboxStatusRequest": {1: ("pod_sandbox_id", TEXT)},
+    "PodSandboxStatusResponse": {1: ("status", "PodSandboxStatus")},
+    "Mount": {
+        1: ("container_path", TEXT),
+        2: ("host_path", TEXT),
+        3: ("readonly", "bool"),
+        5: ("propagation", "int32"),
+    },
+    "Int64Value": {1: ("value", "int64")},
     "Capability": {1: ("add_capabilities", "[string]"), 2: ("drop_capabilities", "[string]")},
     "SecurityProfile": {1: ("profile_type", "int32")},
     "LinuxContainerSecurityContext": {
         1: ("capabilities", "Capability"),
         2: ("privileged", "bool"),
         3: ("namespace_options", "NamespaceOption"),
+        5: ("run_as_user", "Int64Value"),
         7: ("readonly_rootfs", "bool"),
         11: ("no_new_privs", "bool"),
+        13: ("masked_paths", "[string]"),
+        14: ("readonly_paths", "[string]"),
         15: ("seccomp", "SecurityProfile"),
+        16: ("apparmor", "SecurityProfile"),
     },
-    "LinuxContainerConfig": {2: ("security_context", "LinuxContainerSecurityContext")},
+    "LinuxContainerResources": {
+        1: ("cpu_period", "int64"),
+        2: ("cpu_quota", "int64"),
+        3: ("cpu_shares", "int64"),
+        4: ("memory_limit_in_bytes", "int64"),
+    },
+    "LinuxContainerConfig": {
+        1: ("resources", "LinuxContainerResources"),
+        2: ("security_context", "LinuxContainerSecurityContext"),
+    },
     "KeyValue": {1: ("key", TEXT), 2: ("value", TEXT)},
     "ContainerConfig": {
         1: ("metadata", "ContainerMetadata"),
@@ -91,6 +127,13 @@ MORE_MESSAGES: Final[dict[str, dict[int, tuple[str, str]]]] = {
     "CreateContainerResponse": {1: ("container_id", TEXT)},
     "StartContainerRequest": {1: ("container_id", TEXT)},
     "StartContainerResponse": {},
+    "StopContainerRequest": {1: ("container_id", TEXT), 2: ("timeout", "int64")},
+    "StopContainerResponse": {},
+    "ContainerStatus": {
+        **MESSAGES["ContainerStatus"],
+        3: ("state", "int32"),
+        7: ("exit_code", "int32"),
+    },
     "ExecSyncRequest": {1: ("container_id", TEXT), 2: ("cmd", "[string]"), 3: ("timeout", "int64")},
     "ExecSyncResponse": {1: ("stdout", "bytes"), 2: ("stderr", "bytes"), 3: ("exit_code", "int32")},
     "StopPodSandboxRequest": {1: ("pod_sandbox_id", TEXT)},
@@ -113,7 +156,9 @@ def need_containers(*tools: str) -> None:
 class Lab:
     """containerd with its own root, state and socket; a context manager that leaves nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, own_mounts: bool = False) -> None:
+        """With `own_mounts` it sees the machine as systemd mounts it, whatever that is like."""
+        self._enter = WITH_MOUNTS if own_mounts else ()
         # A path of a socket must be short.
         self.folder = Path(tempfile.mkdtemp(prefix="nodeagent-lab-", dir="/run"))
         self.socket = self.folder / "containerd.sock"
@@ -124,10 +169,12 @@ class Lab:
 
     def __enter__(self) -> Self:
         (self.folder / "config.toml").write_text(self._config())
+        (self.folder / "cni").mkdir()
+        (self.folder / "cni/lab.conflist").write_text(self._network())
         self.start()
         archive = self.folder / "image.tar"
         archive.write_bytes(image())
-        self.ctr("images", "import", "--no-unpack", str(archive))
+        self.take(archive)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -143,7 +190,7 @@ class Lab:
     def start(self) -> None:
         """Start containerd and wait until it answers."""
         log = (self.folder / "log").open("ab")
-        command = ["containerd", "--config", str(self.folder / "config.toml")]
+        command = [*self._enter, "containerd", "--config", str(self.folder / "config.toml")]
         self._process = subprocess.Popen(command, stdout=log, stderr=log)
         log.close()
         deadline = time.monotonic() + START_SECONDS
@@ -186,19 +233,34 @@ class Lab:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def take(self, archive: Path) -> None:
+        """Import the images of an archive."""
+        self.ctr("images", "import", "--no-unpack", str(archive))
+
+    def mount(self, kind: str, where: Path, options: str) -> None:
+        """Mount a file system where containerd sees it."""
+        assert self._process is not None
+        inside = ["nsenter", f"--mount=/proc/{self._process.pid}/ns/mnt"]
+        subprocess.run([*inside, "mount", "-t", kind, "-o", options, kind, where], check=True)
+
     def call(self, method: str, **values: object) -> Any:
         """One call of the CRI."""
         return self._run(self._call(method, **values))
 
     def pod(
-        self, name: str, *, namespace: str = "default", labels: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *,
+        namespace: str = "default",
+        labels: Mapping[str, str] | None = None,
+        namespaces: Mapping[str, int] = HOST_NETWORK,
     ) -> str:
-        """Run a sandbox in the network of the host; returns its id."""
+        """Run a sandbox, in the network of the host unless told otherwise; returns its id."""
         uid = str(abs(hash((name, time.monotonic_ns()))))[:12].zfill(12)
         pod_uid = f"0a0a0a0a-0b0b-4c0c-8d0d-{uid}"
         config = {
             "metadata": {"name": name, "uid": pod_uid, "namespace": namespace, "attempt": 0},
-            "log_directory": str(self.folder / "logs"),
+            "log_directory": str(self.logs(name)),
             "labels": {
                 "io.kubernetes.pod.name": name,
                 "io.kubernetes.pod.namespace": namespace,
@@ -207,12 +269,16 @@ class Lab:
             },
             "linux": {
                 "cgroup_parent": f"/nodeagent-lab-{os.getpid()}/pod{pod_uid}",
-                "security_context": {"namespace_options": {"network": HOST_NETWORK}},
+                "security_context": {"namespace_options": namespaces},
             },
         }
         number: str = self.call("RunPodSandbox", config=config).pod_sandbox_id
         self._pods[number] = config
         return number
+
+    def logs(self, pod: str) -> Path:
+        """The folder with the logs of the containers of a pod, named like it."""
+        return self.folder / "logs" / pod
 
     def container(self, pod: str, name: str, command: Sequence[str], **more: Any) -> str:
         """Create and start a container in a sandbox; returns its id."""
@@ -223,7 +289,7 @@ class Lab:
             "log_path": f"{name}.log",
             "linux": {
                 "security_context": {
-                    "namespace_options": {"network": HOST_NETWORK},
+                    "namespace_options": HOST_NETWORK,
                     **more.pop("security_context", {}),
                 }
             },
@@ -287,6 +353,26 @@ runtime_type = "io.containerd.runc.v2"
 [{runc}.options]
 SystemdCgroup = false
 """
+
+    def _network(self) -> str:
+        """That of pods which have one of their own."""
+        # The addresses are among those that are set aside for measurements (RFC 2544).
+        return json.dumps(
+            {
+                "cniVersion": "0.4.0",
+                "name": "lab",
+                "plugins": [
+                    {
+                        "type": "ptp",
+                        "ipam": {
+                            "type": "host-local",
+                            "ranges": [[{"subnet": "198.18.113.0/28"}]],
+                            "dataDir": f"{self.folder}/addresses",
+                        },
+                    }
+                ],
+            }
+        )
 
     def _unmount(self) -> None:
         """What a sandbox that did not end well has left."""

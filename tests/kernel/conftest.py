@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.kernel.cgroup import mount_point
+from nodeagent.kernel.cgroup import whole_hierarchy
 from nodeagent.kernel.object import find_object
 from tests.kernel.stream import ACTS, Acted, Stream, act, build
 from tests.requirement import need
@@ -46,7 +46,7 @@ def stream(kernel: None) -> Iterator[Stream]:
 @pytest.fixture
 def cgroup() -> Iterator[Path]:
     """A cgroup of its own in the second hierarchy, which is gone afterwards."""
-    where = mount_point(Path("/proc/self/mountinfo").read_text())
+    where = whole_hierarchy()
     need("kernel", where is not None, "no cgroup v2 is mounted")
     path = Path(f"{where}/nodeagent-test-{os.getpid()}")
     path.mkdir()

@@ -33,11 +33,13 @@ agent.send_signal(signal.SIGTERM)
 sys.exit(agent.wait(30))
 """
 """In a network namespace of its own, where nothing but this changes."""
+ENTER = ("unshare", "--net", "--pid", "--fork", "--mount-proc")
+"""Without the pids of the node, nothing tells this network from that of the node."""
 
 
 def test_interfaces_are_told_and_each_change_of_them(tmp_path: Path) -> None:
     path = tmp_path / "stream"
-    command = ["unshare", "--net", sys.executable, "-c", INSIDE, str(path)]
+    command = [*ENTER, sys.executable, "-c", INSIDE, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 143, done.stderr
     events = [json.loads(line) for line in path.read_text().splitlines()]
@@ -51,3 +53,14 @@ def test_interfaces_are_told_and_each_change_of_them(tmp_path: Path) -> None:
     assert told[-1][0]["up"]
     assert "192.0.2.7/32" in told[-1][0]["addresses"]
     assert told[-1][0]["mac"] == "00:00:00:00:00:00"
+
+
+def test_interfaces_of_a_pod_are_not_those_of_the_node(tmp_path: Path) -> None:
+    path = tmp_path / "stream"
+    agent = [sys.executable, "-m", "nodeagent", "run", "--only", "module", "--duration", "3"]
+    settings = ["--sink", "file", "--set", f"sinks.file.path={path}"]
+    command = ["unshare", "--net", *agent, *settings]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert "no_interfaces why=the network is that of a pod" in done.stderr
+    assert '"interfaces":null' in path.read_text()
+    assert '"interfaces":[' not in path.read_text()

@@ -37,9 +37,9 @@ def stream(kernel: None, port: int) -> Iterator[Stream]:
         assert running.stop() == 143
 
 
-def get(port: int, path: str) -> tuple[int, str]:
+def get(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=20) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -87,6 +87,14 @@ def test_it_is_alive_and_ready(stream: Stream, port: int) -> None:
     assert get(port, "/healthz") == (200, "ok\n")
     assert get(port, "/readyz") == (200, "ok\n")
     assert get(port, "/etc/passwd")[0] == 404
+
+
+def test_it_serves_both_versions_of_ip_on_all_addresses(kernel: None) -> None:
+    port = free_port()
+    with Stream("--set", f"metrics.listen=[::]:{port}") as stream:
+        for host in ("127.0.0.1", "[::1]"):
+            assert get(port, "/healthz", host) == (200, "ok\n")
+        assert stream.stop() == 143
 
 
 def test_client_that_says_nothing_holds_up_nobody(stream: Stream, port: int) -> None:

@@ -93,6 +93,19 @@ def test_one_file_does_the_same(root: None, dist: Path) -> None:
     assert stream(done)[-1]["kind"] == "agent.stop"
 
 
+def test_nothing_is_inside_that_only_its_developers_need(binary: Path) -> None:
+    inside = {path.name for path in (binary.parent / "_internal").iterdir()}
+    assert {"aiohttp", "aiokafka", "msgspec"} <= inside
+    assert not inside & {"hypothesis", "mypy", "pydantic_core", "yaml", "_yaml", "certifi"}
+
+
+def test_bill_lists_every_package_that_is_inside(dist: Path) -> None:
+    bill = json.loads((dist / "files/sbom.json").read_text())
+    named = {component["name"] for component in bill["components"]}
+    assert {"aiohttp", "aiokafka", "msgspec", "python", "libbpf.so.1"} <= named
+    assert not named & {"hypothesis", "mypy", "pydantic"}
+
+
 def test_nothing_is_imported_from_outside(binary: Path, tmp_path: Path) -> None:
     for name in ("json", "sinks", "nodeagent", "orjson", "sitecustomize", "usercustomize"):
         (tmp_path / f"{name}.py").write_text(FOREIGN)

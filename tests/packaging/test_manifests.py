@@ -34,6 +34,15 @@ labels: {team: security}
 annotations: {owner: security}
 podLabels: {tier: node}
 podAnnotations: {note: here}
+tolerations: [{key: dedicated, operator: Exists, effect: NoSchedule}]
+nodeSelector: {kubernetes.io/os: linux, pool: main}
+metrics: {address: "192.0.2.1", port: 9999}
+livenessProbe: {periodSeconds: 60, timeoutSeconds: 6}
+updateStrategy: {type: OnDelete}
+resources: {requests: {cpu: 200m, memory: 256Mi}, limits: {cpu: "2", memory: 2Gi}}
+appArmorProfile: {type: RuntimeDefault}
+seccompProfile: {type: Localhost, localhostProfile: nodeagent.json}
+seLinuxOptions: {type: spc_t}
 hostNetwork: true
 dnsPolicy: ClusterFirstWithHostNet
 serviceAccount: {create: true, name: other, annotations: {eks.amazonaws.com/role-arn: arn}}
@@ -52,8 +61,9 @@ def helm(*arguments: str, values: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-def rendered(values: str = "") -> str:
-    done = helm("template", "nodeagent", str(CHART), "--namespace", "nodeagent", values=values)
+def rendered(values: str = "", *options: str) -> str:
+    template = ("template", "nodeagent", str(CHART), "--namespace", "nodeagent")
+    done = helm(*template, *options, values=values)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -66,7 +76,7 @@ def objects(text: str) -> dict[str, Any]:
 @pytest.mark.parametrize("values", ["", EVERYTHING], ids=["default", "everything"])
 def test_objects_are_valid(version: str, values: str, tmp_path: Path) -> None:
     path = tmp_path / "objects.yaml"
-    path.write_text(rendered(values))
+    path.write_text(rendered(values, "--kube-version", version))
     validate: list[str | Path] = [TOOLS / "kubernetes-validate", "--strict", "-k", version, path]
     done = subprocess.run(validate, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -113,6 +123,42 @@ def test_service_and_pod_have_the_same_capabilities() -> None:
     named = {name.removeprefix("CAP_") for name in line.partition("=")[2].split()}
     pod = objects(rendered())["DaemonSet"]["spec"]["template"]["spec"]
     assert named == set(pod["containers"][0]["securityContext"]["capabilities"]["add"])
+
+
+def test_profile_of_apparmor_is_said_as_each_version_reads_it() -> None:
+    annotation = "container.apparmor.security.beta.kubernetes.io/nodeagent"
+    for version, annotated in (("1.28", "unconfined"), ("1.30", None)):
+        template = objects(rendered("", "--kube-version", version))["DaemonSet"]["spec"]["template"]
+        (container,) = template["spec"]["containers"]
+        profile = container["securityContext"].get("appArmorProfile")
+        assert template["metadata"]["annotations"].get(annotation) == annotated
+        assert profile == (None if annotated else {"type": "Unconfined"})
+
+
+@pytest.mark.parametrize(
+    ("values", "listens", "host"),
+    [
+        ("", "0.0.0.0:9464", None),
+        ("{hostNetwork: true}", "127.0.0.1:9464", "127.0.0.1"),
+        ('{metrics: {address: "[::]", port: 9999}}', "[::]:9999", None),
+        ("{hostNetwork: true, metrics: {address: 192.0.2.1}}", "192.0.2.1:9464", "192.0.2.1"),
+    ],
+)
+def test_probes_ask_where_the_agent_listens(values: str, listens: str, host: str | None) -> None:
+    pod = objects(rendered(values))["DaemonSet"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    environment = {each["name"]: each.get("value") for each in container["env"]}
+    assert environment["NODEAGENT_METRICS__LISTEN"] == listens
+    assert container["ports"][0]["containerPort"] == int(listens.rpartition(":")[2])
+    for name in ("livenessProbe", "readinessProbe"):
+        assert container[name]["httpGet"].get("host") == host
+
+
+def test_prometheus_is_let_in_where_it_is_told_to_come() -> None:
+    made = objects(rendered("{podMonitor: {enabled: true}, metrics: {port: 9999}}"))
+    (endpoint,) = made["PodMonitor"]["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] == "metrics"
+    assert made["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0]["port"] == 9999
 
 
 def test_versions_agree() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodeagent.kernel.cgroup import CONTROLLERS, controller_of, mount_point
+from nodeagent.kernel.cgroup import CONTROLLERS, controller_of, mount_points
 
 TMPFS = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755"
 V1 = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu"
@@ -18,25 +18,25 @@ def v2(where: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("lines", "where"),
+    ("lines", "places"),
     [
-        ([TMPFS, V1, v2("/sys/fs/cgroup/unified")], "/sys/fs/cgroup/unified"),
-        ([PART, v2("/whole")], "/whole"),
-        ([v2(r"/with\040blank\134and\303\244")], "/with blank\\andä"),
-        ([TMPFS, V1, PART], None),
-        ([""], None),
+        ([TMPFS, V1, v2("/sys/fs/cgroup/unified")], ["/sys/fs/cgroup/unified"]),
+        ([PART, v2("/whole")], ["/part", "/whole"]),
+        ([v2(r"/with\040blank\134and\303\244")], ["/with blank\\andä"]),
+        ([TMPFS, V1], []),
+        ([""], []),
     ],
-    ids=["beside version 1", "not a part of it", "escaped", "none", "empty"],
+    ids=["beside version 1", "a part of it, too", "escaped", "none", "empty"],
 )
-def test_whole_hierarchy_is_found_in_mountinfo(lines: list[str], where: str | None) -> None:
-    assert mount_point("\n".join(lines)) == where
+def test_hierarchy_is_found_in_mountinfo(lines: list[str], places: list[str]) -> None:
+    assert list(mount_points("\n".join(lines))) == places
 
 
 def test_hierarchy_of_a_controller_is_found_by_its_options() -> None:
     lines = "\n".join((TMPFS, V1, v2("/sys/fs/cgroup/unified"), MEMORY, BOTH))
-    assert mount_point(lines, "memory") == "/sys/fs/cgroup/memory"
-    assert mount_point(lines, "pids") == "/sys/fs/cgroup/cpu,pids"
-    assert mount_point(lines, "freezer") is None
+    assert list(mount_points(lines, "memory")) == ["/sys/fs/cgroup/memory"]
+    assert list(mount_points(lines, "pids")) == ["/sys/fs/cgroup/cpu,pids"]
+    assert not list(mount_points(lines, "freezer"))
 
 
 def test_version_2_is_taken_where_it_is_mounted() -> None:

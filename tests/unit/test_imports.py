@@ -29,6 +29,7 @@ ARROWS = {
     "spool": f"{FOUNDATION} sink",
     "route": f"{FOUNDATION} sink",
     "outlet": f"{FOUNDATION} encode sink spool route worker",
+    "compliance": f"{FOUNDATION} encode sink outlet",
     "redact notify pods": FOUNDATION,
     "governor": FOUNDATION,
     RUN: f"{MIDDLE} governor",

@@ -19,3 +19,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
 {{- end }}
+
+{{- define "nodeagent.listen" -}}
+{{ .Values.metrics.address | default (ternary "127.0.0.1" "0.0.0.0" .Values.hostNetwork) }}:{{ int .Values.metrics.port }}
+{{- end }}
