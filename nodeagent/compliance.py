@@ -35,7 +35,6 @@ from nodeagent.sink import Batch, Sink, StoredBatch, packed
 
 __all__ = ["Peer", "SinkCompliance"]
 
-PATIENCE_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 0.02
 MANY: Final = 2000
 LONG: Final = 200_000
@@ -66,6 +65,9 @@ class SinkCompliance(ABC):
     has_peer: ClassVar[bool] = True
     """The other side can be away. False for files and the like; then it is never stopped."""
 
+    patience_seconds: ClassVar[float] = 30.0
+    """After that something did not arrive."""
+
     @abstractmethod
     def peer(self) -> AbstractAsyncContextManager[Peer]:
         """One that runs, and has received nothing yet."""
@@ -77,7 +79,7 @@ class SinkCompliance(ABC):
             marks = [_mark() for _ in range(3)]
             for mark in marks:
                 await sink.send(self._batch(mark))
-            await _arrived(peer, marks)
+            await self._arrived(peer, marks)
 
         self._run(check)
 
@@ -87,7 +89,7 @@ class SinkCompliance(ABC):
         async def check(sink: Sink, peer: Peer) -> None:
             marks = [_mark() for _ in range(MANY)]
             await sink.send(self._batch(*marks))
-            await _arrived(peer, marks)
+            await self._arrived(peer, marks)
 
         self._run(check)
 
@@ -98,7 +100,7 @@ class SinkCompliance(ABC):
             first, last, after = _mark(), _mark(), _mark()
             await sink.send(self._batch(f"{first}{HOSTILE}{last}"))
             await sink.send(self._batch(after))
-            await _arrived(peer, [first, last, after])
+            await self._arrived(peer, [first, last, after])
 
         self._run(check)
 
@@ -110,7 +112,7 @@ class SinkCompliance(ABC):
             with contextlib.suppress(Rejected):
                 await sink.send(self._batch("x" * LONG))
             await sink.send(self._batch(after))
-            await _arrived(peer, [after])
+            await self._arrived(peer, [after])
 
         self._run(check)
 
@@ -126,7 +128,7 @@ class SinkCompliance(ABC):
                     sending.cancel()
             after = _mark()
             await sink.send(self._batch(after))
-            await _arrived(peer, [after])
+            await self._arrived(peer, [after])
 
         self._run(check)
 
@@ -154,7 +156,7 @@ class SinkCompliance(ABC):
             facts = batch.facts if sink.NEEDS_FACTS else ()
             lines = packed(batch.ndjson(sink.encoder))
             await sink.send(StoredBatch("key-1", len(batch), lines, facts))
-            await _arrived(peer, [mark])
+            await self._arrived(peer, [mark])
 
         self._run(check)
 
@@ -171,8 +173,8 @@ class SinkCompliance(ABC):
                 assert await self._is_refused(sink), "a batch was taken by nobody"
                 await peer.start()
                 mark = _mark()
-                await _persistent(sink, self._batch(mark))
-                await _arrived(peer, [mark])
+                await self._persistent(sink, self._batch(mark))
+                await self._arrived(peer, [mark])
             finally:
                 await sink.close()
 
@@ -197,12 +199,12 @@ class SinkCompliance(ABC):
                 # In the middle of its attempts.
                 await asyncio.sleep(1)
                 await peer.start()
-                await outlet.drain(PATIENCE_SECONDS)
+                await outlet.drain(self.patience_seconds)
                 running.cancel()
             await outlet.close()
             assert counts.routed == counts.delivered == len(marks), counts
             assert ledger.imbalances() == []
-            await _arrived(peer, marks)
+            await self._arrived(peer, marks)
 
         self._run_with_peer(check)
 
@@ -218,12 +220,33 @@ class SinkCompliance(ABC):
         """The first ones may go into a connection that does not know yet."""
         for _ in range(100):
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(self.patience_seconds):
                     await sink.send(self._batch(_mark()))
             except Retry:
                 return True
             await asyncio.sleep(POLL_SECONDS)
         return False
+
+    async def _persistent(self, sink: Sink, batch: Batch) -> None:
+        """As an outlet does it, with less patience."""
+        end = time.monotonic() + self.patience_seconds
+        while True:
+            try:
+                return await sink.send(batch)
+            except Retry:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def _arrived(self, peer: Peer, marks: Collection[str]) -> None:
+        missing = list(marks)
+        end = time.monotonic() + self.patience_seconds
+        while missing and time.monotonic() < end:
+            found = await peer.received()
+            missing = [mark for mark in missing if mark not in found]
+            if missing:
+                await asyncio.sleep(POLL_SECONDS)
+        assert not missing, f"{len(missing)} of {len(marks)} did not arrive"
 
     def _run(self, check: Callable[[Sink, Peer], Awaitable[None]]) -> None:
         async def run(peer: Peer) -> None:
@@ -242,29 +265,6 @@ class SinkCompliance(ABC):
                 await check(peer)
 
         asyncio.run(run())
-
-
-async def _persistent(sink: Sink, batch: Batch) -> None:
-    """As an outlet does it, with less patience."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return await sink.send(batch)
-        except Retry:
-            if time.monotonic() > end:
-                raise
-            await asyncio.sleep(POLL_SECONDS)
-
-
-async def _arrived(peer: Peer, marks: Collection[str]) -> None:
-    missing = list(marks)
-    end = time.monotonic() + PATIENCE_SECONDS
-    while missing and time.monotonic() < end:
-        found = await peer.received()
-        missing = [mark for mark in missing if mark not in found]
-        if missing:
-            await asyncio.sleep(POLL_SECONDS)
-    assert not missing, f"{len(missing)} of {len(marks)} did not arrive"
 
 
 def _closed(name: str, why: str) -> None:

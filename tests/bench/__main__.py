@@ -67,7 +67,10 @@ def progress(prefix: str) -> Callable[[str], None]:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"all but soak, or some of: {', '.join(BENCHES)}"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"{', '.join(BENCHES)}; all but {' and '.join(sorted(ON_REQUEST))} if none",
     )
     parser.add_argument("--runs", type=int, default=Plan.runs, help="runs of each (default 5)")
     parser.add_argument("--quick", action="store_true", help="one short run of each")

@@ -7,6 +7,7 @@ beside them where it is known.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -38,6 +39,7 @@ from tests.bench.watch import (
     lost,
     nap,
 )
+from tests.delivery.kills import killed, lost_between, under_two_keys
 
 OPENS_PER_SECOND: Final = 20_000
 EXECS_PER_SECOND: Final = 300
@@ -98,6 +100,7 @@ class Plan:
     overload_seconds: float = 20.0
     idle_seconds: float = 20.0
     soak_seconds: float = 1200.0
+    kills: int = 100
     patience: int = 15
     """Runs at most, when others disturb them; then the least disturbed count."""
 
@@ -108,6 +111,7 @@ QUICK: Final = Plan(
     overload_seconds=3.0,
     idle_seconds=2.0,
     soak_seconds=8.0,
+    kills=5,
     patience=1,
 )
 
@@ -645,6 +649,16 @@ def soak(bench: Bench) -> list[Figure]:
     ]
 
 
+def kills(bench: Bench) -> list[Figure]:
+    """SIGKILL at random moments under load, between an outlet with a spool and its server."""
+    keys = asyncio.run(killed(bench.folder, bench.plan.kills, bench.say))
+    return [
+        Figure("kills: events that came", "", [sum(map(len, keys.values()))]),
+        Figure("kills: events lost before later ones", "", [lost_between(keys)], bar=0),
+        Figure("kills: events under two keys", "", [under_two_keys(keys)], bar=0),
+    ]
+
+
 def budget(bench: Bench) -> list[Figure]:
     """Ten times what the agent may spend: how it stays within that, and for how long it sheds."""
     allowed = BUDGET_PERCENT / 100
@@ -716,7 +730,8 @@ BENCHES: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     "idle": idle,
     "tables": tables,
     "bpftrace": bpftrace,
+    "kills": kills,
     "soak": soak,
 }
-ON_REQUEST: Final = frozenset({"soak"})
+ON_REQUEST: Final = frozenset({"kills", "soak"})
 """Too long to be part of all."""

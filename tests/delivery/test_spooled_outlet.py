@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
-import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import trustme
 
 from nodeagent import outlet as outlet_module
 from nodeagent.encode import encode
@@ -22,7 +19,7 @@ from nodeagent.ledger import Ledger
 from nodeagent.outlet import Outlet
 from nodeagent.sink import Batch, Sink, SinkConfig
 from nodeagent.spool import Spool
-from tests.delivery.receiver import receiving
+from tests.delivery.kills import killed, lost_between, under_two_keys
 from tests.events import a_finding, an_exec, an_open
 from tests.polling import DEADLINE_SECONDS, until
 
@@ -232,37 +229,7 @@ async def test_long_lines_are_sent_in_parts(tmp_path: Path) -> None:
 async def test_killed_again_and_again_nothing_is_lost_or_comes_under_two_keys(
     tmp_path: Path,
 ) -> None:
-    authority = trustme.CA()
-    ca_file = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(ca_file)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    moments = random.Random(11)
-    async with receiving(context) as receiver:
-        url = f"https://localhost:{receiver.port}/"
-        program = (sys.executable, "-m", "tests.delivery.spooling")
-        words = (*program, url, str(ca_file), str(tmp_path / "spool"))
-        for attempt in range(KILLS):
-            receiver.answers = [(503, {})] * moments.randrange(3)
-            agent = await asyncio.create_subprocess_exec(
-                *words, str(attempt), stdout=asyncio.subprocess.PIPE
-            )
-            assert agent.stdout is not None
-            assert await agent.stdout.readline() == b"ready\n"
-            await asyncio.sleep(moments.uniform(0.01, 0.3))
-            agent.kill()
-            await agent.wait()
-        # The last one sends what is left, and ends.
-        agent = await asyncio.create_subprocess_exec(*words, "end")
-        assert await agent.wait() == 0
-    keys: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for request in receiver.requests:
-        for event in request.events:
-            run, number = event["argv"]
-            keys[run, int(number)].add(request.key)
-    assert {len(each) for each in keys.values()} == {1}
-    for run in {run for run, _ in keys}:
-        numbers = sorted(number for each, number in keys if each == run)
-        # What is missing is what came last, and was not on the disk yet.
-        assert numbers == list(range(len(numbers))), run
-    assert len({run for run, _ in keys}) > KILLS / 2
+    keys = await killed(tmp_path, KILLS)
+    assert under_two_keys(keys) == 0
+    assert lost_between(keys) == 0
+    assert len(keys) > KILLS / 2

@@ -16,7 +16,9 @@ from nodeagent.detect.plugin import FAILURES_LIMIT
 from tests.kernel.stream import Stream
 
 PAGE = Path(__file__).parents[2] / "docs/plugins.md"
-EXAMPLE, DETECTOR = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+EXAMPLE, DETECTOR, SINK, COMPLIANCE = re.findall(
+    r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL
+)
 BROKEN = """
 class Owners:
     name = "owners"
@@ -155,3 +157,27 @@ def test_detector_that_nobody_brings_stops_the_start() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "no installed package brings hidden; there is: none" in done.stderr
+
+
+# Sinks
+
+
+def test_sink_of_the_documentation_is_compliant(tmp_path: Path) -> None:
+    (tmp_path / "lines.py").write_text(SINK)
+    (tmp_path / "test_lines.py").write_text(COMPLIANCE)
+    words = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_lines.py")
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "9 passed" in done.stdout
+
+
+def test_sink_that_forgets_is_not_compliant(tmp_path: Path) -> None:
+    forgetful = SINK.replace("batch.ndjson(self.encoder)", "batch.ndjson(self.encoder)[:2000]")
+    assert forgetful != SINK
+    (tmp_path / "lines.py").write_text(forgetful)
+    impatient = COMPLIANCE.replace("sink = Lines", "sink = Lines; patience_seconds = 1.0")
+    (tmp_path / "test_lines.py").write_text(impatient)
+    words = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_lines.py")
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "of 2000 did not arrive" in done.stdout
