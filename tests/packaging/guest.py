@@ -49,9 +49,10 @@ for step in {HOME}/steps/*; do
         </dev/null >$seen/output 2>$seen/errors
     echo $? >$seen/code
     date +%s.%N >$seen/ended
+    echo "step ${{step##*/}} ended with $(<$seen/code)" >/dev/console
 done
 stty -F {MACHINES[X86].port} raw
-tar -C {HOME}/seen -c . | gzip >{MACHINES[X86].port}
+tar -C {HOME}/seen -c . | gzip --force >{MACHINES[X86].port}
 systemctl reboot -ff
 """
 
