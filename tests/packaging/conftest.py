@@ -64,3 +64,13 @@ def seen(
     files = {Path("/dist/nodeagent.deb"): dist / "nodeagent.deb", NEWER_DEB: newer("deb")}
     folder = tmp_path_factory.mktemp("guest")
     return play(fetched()[KERNEL], files, WORDS, STEPS, folder)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was measured in the guest."""
+    reports = terminalreporter.getreports("passed")
+    lines = [text for each in reports for name, text in each.user_properties if name == "package"]
+    if lines:
+        terminalreporter.section("the package in a guest")
+    for line in lines:
+        terminalreporter.write_line(str(line))

@@ -22,7 +22,11 @@ OLD_CONTAINER: Final = "5eed" * 16
 """Its cgroup is there before the agent."""
 ADDED: Final = '[sinks.backend]\ntype = "https"\nurl = "http://127.0.0.1:9/"\n'
 """Nobody listens there, so what goes to it waits on the disk."""
-WRONG: Final = "[kernel]\nargv_byte = 1\n"
+WRONG: Final = "[kernal]\nargv_bytes = 1\n"
+EXPOSURE: Final = 25
+"""What `systemd-analyze security` may find, in tenths."""
+EXPOSURE_ON_DEBIAN: Final = 28
+"""With CAP_SYS_ADMIN, which is given up after the start."""
 
 WORDS: Final = f"""\
 until_true() {{ for _ in $(seq 600); do "$@" && return; sleep 0.2; done; return 1; }}
@@ -41,7 +45,7 @@ kernel_objects() {{
 }}
 left() {{
     kernel_objects
-    find / -xdev \\( -path /proc -o -path /scenario -o -path /dist \\) -prune -o -name '*nodeagent*' -print
+    find / -xdev -name '*nodeagent*' | grep -v ^/dist/
     find /sys/fs/cgroup -name '*nodeagent*'
     grep -l ^nodeagent /proc/[0-9]*/comm
     systemctl list-units --all --no-legend 'nodeagent*'
@@ -54,6 +58,11 @@ def commands() -> list[str]:
     section = README.read_text().partition("\n## Install it\n")[2].partition("\n## ")[0]
     lines = [line.strip() for line in section.splitlines() if line.startswith("    ")]
     return [line.split("  ")[0].removeprefix("sudo ") for line in lines]
+
+
+def analyse(unit: str, threshold: int) -> str:
+    """Fails beyond the threshold."""
+    return f"systemd-analyze security --no-pager --threshold={threshold} {unit}"
 
 
 def _steps() -> Iterator[tuple[str, str]]:
@@ -89,7 +98,18 @@ def _steps() -> Iterator[tuple[str, str]]:
     yield "limits", "cd /sys/fs/cgroup/system.slice/nodeagent.service; grep . memory.max cpu.max"
     yield "capabilities", "sort -u /proc/$(main)/task/*/status | grep -E '^(Cap|NoNew)'"
     yield "exposure", "systemd-analyze security --json=short nodeagent"
-    yield "exposed", "systemd-analyze security --no-pager nodeagent | tail -n 1"
+    yield "exposed", analyse("nodeagent", EXPOSURE_ON_DEBIAN)
+    # Of the unit alone, as the rpm has it.
+    copy = "cp /lib/systemd/system/nodeagent.service /tmp"
+    yield (
+        "exposed elsewhere",
+        f"{copy}; {analyse('--offline=yes /tmp/nodeagent.service', EXPOSURE)}",
+    )
+    yield "writable", "nsenter --target $(main) --mount touch /usr/x /etc/x /var/lib/x"
+    yield (
+        "completion",
+        "source /usr/share/bash-completion/completions/nodeagent; complete -p nodeagent",
+    )
     yield "objects", "kernel_objects"
     yield (
         "command",
@@ -133,7 +153,7 @@ def _steps() -> Iterator[tuple[str, str]]:
     )
     yield (
         "after restarts",
-        f"facts Result,NRestarts; grep '\"kind\":\"agent.stop\"' {EVENTS} | tail -n {RESTARTS}",
+        f'facts Result,NRestarts; grep \'"kind":"agent.stop"\' {EVENTS} | tail -n {RESTARTS}',
     )
     yield "configuration", f"sha256sum {CONFIG}"
     yield "upgrade", f"before=$(main); dpkg -i {NEWER_DEB} && other_than $before && spools"

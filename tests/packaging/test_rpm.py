@@ -55,13 +55,17 @@ def test_it_has_the_files_of_the_deb(dist: Path) -> None:
 
 def test_configuration_is_kept_by_an_update(dist: Path) -> None:
     assert rpm("-qcp", dist / "nodeagent.rpm").split() == [CONFIG]
-    flags = rpm("-qp", "--queryformat", "[%{filenames} %{fileflags:fflags}\n]", f"{dist}/nodeagent.rpm")
+    flags = rpm(
+        "-qp", "--queryformat", "[%{filenames} %{fileflags:fflags}\n]", f"{dist}/nodeagent.rpm"
+    )
     assert f"{CONFIG} cn" in flags.splitlines()
 
 
 def test_it_needs_the_same_c_library_as_the_deb(dist: Path) -> None:
     needed = (dist / "files/libc").read_text().strip()
-    own = [line for line in rpm("-qRp", dist / "nodeagent.rpm").splitlines() if "rpmlib" not in line]
+    own = [
+        line for line in rpm("-qRp", dist / "nodeagent.rpm").splitlines() if "rpmlib" not in line
+    ]
     assert own == [f"glibc >= {needed}"]
     control = subprocess.check_output(
         ["dpkg-deb", "--field", dist / "nodeagent.deb", "Depends"], text=True
@@ -75,9 +79,7 @@ def test_scripts_are_those_of_the_deb(dist: Path) -> None:
         assert command in scripts
 
 
-def test_install_update_and_erase(
-    root: Path, dist: Path, newer: Callable[[str], Path]
-) -> None:
+def test_install_update_and_erase(root: Path, dist: Path, newer: Callable[[str], Path]) -> None:
     inside = ("--root", root)
     # The root has no database of packages in which a C library could stand.
     rpm(*inside, "-i", "--nodeps", dist / "nodeagent.rpm")

@@ -120,9 +120,7 @@ def boot(
     # A name without a dot that the kernel does not know becomes a variable of init.
     families = "" if only_sizes else ",".join(place.families)
     port = MACHINES[place.architecture].port
-    own = run(
-        place.architecture, kernel, archive, folder, (f"PORT={port}", f"FAMILIES={families}")
-    )
+    own = run(place.architecture, kernel, archive, folder, (f"PORT={port}", f"FAMILIES={families}"))
     try:
         data = zlib.decompress((own / REPORT).read_bytes())
         report = msgspec.json.decode(data, type=Report)
