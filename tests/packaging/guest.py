@@ -86,8 +86,8 @@ def play(
     """
     own = folder / "own.cpio.gz"
     archive = Archive(own)
-    for device, number in DEVICES.items():
-        archive.device(device, number)
+    for device, numbers in DEVICES.items():
+        archive.device(device, numbers)
     archive.text(Path("/init"), INIT, 0o755)
     archive.text(Path("/etc/systemd/system/scenario.service"), UNIT)
     archive.text(HOME / "run", RUN, 0o755)

@@ -18,7 +18,6 @@ from nodeagent import __version__
 from nodeagent.cli import COMMANDS
 from tests.packaging.guest import Step
 from tests.packaging.scenario import (
-    EVENTS,
     NEWER,
     OLD_CONTAINER,
     RESTARTS,
@@ -36,6 +35,7 @@ OURS = {"/etc/systemd/system/nodeagent.service.d"}
 """What the scenario itself made."""
 
 Seen = dict[str, Step]
+Note = Callable[[str, object], None]
 
 
 def kinds(step: Step) -> list[str]:
@@ -68,9 +68,7 @@ def test_package_brings_manual_and_completion(dist: Path, tmp_path: Path, seen: 
     assert "-F _shtab_nodeagent nodeagent" in seen["completion"].output
 
 
-def test_service_starts_with_the_installation(
-    seen: Seen, record_property: Callable[..., None]
-) -> None:
+def test_service_starts_with_the_installation(seen: Seen, record_property: Note) -> None:
     assert seen["install"].code == 0, seen["install"].errors
     assert seen["state"].code == 0
     assert "Active: active (running)" in seen["state"].output
@@ -111,7 +109,7 @@ def test_it_has_the_capabilities_of_the_unit_in_each_thread(seen: Seen) -> None:
 
 
 def test_what_systemd_still_finds_is_little_and_explained(
-    seen: Seen, record_property: Callable[..., None]
+    seen: Seen, record_property: Note
 ) -> None:
     why = UNIT + (SYSTEMD / "debian.conf").read_text()
     for point in json.loads(seen["exposure"].output):
@@ -144,7 +142,6 @@ def test_container_that_was_there_before_has_its_name(seen: Seen) -> None:
 def test_status_and_last_events_are_shown(seen: Seen) -> None:
     assert seen["status"].code == 0, seen["status"].errors
     assert seen["status"].output.startswith(f"agent    {__version__}, pid ")
-    assert ", 0 lost," in seen["status"].output
     assert "DEAD" not in seen["status"].output
     assert len(seen["last"].lines()) == 3
 
@@ -225,7 +222,7 @@ def test_removal_leaves_what_was_configured_and_seen(seen: Seen) -> None:
     assert {path for path in left if not path.startswith("/var/lib/dpkg/")} == STATE | OURS
     # The same way of looking finds something while it runs.
     assert 'prog "name":"on_exec"' in seen["objects"].output
-    assert 'map "name":"policy"' in seen["objects"].output or "map " in seen["objects"].output
+    assert 'map "name":"high"' in seen["objects"].output
 
 
 def test_removed_package_comes_back_with_its_state(seen: Seen) -> None:
@@ -237,4 +234,3 @@ def test_purge_leaves_nothing(seen: Seen) -> None:
     assert seen["purge"].code == 0, seen["purge"].errors
     left = set(seen["purged"].output.splitlines()) - set(seen["before"].output.splitlines())
     assert left == OURS
-    assert EVENTS not in left
