@@ -34,6 +34,9 @@ STATE = {"/etc/nodeagent", "/var/lib/nodeagent", "/var/log/nodeagent"}
 OURS = {"/etc/systemd/system/nodeagent.service.d"}
 """What the scenario itself made."""
 
+EXPOSURE = {"exposed": 2.8, "exposed elsewhere": 2.5}
+"""By what `systemd-analyze security` says; the first one with CAP_SYS_ADMIN for the start."""
+
 Seen = dict[str, Step]
 Note = Callable[[str, object], None]
 
@@ -117,10 +120,10 @@ def test_what_systemd_still_finds_is_little_and_explained(
             # CapabilityBoundingSet=~CAP_(DAC_*|FOWNER|IPC_OWNER), User=/DynamicUser=
             name = re.sub(r".*~(CAP_)?", "", point["name"]).replace("(", "")
             assert re.split(r"[*|/]", name)[0] in why, point["name"]
-    for step in ("exposed", "exposed elsewhere"):
-        score = seen[step].output.splitlines()[-1]
-        assert seen[step].code == 0, score
-        record_property("package", f"{step}: {score.partition(': ')[2]}")
+    for step, most in EXPOSURE.items():
+        (score,) = re.findall(r"level for nodeagent.service: (\d+\.\d)", seen[step].output)
+        assert float(score) <= most
+        record_property("package", f"systemd-analyze security: {score} {step}")
 
 
 def test_it_can_write_only_what_is_its_own(seen: Seen) -> None:
@@ -128,7 +131,7 @@ def test_it_can_write_only_what_is_its_own(seen: Seen) -> None:
 
 
 def test_events_of_a_command_arrive(seen: Seen) -> None:
-    event = seen["command"].lines()[0]
+    (event,) = seen["command"].lines()
     assert event["argv"] == ["/tmp/something-new", "--here"]
     assert event["process"]["path"] == "/tmp/something-new"
 
@@ -213,16 +216,12 @@ def test_wrong_configuration_is_told_in_one_sentence(seen: Seen) -> None:
         "Result": "exit-code",
         "ExecMainStatus": "2",
     }
-    assert seen["mend"].code == 0, seen["mend"].errors
 
 
 def test_removal_leaves_what_was_configured_and_seen(seen: Seen) -> None:
     assert seen["remove"].code == 0, seen["remove"].errors
     left = set(seen["removed"].output.splitlines()) - set(seen["before"].output.splitlines())
     assert {path for path in left if not path.startswith("/var/lib/dpkg/")} == STATE | OURS
-    # The same way of looking finds something while it runs.
-    assert 'prog "name":"on_exec"' in seen["objects"].output
-    assert 'map "name":"high"' in seen["objects"].output
 
 
 def test_removed_package_comes_back_with_its_state(seen: Seen) -> None:
@@ -230,7 +229,10 @@ def test_removed_package_comes_back_with_its_state(seen: Seen) -> None:
     assert seen["come back"].output.endswith("\nenabled\n")
 
 
-def test_purge_leaves_nothing(seen: Seen) -> None:
+def test_purge_of_what_runs_leaves_nothing(seen: Seen) -> None:
+    # The same way of looking finds something while it runs.
+    assert 'prog "name":"on_exec"' in seen["objects"].output
+    assert 'map "name":"high"' in seen["objects"].output
     assert seen["purge"].code == 0, seen["purge"].errors
     left = set(seen["purged"].output.splitlines()) - set(seen["before"].output.splitlines())
     assert left == OURS
