@@ -20,7 +20,7 @@ from tests.vm.machine import MACHINES, REPORT, GuestError, failure, run
 
 HOME: Final = Path("/scenario")
 """What belongs to the tests in the guest."""
-STEP_SECONDS: Final = 200
+STEP_SECONDS: Final = 400
 """A step that takes longer hangs."""
 
 INIT: Final = """\
