@@ -36,6 +36,9 @@ docker.io        20.10   20.10.24     runs containers without a CRI there
 busybox-static   1:1.30  1:1.35.0     what these pods hold
 rsyslog          8.2102  8.2302.0     takes what the syslog sink sends in tests/delivery
 rsyslog-gnutls   8.2102  8.2302.0     the same by TLS
+mmdebstrap       0.7     1.3.5        makes the system that tests/packaging installs into
+libarchive-tools 3.4     3.6.2        the same
+rpm              4.16    4.18.0       looks into the rpm in tests/packaging
 prometheus-alertmanager 0.21 0.25.0   takes what the alertmanager sink sends there
 endef
 export PACKAGES
@@ -198,17 +201,24 @@ run: setup build ## watch this node; ARGS="..." goes to `nodeagent run`
 
 # Written when all kernels are there; what is in it changes with each release of Debian.
 KERNELS := .make/kernels/kernels.json
+SYSTEM  := .make/system.cpio
 
-.PHONY: kernels test test-unit check format bpf-stats bench
+.PHONY: kernels system test test-unit check format bpf-stats bench
 kernels: $(KERNELS) ## fetch the kernels that tests/vm boots; needs a mirror of Debian
 	@:
 
 $(KERNELS): tests/vm/kernels.py | .make/editable
 	@$(PY) -m tests.vm.kernels
 
+system: $(SYSTEM) ## make the Debian that tests/packaging boots; needs a mirror of Debian
+	@:
+
+$(SYSTEM): tests/vm/system.py | .make/editable
+	@$(PY) -m tests.vm.system
+
 test: setup build ## run all tests; what this machine cannot do is skipped
 	@# Where there is no mirror the tests say what that means.
-	$(MAKE) --no-print-directory kernels build-arm64 || true
+	$(MAKE) --no-print-directory --keep-going kernels build-arm64 system || true
 	$(PY) -m pytest -q -rs $(ARGS)
 
 test-unit: setup build ## run the tests that need neither root nor eBPF
@@ -253,8 +263,8 @@ CODE    := $(shell find nodeagent sinks -name '*.py' -o -name '*.toml') $(wildca
 STEADY  := SOURCE_DATE_EPOCH=1 PYTHONHASHSEED=0
 freeze   = $(STEADY) .venv/bin/pyinstaller --noconfirm --clean --log-level ERROR \
 	--workpath build/$(1) --distpath $(1) packaging/nodeagent.spec
-pack     = VERSION=$(VERSION) ARCH=$(NFPM_ARCH) $(STEADY) .venv/bin/nfpm package \
-	--config packaging/package/nfpm.yaml --packager $(1) --target $@
+pack     = VERSION=$(VERSION) ARCH=$(NFPM_ARCH) LIBC=$$(cat dist/files/libc) $(STEADY) .venv/bin/nfpm package \
+	--config packaging/package/nfpm.yaml --packager $(patsubst .%,%,$(suffix $(1))) --target $(1)
 
 .PHONY: dist image
 dist: $(ONE) $(ONE).tar.gz dist/nodeagent.deb dist/nodeagent.rpm dist/nodeagent.oci.tar ## build the binary, its packages and its image
@@ -276,12 +286,18 @@ $(ONE).tar.gz: $(FROZEN)
 	@tar --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner -C dist -c nodeagent | gzip -9n >$@
 
 dist/files/config.toml: $(FROZEN) packaging/files.py packaging/bill.py
-	@$(PY) packaging/files.py dist/files
+	@$(PY) packaging/files.py dist/nodeagent dist/files
 	$(PY) packaging/bill.py dist/nodeagent >dist/files/sbom.json
 
-dist/nodeagent.deb dist/nodeagent.rpm: dist/nodeagent.%: dist/files/config.toml $(wildcard packaging/package/* packaging/systemd/*)
+PACKAGED := dist/files/config.toml $(wildcard packaging/package/* packaging/systemd/*)
+dist/nodeagent.deb dist/nodeagent.rpm: $(PACKAGED)
 	@echo "dist: $@" >&2
-	$(call quietly,$(call pack,$*))
+	$(call quietly,$(call pack,$@))
+
+# PACKAGE=path.deb VERSION=...: the same files as another version, for tests/packaging.
+.PHONY: package
+package: $(PACKAGED)
+	@$(call quietly,$(call pack,$(PACKAGE)))
 
 image: dist/nodeagent.oci.tar ## build the container image, for the machine that this is
 	@echo "image: $(<) for $(MACHINE), $$(numfmt --to=iec-i --suffix=B $$(stat -c %s $<))"

@@ -37,7 +37,7 @@ from nodeagent.kernel.cgroup import controller_of
 from nodeagent.kernel.features import family_of
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject, find_object
-from nodeagent.kernel.privileges import Privileges
+from nodeagent.kernel.privileges import Privileges, give_up
 from nodeagent.kernel.wire import Decoder, task_reader
 from nodeagent.ledger import Ledger
 from nodeagent.notify import Notifier
@@ -131,8 +131,7 @@ async def run(
     clock = Clock()
     controller = controller_of(config.kernel.cgroups)
     with ExitStack() as stack:
-        given = config.kernel.object
-        opened = stack.enter_context(BpfObject(libbpf, Path(given) if given else find_object()))
+        opened = stack.enter_context(BpfObject(libbpf, Path(config.kernel.object or find_object())))
         kernel = stack.enter_context(
             load_kernel(
                 opened,
@@ -145,6 +144,8 @@ async def run(
                 family=config.kernel.hooks,
             )
         )
+        # Before there is a second thread. Nothing after the start needs it.
+        give_up("CAP_SYS_ADMIN")
         source = LiveSource(kernel, clock, ledger, config.filter.summary_seconds)
         stop = _Stop(source.stop)
         node_name = name_of_node(config.node)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python packaging/files.py FOLDER`: what packages bring beside the binary.
+"""`python packaging/files.py BINARY FOLDER`: what packages bring beside the folder of the binary.
 
 The configuration with every key explained, the manual page and the completions, all
-made from what the program says of itself.
+made from what the program says of itself; and `libc`, the release that it needs at least.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ DATA: Final = {"project_name": "nodeagent", "manual_title": "System Administrati
 ASSIGNMENT: Final = re.compile(r"^\w+ = ")
 
 
-def main(folder: Path) -> None:
+GLIBC: Final = re.compile(rb"\0GLIBC_2\.(\d+)(?=\0)")
+"""Where the versions of symbols are named that a program or library takes."""
+
+
+def main(binary: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.toml").write_text(configuration())
     # Without a time, so that the same source gives the same file.
@@ -45,6 +49,13 @@ def main(folder: Path) -> None:
     (folder / "nodeagent.1.gz").write_bytes(manual)
     (folder / "nodeagent.bash").write_text(said("completion", "bash"))
     (folder / "_nodeagent").write_text(said("completion", "zsh"))
+    (folder / "libc").write_text(f"{libc(binary)}\n")
+
+
+def libc(folder: Path) -> str:
+    """What was built on a machine wants the C library of that machine, or a newer one."""
+    files = (path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    return f"2.{max(int(minor) for data in files for minor in GLIBC.findall(data))}"
 
 
 def configuration() -> str:
@@ -85,4 +96,4 @@ def said(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

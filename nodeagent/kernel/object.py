@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -48,6 +48,7 @@ class BpfObject:
         self._calls = libbpf.calls
         self.path = path
         self._links: list[int] = []
+        self._places: dict[str, int] = {}
         self._handle: int | None = None
         try:
             image = path.read_bytes()
@@ -84,6 +85,8 @@ class BpfObject:
     def close(self) -> None:
         """Detach and unload everything; may be called twice."""
         self.detach()
+        while self._places:
+            os.close(self._places.popitem()[1])
         if self._handle is not None:
             self._calls.bpf_object__close(self._handle)
             self._handle = None
@@ -131,24 +134,35 @@ class BpfObject:
             "the kernel refuses the eBPF programs (`nodeagent doctor` says more)",
         )
 
-    def attach(self, program: str, tracepoints: Tracepoints) -> None:
+    def open_places(self, programs: Iterable[str], tracepoints: Tracepoints) -> None:
+        """Open what these programs will be attached to; raises BpfError.
+
+        It may take CAP_SYS_ADMIN: for tracepoints where kernel.perf_event_paranoid is more
+        than 2, for the root of cgroup v2 where it is not mounted. attach() does not.
+        """
+        for program in programs:
+            section = self.section(program)
+            if section.startswith("tp/"):
+                number = tracepoints.id(section.removeprefix("tp/"))
+                self._places[program] = open_tracepoint(self._libbpf, number)
+            elif section.startswith("cgroup"):
+                self._places[program] = open_root(self._libbpf)
+
+    def attach(self, program: str) -> None:
         """Attach a loaded program where its section says; raises BpfError."""
         handle = self.programs[program]
         section = self.section(program)
-        what = f"program {program} cannot be attached to {section}"
-        if section.startswith("tp/"):
-            event = open_tracepoint(self._libbpf, tracepoints.id(section.removeprefix("tp/")))
-            link = self._calls.bpf_program__attach_perf_event(handle, event)
-            if link is None:
-                os.close(event)
-        elif section.startswith("cgroup"):
-            root = open_root(self._libbpf)
-            try:
-                link = self._calls.bpf_program__attach_cgroup(handle, root)
-            finally:
-                os.close(root)
-        else:
+        place = self._places.pop(program, None)
+        if place is None:
             link = self._calls.bpf_program__attach(handle)
+        elif section.startswith("tp/"):
+            link = self._calls.bpf_program__attach_perf_event(handle, place)
+            if link is None:
+                os.close(place)
+        else:
+            link = self._calls.bpf_program__attach_cgroup(handle, place)
+            os.close(place)
+        what = f"program {program} cannot be attached to {section}"
         self._links.append(self._libbpf.check(link, what))
 
     def detach(self) -> None:

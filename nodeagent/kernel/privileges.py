@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ import msgspec
 
 from nodeagent.errors import BpfError
 
-__all__ = ["Privileges"]
+__all__ = ["Privileges", "give_up"]
 
 CAPABILITIES: Final = {
     "CAP_DAC_READ_SEARCH": 2,
@@ -36,6 +37,9 @@ USEFUL: Final = {
 
 FIRST_PIDS: Final = 0xEFFFFFFC
 """The inode number of the first namespace of pids, PROC_PID_INIT_INO of the kernel."""
+CAPABILITY_VERSION: Final = 0x20080522
+"""_LINUX_CAPABILITY_VERSION_3 of the same file."""
+
 EVERY_ID: Final = 0xFFFFFFFF
 """How many ids the user namespace that the machine booted with maps."""
 
@@ -108,6 +112,25 @@ class Privileges(msgspec.Struct, frozen=True):
                 f"eBPF programs cannot be loaded without {' and '.join(self.missing)}: run it as"
                 " root, for example `sudo nodeagent run`, or give that to the container"
             )
+
+
+def give_up(name: str) -> None:
+    """This thread, and those that it starts, never have this capability again.
+
+    Raises BpfError. A program that is executed has what the bounding set allows, unless
+    no_new_privs is set.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
+    # Effective, permitted and inheritable ones: the lower halves, then the upper ones.
+    sets = (ctypes.c_uint32 * 6)()
+    half, bit = divmod(CAPABILITIES[name], 32)
+    failed = libc.capget(header, sets)
+    for each in range(3):
+        sets[half * 3 + each] &= ~(1 << bit)
+    if failed or libc.capset(header, sets):
+        number = ctypes.get_errno()
+        raise BpfError(f"{name} cannot be given up: {os.strerror(number)}", number)
 
 
 def _read(path: str) -> str:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -23,6 +25,10 @@ SYS_PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}
 
 PERF_TYPE_TRACEPOINT: Final = 2
 PERF_FLAG_FD_CLOEXEC: Final = 8
+
+PARANOID: Final = Path("/proc/sys/kernel/perf_event_paranoid")
+HIGHEST_PARANOID: Final = 2
+"""Of the kernel as it is released."""
 
 
 class PerfEventAttributes(ctypes.Structure):
@@ -110,8 +116,18 @@ def open_tracepoint(libbpf: Libbpf, number: int) -> int:
             call, ctypes.byref(attributes), -1, 0, -1, ctypes.c_ulong(PERF_FLAG_FD_CLOEXEC)
         )
     except OSError as error:
-        raise BpfError(
-            f"perf_event_open is refused ({error.strerror}): the agent needs to be root"
-            " or to have CAP_PERFMON",
-            error.errno or 0,
-        ) from error
+        raise BpfError(_refusal(error), error.errno or 0) from error
+
+
+def _refusal(error: OSError) -> str:
+    """Kernels of some distributions know levels of kernel.perf_event_paranoid beyond 2."""
+    level = ""
+    with suppress(OSError):
+        level = PARANOID.read_text().strip()
+    way = "the agent needs to be root or to have CAP_PERFMON"
+    if error.errno == errno.EACCES and level.isdigit() and int(level) > HIGHEST_PARANOID:
+        way = (
+            f"kernel.perf_event_paranoid is {level} here, so it takes CAP_SYS_ADMIN, which the"
+            f" agent gives up when it has started; or set it to {HIGHEST_PARANOID}"
+        )
+    return f"perf_event_open is refused ({error.strerror}): {way}"

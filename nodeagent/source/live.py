@@ -79,7 +79,6 @@ class Kernel(msgspec.Struct, frozen=True):
     """The object, loaded and not yet attached, and what belongs to it."""
 
     loaded: BpfObject
-    tracepoints: Tracepoints
     hooks: list[Hook]
     btf: Btf
     """The object's own types."""
@@ -136,7 +135,9 @@ def load_kernel(
         )
         opened.set_max_entries("high", high_ring_bytes)
         opened.set_max_entries("bulk", bulk_ring_bytes)
-        opened.load([hook.program for hook in hooks if not hook.missing] + [LISTING])
+        programs = [hook.program for hook in hooks if not hook.missing]
+        opened.load([*programs, LISTING])
+        opened.open_places(programs, tracepoints)
         policy = Policy(opened, btf, decoder.kinds)
         policy.apply(rules)
         rings = []
@@ -146,9 +147,7 @@ def load_kernel(
             rings.append(ring)
         counters = KernelCounters(opened, btf, decoder.kinds)
         high, bulk = rings
-        yield Kernel(
-            opened, tracepoints, hooks, btf, decoder, counters, (high, bulk), policy, refused
-        )
+        yield Kernel(opened, hooks, btf, decoder, counters, (high, bulk), policy, refused)
 
 
 def _refused(opened: BpfObject, libbpf: Libbpf, family: str) -> str | None:
@@ -194,7 +193,7 @@ class LiveSource:
             if hook.missing:
                 log.info("hook_missing program=%s why=%s", hook.program, hook.missing)
             elif hook.family != ITERATOR:
-                kernel.loaded.attach(hook.program, kernel.tracepoints)
+                kernel.loaded.attach(hook.program)
         # Whatever was born since then is in the second list or in the stream.
         listed |= self._list_processes()
         others = [seen for seen in proc_processes() if seen.pid not in listed]

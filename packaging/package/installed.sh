@@ -3,15 +3,19 @@
 # After the files are there. dpkg passes "configure" and the old version, rpm how many are installed.
 set -e
 
+how="$1:$2"
+if [ -e /run/nodeagent.installing ]; then
+	rm /run/nodeagent.installing
+	how=configure:
+fi
 [ -d /run/systemd/system ] || exit 0
 systemctl daemon-reload
-case "$1:$2" in
+case "$how" in
 configure: | 1:*)
-	systemctl enable --now nodeagent.service ||
-		echo "nodeagent: it is installed but did not start: journalctl -u nodeagent says why" >&2
+	systemctl enable --now nodeagent.service
 	;;
 *)
 	# An update: not for one that somebody stopped.
-	systemctl try-restart nodeagent.service || true
+	systemctl try-restart nodeagent.service
 	;;
-esac
+esac || echo "nodeagent: it is installed but did not start: systemctl status nodeagent says why" >&2

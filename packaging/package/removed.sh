@@ -13,4 +13,10 @@ if [ "$1" = purge ]; then
 fi
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
+	case "$1" in
+	remove | purge | 0)
+		# Otherwise one that failed is remembered.
+		systemctl reset-failed nodeagent.service 2>/dev/null || true
+		;;
+	esac
 fi

@@ -3,12 +3,23 @@
 
 from __future__ import annotations
 
+import platform
+import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.packaging.guest import Step, play
+from tests.packaging.scenario import NEWER, NEWER_DEB, STEPS, WORDS
+from tests.requirement import need
+from tests.vm import system
+from tests.vm.kernels import X86, fetched
+from tests.vm.machine import MACHINES
+
 CHECKOUT = Path(__file__).parents[2]
+KERNEL = f"{system.SUITE}-{X86}"
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +36,41 @@ def dist() -> Path:
 def binary(dist: Path) -> Path:
     """The program in its folder."""
     return dist / "nodeagent/nodeagent"
+
+
+@pytest.fixture(scope="session")
+def newer(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a second package, a deb or an rpm, with the same files and a higher version."""
+    folder = tmp_path_factory.mktemp("newer")
+
+    def make(packager: str) -> Path:
+        path = folder / f"newer.{packager}"
+        arguments = ["make", "--silent", "package", f"VERSION={NEWER}", f"PACKAGE={path}"]
+        subprocess.run(arguments, cwd=CHECKOUT, check=True)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def seen(
+    dist: Path, newer: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Step]:
+    """What became of each step of the scenario: one boot for all tests."""
+    need("vm", platform.machine() == "x86_64", "the package here is for another architecture")
+    need("vm", shutil.which(MACHINES[X86].emulator) is not None, "QEMU is not installed")
+    need("vm", KERNEL in fetched(), "`make kernels` has not fetched the kernels")
+    need("vm", system.ARCHIVE.exists(), "`make system` has not made a Debian")
+    files = {Path("/dist/nodeagent.deb"): dist / "nodeagent.deb", NEWER_DEB: newer("deb")}
+    folder = tmp_path_factory.mktemp("guest")
+    return play(fetched()[KERNEL], files, WORDS, STEPS, folder)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was measured in the guest."""
+    reports = terminalreporter.getreports("passed")
+    lines = [text for each in reports for name, text in each.user_properties if name == "package"]
+    if lines:
+        terminalreporter.section("the package in a guest")
+    for line in lines:
+        terminalreporter.write_line(str(line))

@@ -7,6 +7,7 @@ import re
 import subprocess
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ HARDWARE: Final = (
     *("-nodefaults", "-display", "none", "-no-reboot"),
     *("-serial", "file:console", "-chardev", "file,id=report,path=report"),
 )
+REPORT: Final = "report"
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -115,12 +117,39 @@ def boot(
 
     All families of hooks are watched, or the programs are measured and nothing else.
     """
+    # A name without a dot that the kernel does not know becomes a variable of init.
+    families = "" if only_sizes else ",".join(place.families)
+    port = MACHINES[place.architecture].port
+    own = run(place.architecture, kernel, archive, folder, (f"PORT={port}", f"FAMILIES={families}"))
+    try:
+        data = zlib.decompress((own / REPORT).read_bytes())
+        report = msgspec.json.decode(data, type=Report)
+    except (zlib.error, msgspec.DecodeError) as error:
+        raise GuestError(failure(kernel, "did not report", own)) from error
+    report.version = kernel.version
+    return report
+
+
+def run(
+    architecture: str, kernel: Kernel, archive: Path, folder: Path, words: Sequence[str]
+) -> Path:
+    """Start a machine and wait until it is off; raises GuestError.
+
+    `words` are for the kernel's command line. Returns the folder, below `folder`, with what
+    it wrote to its second port, `REPORT`, and to its console.
+    """
     for number in range(1, BOOTS):
         try:
-            return _boot_once(place, kernel, archive, _subfolder(folder, number), only_sizes)
+            return _run_once(architecture, kernel, archive, _subfolder(folder, number), words)
         except StallError:
             continue
-    return _boot_once(place, kernel, archive, _subfolder(folder, BOOTS), only_sizes)
+    return _run_once(architecture, kernel, archive, _subfolder(folder, BOOTS), words)
+
+
+def failure(kernel: Kernel, what: str, folder: Path) -> str:
+    """A sentence, and the end of the console."""
+    said = (folder / "console").read_text("utf-8", "replace")[-CONSOLE_CHARACTERS:]
+    return f"the machine with {kernel.package} {what}; its console ends with:\n{said}"
 
 
 def _subfolder(folder: Path, number: int) -> Path:
@@ -129,23 +158,16 @@ def _subfolder(folder: Path, number: int) -> Path:
     return own
 
 
-def _boot_once(
-    place: Place, kernel: Kernel, archive: Path, folder: Path, only_sizes: bool
-) -> Report:
-    machine = MACHINES[place.architecture]
-    # A name without a dot that the kernel does not know becomes a variable of init.
-    words = (
-        f"console={machine.console}",
-        "quiet",
-        "panic=-1",
-        f"PORT={machine.port}",
-        f"FAMILIES={'' if only_sizes else ','.join(place.families)}",
-    )
+def _run_once(
+    architecture: str, kernel: Kernel, archive: Path, folder: Path, words: Sequence[str]
+) -> Path:
+    machine = MACHINES[architecture]
+    line = " ".join((f"console={machine.console}", "quiet", "panic=-1", *words))
     command: list[str | Path] = [
         machine.emulator,
         *HARDWARE,
         *machine.options,
-        *("-kernel", kernel.image, "-initrd", archive, "-append", " ".join(words)),
+        *("-kernel", kernel.image, "-initrd", archive, "-append", line),
     ]
     with (
         (folder / "emulator").open("w+") as said,
@@ -158,13 +180,7 @@ def _boot_once(
         if emulator.returncode:
             said.seek(0)
             raise GuestError(f"{machine.emulator} failed: {said.read()}")
-    try:
-        data = zlib.decompress((folder / "report").read_bytes())
-        report = msgspec.json.decode(data, type=Report)
-    except (zlib.error, msgspec.DecodeError) as error:
-        raise GuestError(_failure(kernel, "did not report", folder)) from error
-    report.version = kernel.version
-    return report
+    return folder
 
 
 def _wait(emulator: subprocess.Popen[bytes], kernel: Kernel, folder: Path) -> None:
@@ -177,12 +193,7 @@ def _wait(emulator: subprocess.Popen[bytes], kernel: Kernel, folder: Path) -> No
             console = folder / "console"
             stuck = LOCKUP.findall(console.read_bytes()) if console.exists() else []
             if any(int(seconds) >= LOCKUP_SECONDS for seconds in stuck):
-                raise StallError(_failure(kernel, "stalled", folder)) from None
+                raise StallError(failure(kernel, "stalled", folder)) from None
         else:
             return
-    raise GuestError(_failure(kernel, f"took more than {BOOT_SECONDS:.0f} s", folder))
-
-
-def _failure(kernel: Kernel, what: str, folder: Path) -> str:
-    said = (folder / "console").read_text("utf-8", "replace")[-CONSOLE_CHARACTERS:]
-    return f"the machine with {kernel.package} {what}; its console ends with:\n{said}"
+    raise GuestError(failure(kernel, f"took more than {BOOT_SECONDS:.0f} s", folder))

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to the package in the guest, one step after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+README: Final = Path(__file__).parents[2] / "README.md"
+EVENTS: Final = "/var/log/nodeagent/events.ndjson"
+CONFIG: Final = "/etc/nodeagent/config.toml"
+NEWER: Final = "9.9.9"
+"""The version of the second package."""
+NEWER_DEB: Final = Path("/dist/newer.deb")
+WATCHDOG_SECONDS: Final = 10
+RESTARTS: Final = 10 if "vm" in os.environ.get("NODEAGENT_REQUIRE", "").split(",") else 1
+"""An emulated machine takes a quarter of a minute for each."""
+
+OLD_CONTAINER: Final = "5eed" * 16
+"""Its cgroup is there before the agent."""
+ADDED: Final = '[sinks.backend]\ntype = "https"\nurl = "http://127.0.0.1:9/"\n'
+"""Nobody listens there, so what goes to it waits on the disk."""
+WRONG: Final = "[kernal]\nargv_bytes = 1\n"
+
+WORDS: Final = f"""\
+until_true() {{ for _ in $(seq 600); do "$@" && return; sleep 0.2; done; return 1; }}
+main() {{ systemctl show --property=MainPID --value nodeagent; }}
+active() {{ systemctl is-active --quiet nodeagent; }}
+other_than() {{ active && [[ $(main) != "$1" ]]; }}
+spools() {{ nodeagent status | grep -E 'backend: .* [1-9][0-9]* spooled'; }}
+starts() {{ grep -oE '"kind":"agent.(start|stop)","time":"[^"]*"' {EVENTS}; }}
+facts() {{ systemctl show nodeagent --property="$1"; }}
+kernel_objects() {{
+    # Those that systemd makes for its own units come and go.
+    for what in prog map link; do
+        bpftool --json $what show | grep -oE '"name":"[^"]*"|"type":"(iter|tracing)"' |
+            grep -vE '"(sd_|restrict_)[^"]*"' | sed "s/^/$what /"
+    done | sort
+}}
+left() {{
+    kernel_objects
+    find / -xdev -name '*nodeagent*' | grep -v ^/dist/
+    find /sys/fs/cgroup -name '*nodeagent*'
+    grep -l ^nodeagent /proc/[0-9]*/comm
+    systemctl list-units --all --no-legend 'nodeagent*'
+}}
+"""
+
+
+def commands() -> list[str]:
+    """Those of the README's section on installation, without the `sudo` that a guest lacks."""
+    section = README.read_text().partition("\n## Install it\n")[2].partition("\n## ")[0]
+    lines = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    return [line.split("  ")[0].removeprefix("sudo ") for line in lines]
+
+
+def _steps() -> Iterator[tuple[str, str]]:
+    install, state, status, last, check, reload, remove, purge = commands()
+    edit = f"cat >>{CONFIG} <<'END'\n{ADDED}END\n"
+    yield "before", "kernel_objects"
+    # As those of containers are named.
+    yield (
+        "old container",
+        f"""
+        cgroup=/sys/fs/cgroup/system.slice/docker-{OLD_CONTAINER}.scope
+        mkdir $cgroup
+        setsid bash -c "echo \\$\\$ >$cgroup/cgroup.procs; while sleep 1; do /bin/true; done" \\
+            >/dev/null 2>&1 &
+        """,
+    )
+    yield (
+        "drop-in",
+        f"""
+        mkdir /etc/systemd/system/nodeagent.service.d
+        printf '[Service]\\nWatchdogSec={WATCHDOG_SECONDS}\\n' \\
+            >/etc/systemd/system/nodeagent.service.d/impatient.conf
+        """,
+    )
+    yield "install", install
+    yield "first event", f"until_true test -s {EVENTS}; head -n 1 {EVENTS}"
+    yield "state", state
+    yield "enabled", "systemctl is-enabled nodeagent"
+    yield (
+        "properties",
+        "facts Type,NotifyAccess,MainPID,StatusText,NRestarts,MemoryMax,CPUQuotaPerSecUSec,Result",
+    )
+    yield "limits", "cd /sys/fs/cgroup/system.slice/nodeagent.service; grep . memory.max cpu.max"
+    yield "capabilities", "sort -u /proc/$(main)/task/*/status | grep -E '^(Cap|NoNew)'"
+    yield "exposure", "systemd-analyze security --json=short nodeagent"
+    analyse = "systemd-analyze security --no-pager"
+    yield "exposed", f"{analyse} nodeagent | tail -n 1"
+    # The unit alone, as the rpm has it: by another name no drop-in belongs to it.
+    yield (
+        "exposed elsewhere",
+        f"""
+        cp /lib/systemd/system/nodeagent.service /tmp/alone.service
+        {analyse} --offline=yes /tmp/alone.service | tail -n 1
+        """,
+    )
+    yield "writable", "nsenter --target $(main) --mount touch /usr/x /etc/x /var/lib/x"
+    yield (
+        "completion",
+        "source /usr/share/bash-completion/completions/nodeagent; complete -p nodeagent",
+    )
+    yield "objects", "kernel_objects"
+    yield (
+        "command",
+        f"""
+        cp /bin/true /tmp/something-new
+        /tmp/something-new --here
+        until_true grep -q something-new.*--here {EVENTS}
+        grep '"kind":"exec".*"argv":."/tmp/something-new"' {EVENTS}
+        """,
+    )
+    yield "contained", f"until_true grep -m 1 {OLD_CONTAINER} {EVENTS}"
+    yield "status", status
+    yield "last", last
+    yield "edit", edit + check
+    yield "reload", f"{reload} && until_true spools"
+    yield (
+        "stopped",
+        """
+        before=$(main)
+        kill -STOP $before
+        until_true other_than $before
+        starts
+        facts NRestarts
+        journalctl --no-pager --unit=nodeagent | tail -n 30
+        """,
+    )
+    yield (
+        "killed",
+        f"""
+        before=$(main)
+        ls -i {EVENTS} /var/lib/nodeagent/findings.db
+        kill -KILL $before
+        until_true other_than $before
+        ls -i {EVENTS} /var/lib/nodeagent/findings.db
+        """,
+    )
+    yield "after kill", "starts; facts NRestarts; spools"
+    yield (
+        "restarts",
+        f"for _ in {{1..{RESTARTS}}}; do systemctl restart nodeagent && active || echo no; done",
+    )
+    yield (
+        "after restarts",
+        f'facts Result,NRestarts; grep \'"kind":"agent.stop"\' {EVENTS} | tail -n {RESTARTS}',
+    )
+    yield "configuration", f"sha256sum {CONFIG}"
+    yield "upgrade", f"before=$(main); dpkg -i {NEWER_DEB} && other_than $before"
+    yield "upgraded", "dpkg-query --show --showformat='${Version} ${Status}' nodeagent"
+    yield "configuration after upgrade", f"sha256sum {CONFIG}"
+    yield "break", f"cp {CONFIG} /tmp/good; cat >>{CONFIG} <<'END'\n{WRONG}END\n{check}"
+    yield "broken upgrade", f"dpkg -i {NEWER_DEB}"
+    yield "broken state", state
+    yield "broken facts", "facts ActiveState,SubState,Result,ExecMainStatus"
+    yield "mend", f"cp /tmp/good {CONFIG}"
+    yield "remove", remove
+    yield "removed", "left"
+    yield "come back", f"{install} && active && systemctl is-enabled nodeagent && spools"
+    yield "purge", purge
+    yield "purged", "left"
+
+
+STEPS: Final = dict(_steps())
