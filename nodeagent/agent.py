@@ -23,6 +23,7 @@ from nodeagent import __version__
 from nodeagent.canary import Canary
 from nodeagent.config import Config
 from nodeagent.control import Answer, Control
+from nodeagent.coverage import Coverage
 from nodeagent.delivery import Delivery
 from nodeagent.detection import Detection
 from nodeagent.enrich import Enricher
@@ -194,7 +195,7 @@ async def run(
                 pipeline,
                 controller,
                 lists=detection.lists,
-                failures=ledger.failures,
+                ledger=ledger,
             )
             stack.callback(followers.close)
             beside |= followers.tasks()
@@ -215,19 +216,23 @@ async def run(
                 notifier=notifier,
                 tell=partial(_tell, pipeline, "reload"),
             )
+            coverage = Coverage(
+                _hooks(config.kinds, kernel), ledger, partial(_tell, pipeline, "coverage")
+            )
             beside |= {
                 "throttle": throttle.follow,
                 "reload": reload.follow,
+                "coverage": coverage.follow,
                 "canary": _canary(config, kernel, ledger, pipeline).follow,
+                **_reporters(
+                    *(config, source, pipeline, ledger),
+                    {"reload": reload.reload, "pods": pods.report, "coverage": coverage.report},
+                ),
             }
-            beside |= _reporters(
-                *(config, source, pipeline, ledger),
-                {"reload": reload.reload, "pods": pods.report},
-            )
             source.attach()
             if config.metrics.listen:
                 stack.callback(_metrics(config, source, pipeline, ledger, kernel).close)
-            _introduce(pipeline, config, kernel)
+            _introduce(pipeline, config, coverage)
             followers.start()
             _settle(started, notifier)
             with _signals(stop, reload.ask), _timer(stop, duration_seconds):
@@ -247,6 +252,12 @@ def _demand_privileges() -> None:
         log.warning("less why=%r", loss)
 
 
+def _introduce(pipeline: Pipeline, config: Config, coverage: Coverage) -> None:
+    """The first lines of the stream."""
+    pipeline.feed(_said("start", _start_facts(config)))
+    coverage.start()
+
+
 def _canary(config: Config, kernel: Kernel, ledger: Ledger, pipeline: Pipeline) -> Canary:
     return Canary(
         kernel.hooks,
@@ -256,12 +267,6 @@ def _canary(config: Config, kernel: Kernel, ledger: Ledger, pipeline: Pipeline) 
         dns_port=config.kernel.dns_ports[0] if config.kernel.dns_ports else 53,
         interval_seconds=config.canary.interval_seconds,
     )
-
-
-def _introduce(pipeline: Pipeline, config: Config, kernel: Kernel) -> None:
-    """The first lines of the stream."""
-    pipeline.feed(_said("start", _start_facts(config)))
-    pipeline.feed(_said("coverage", _coverage(config.kinds, kernel)))
 
 
 def _facts(config: Config, boot_ns: int, node_name: str, boot_id: str) -> Facts:
@@ -387,7 +392,7 @@ def _reporters(
     if config.control.socket:
         status = partial(_status, config, source, pipeline, ledger)
         socket = Path(config.control.socket)
-        tasks["control"] = Control(socket, {"status": status, **answers}).serve
+        tasks["control"] = Control(socket, {"status": status, **answers}, ledger.troubles).serve
     return tasks
 
 
@@ -480,7 +485,7 @@ def _start_facts(config: Config) -> dict[str, object]:
     }
 
 
-def _coverage(kinds: Iterable[str], kernel: Kernel) -> dict[str, object]:
+def _hooks(kinds: Iterable[str], kernel: Kernel) -> dict[str, object]:
     """How each kind is seen on this kernel."""
     shown = {}
     for kind in kinds:

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,8 +42,14 @@ class _Question(msgspec.Struct):
 class Control:
     """Serves the socket. `serve()` runs until cancelled."""
 
-    def __init__(self, path: Path, answers: Mapping[str, Answer]) -> None:
-        """`answers` by the word that asks for them. Nothing is opened yet."""
+    def __init__(
+        self, path: Path, answers: Mapping[str, Answer], troubles: MutableMapping[str, str]
+    ) -> None:
+        """`answers` by the word that asks for them. Nothing is opened yet.
+
+        `troubles` gets what is wrong, by its code.
+        """
+        self._troubles = troubles
         self._path = path
         self._answers = answers
 
@@ -64,6 +70,7 @@ class Control:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._path.is_socket():
             if _is_served(self._path):
+                self._troubles["ANOTHER_AGENT"] = f"another agent serves {self._path}"
                 raise OSError(0, "another agent serves it")
             # Of one that was killed.
             self._path.unlink()

@@ -13,6 +13,7 @@ NodeagentError          one sentence for the user, with the way out
 ├── BadRecord           one record is not what its kind says; counted, never fatal
 └── SinkError           a sink could not take a batch
     ├── Retry           it may work later
+    │   └── Denied      when somebody has given the agent the right to send
     ├── Rejected        it never will
     └── Closed          nobody reads any more: the sink is finished
 """
@@ -77,6 +78,10 @@ class Retry(SinkError):
         """Wait `after_seconds` before the next attempt; None leaves it to the outlet."""
         super().__init__(text)
         self.after_seconds = after_seconds
+
+
+class Denied(Retry):
+    """The other side does not know the agent, or does not let it send."""
 
 
 class Rejected(SinkError):

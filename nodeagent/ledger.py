@@ -68,6 +68,10 @@ class SinkCounts(msgspec.Struct):
     """By reason."""
     spool_failures: int = 0
     """How often the disk did not do what the spool wanted."""
+    trouble: str = ""
+    """Why the last attempt to send failed; empty when it did not."""
+    is_denied: bool = False
+    """It failed since the agent may not send."""
 
 
 class Ledger:
@@ -101,6 +105,8 @@ class Ledger:
         self.dead: frozenset[str] = frozenset()
         """Kinds whose hooks do not see what the agent does to try them, see canary.py."""
         self.sinks: dict[str, SinkCounts] = {}
+        self.troubles: dict[str, str] = {}
+        """What else is wrong at the moment, by the code of coverage.py."""
 
     def sink(self, name: str) -> SinkCounts:
         """The counts of the sink `name`."""

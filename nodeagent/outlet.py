@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 
 from nodeagent.encode import encode
-from nodeagent.errors import Closed, NodeagentError, Rejected, Retry
+from nodeagent.errors import Closed, Denied, NodeagentError, Rejected, Retry
 from nodeagent.event import HIGH_VALUE, Event
 from nodeagent.identity import Item, agent_id
 from nodeagent.ledger import SinkCounts
@@ -298,13 +298,15 @@ class Outlet:
                         await self._sink.send(batch)
                 except (Retry, TimeoutError) as error:
                     self._prompt = False
+                    self._counts.is_denied = isinstance(error, Denied)
                     after = getattr(error, "after_seconds", None)
                     wait = pause * random.uniform(0.5, 1.0) if after is None else after  # noqa: S311  no secret
-                    why = str(error) or "slow"
+                    self._counts.trouble = why = str(error) or "slow"
                     log.warning("sink_retry sink=%s in=%.1fs why=%s", self.name, wait, why)
                     await asyncio.sleep(wait)
                     pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
                 except Rejected as error:
+                    self._counts.trouble = ""
                     refused = len(batch) if error.items is None else error.items
                     log.warning("sink_rejected sink=%s events=%d why=%s", self.name, refused, error)
                     return "rejected", refused
@@ -315,6 +317,7 @@ class Outlet:
                     log.exception("sink_failed sink=%s events=%d", self.name, len(batch))
                     return "sink error", None
                 else:
+                    self._counts.trouble = ""
                     quick = time.monotonic() - started < PROMPT_SECONDS
                     self._prompt = quick and self._hurries
                     return None, None

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import structs
 
+from nodeagent.coverage import ADVICE
 from nodeagent.encode import HIDDEN, OPTIONAL
 from nodeagent.event import (
     EVENTS,
@@ -454,11 +455,24 @@ def _agent_coverage() -> Schema:
             "missing": {**MAPPING, "description": "Programs without a place here, and why."},
         }
     )
+    issue = _object(
+        {
+            "code": {"enum": list(ADVICE)},
+            "subject": {**STRING, "description": "The kind or sink that it is about, or empty."},
+            "why": STRING,
+        }
+    )
     properties: dict[str, Schema] = {
+        "status": {"enum": ["HEALTHY", "UNHEALTHY"]},
+        "issues": {"type": "array", "items": issue},
         "kinds": {"type": "object", "additionalProperties": coverage},
         "why_no_trampolines": {"type": ["string", "null"]},
     }
-    return _agent("coverage", "How each kind is seen on this kernel.", properties)
+    return _agent(
+        "coverage",
+        "How each kind is seen on this kernel, and what is wrong; comes again when that changes.",
+        properties,
+    )
 
 
 def _agent_file() -> Schema:

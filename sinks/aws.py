@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 import msgspec
 
-from nodeagent.errors import Retry
+from nodeagent.errors import Denied
 
 __all__ = ["CredentialSource", "Credentials", "sign"]
 
@@ -116,7 +116,7 @@ class CredentialSource:
         self._credentials: Credentials | None = None
 
     async def get(self, now: float | None = None) -> Credentials:
-        """Those that are valid; raises Retry when there are none to be had now."""
+        """Those that are valid; raises Denied when there are none to be had now."""
         now = time.time() if now is None else now
         known = self._credentials
         if known is None or not known.is_fresh(now):
@@ -126,7 +126,7 @@ class CredentialSource:
                 if known is not None and (known.expires or 0) > now:
                     # Still good for a while; the next request tries again.
                     return known
-                raise Retry(f"no AWS credentials: {error}") from error
+                raise Denied(f"no AWS credentials: {error}") from error
         return known
 
     async def _fetch(self) -> Credentials:

@@ -10,20 +10,16 @@ from typing import Annotated, Any, Final
 import orjson
 from msgspec import Meta
 
-from nodeagent.errors import Retry
+from nodeagent.errors import Denied, Retry
 from sinks.http import FAR_FROM_RIGHT_SECONDS, Answer, Client, ConnectConfig, failure, region_of
 
 ANSWER_BYTES: Final = 1024 * 1024
 BUSY: Final = ("Throttl", "LimitExceeded", "ServiceUnavailable", "Internal", "OperationAborted")
 """In the names of errors that pass by themselves."""
-NOT_YET: Final = (
-    "ExpiredToken",
-    "AccessDenied",
-    "UnrecognizedClient",
-    "InvalidSignature",
-    "NotFound",
-)
-"""In the names of errors that somebody has to repair."""
+DENIED: Final = ("ExpiredToken", "AccessDenied", "UnrecognizedClient", "InvalidSignature")
+"""In the names of errors of credentials."""
+NOT_FOUND: Final = "NotFound"
+"""In the names of errors of what somebody has to make first."""
 
 
 class AwsConfig(ConnectConfig, kw_only=True, frozen=True):
@@ -111,6 +107,8 @@ def passes(name: str) -> bool:
 
 def retry_later(error: AwsError) -> Retry | None:
     """What an error means that somebody can repair; None for one that stays."""
-    if any(word in error.name for word in NOT_YET):
+    if any(word in error.name for word in DENIED):
+        return Denied(str(error), FAR_FROM_RIGHT_SECONDS)
+    if NOT_FOUND in error.name:
         return Retry(str(error), FAR_FROM_RIGHT_SECONDS)
     return None

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, field
 
-from nodeagent.errors import Rejected, Retry, StartError
+from nodeagent.errors import Denied, Rejected, Retry, StartError
 from nodeagent.sink import Batch
 from sinks.aws import CredentialSource, sign
 from sinks.schema import SchemaConfig
@@ -35,7 +35,7 @@ FAR_FROM_RIGHT_SECONDS: Final = 30.0
 """Before the next try where somebody has to repair something first."""
 
 BUSY: Final = frozenset({408, 425, 429})
-NOT_YET: Final = frozenset({401, 403, 404, 407})
+DENIED: Final = frozenset({401, 403, 407})
 """Answers that change when a token, a right or an address is put right."""
 HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -345,7 +345,9 @@ def failure(answer: Answer) -> Retry | Rejected:
         return Retry(f"{text}: redirects are not followed, set url", FAR_FROM_RIGHT_SECONDS)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return TooLarge(text)
-    if status in NOT_YET:
+    if status in DENIED:
+        return Denied(text, seconds_after(after) or FAR_FROM_RIGHT_SECONDS)
+    if status == HTTPStatus.NOT_FOUND:
         return Retry(text, seconds_after(after) or FAR_FROM_RIGHT_SECONDS)
     if status in BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Retry(text, seconds_after(after))

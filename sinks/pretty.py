@@ -455,13 +455,13 @@ def _hashed(name: str, details: Mapping[str, Any]) -> Said:
 def _covered(name: str, details: Mapping[str, Any]) -> Said:
     kinds = details.get("kinds", {})
     programs = sum(len(each.get("programs", ())) for each in kinds.values())
-    missing = sorted(kind for kind, each in kinds.items() if not each.get("family"))
-    outcome = f"without {', '.join(missing)}" if missing else ""
+    issues = [f"{each['code']} {each['subject']}".strip() for each in details.get("issues", ())]
+    outcome = ", ".join(issues)
     subject = f"{programs} hooks for {len(kinds)} kinds"
     why = details.get("why_no_trampolines")
     detail = f"no trampolines ({why})" if why else ""
     said = (harmless(subject), harmless(detail), harmless(outcome))
-    return Said(name, *said, bad=bool(missing), quiet=True)
+    return Said(name, *said, bad=bool(issues), quiet=True)
 
 
 def _levelled(name: str, details: Mapping[str, Any]) -> Said:

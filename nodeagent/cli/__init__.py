@@ -13,6 +13,7 @@ from nodeagent import __version__
 from nodeagent.cli import (
     completion,
     config,
+    coverage,
     doctor,
     explain,
     findings,
@@ -38,6 +39,7 @@ COMMANDS: Final = (
     explain,
     rules,
     status,
+    coverage,
     top,
     impact,
     reload,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from typing import Any
@@ -21,6 +20,7 @@ from nodeagent.follow.node import NodeFollower
 from nodeagent.follow.users import UserFollower
 from nodeagent.follow.worker import Worker
 from nodeagent.kernel.libbpf import Libbpf
+from nodeagent.ledger import Ledger
 from nodeagent.pipeline import Pipeline
 
 __all__ = ["Follow", "Followers"]
@@ -40,15 +40,15 @@ class Followers:
         controller: str,
         *,
         lists: ThreatLists,
-        failures: Counter[str],
+        ledger: Ledger,
     ) -> None:
         """Open what they need; `controller` of cgroups as kernel/cgroup.py has it.
 
-        Threat lists that are fetched go into `lists`; what fails is counted in `failures`.
+        Threat lists that are fetched go into `lists`; the ledger gets what fails.
         """
         self._pipeline = pipeline
         self._closing = ExitStack()
-        self._node = NodeFollower(config.node, self._tell_node)
+        self._node = NodeFollower(config.node, self._tell_node, ledger.troubles)
         self._interfaces = InterfaceFollower(self._node.learn_interfaces)
         self._follows_interfaces = config.node.interfaces
         self._containers = ContainerFollower(libbpf, config.containers, controller, pipeline.feed)
@@ -58,7 +58,7 @@ class Followers:
         inside = Inside(libbpf.syscall)
         self._files = FileFollower(config.files, inside, worker, pipeline.feed)
         self._users = UserFollower(inside, worker, pipeline.feed)
-        self.lists = ListFollower(config, lists, failures)
+        self.lists = ListFollower(config, lists, ledger.failures)
         self._closing.callback(self.lists.close)
 
     def start(self) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,8 @@ __all__ = ["NodeFollower", "id_of_boot", "name_of_node"]
 log: Final = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 1.0
+MANAGED_TAG: Final = "NodeagentManaged"
+"""Of an instance; `false` says that nobody should watch it."""
 LONGEST_PAUSE_SECONDS: Final = 300.0
 
 
@@ -39,9 +41,15 @@ def id_of_boot() -> str:
 class NodeFollower:
     """Tells who this node is, at the start and again when the cloud or the kernel tells more."""
 
-    def __init__(self, config: NodeConfig, tell: Callable[[dict[str, object]], None]) -> None:
-        """`tell` takes the facts of an `agent.node` event."""
+    def __init__(
+        self,
+        config: NodeConfig,
+        tell: Callable[[dict[str, object]], None],
+        troubles: MutableMapping[str, str],
+    ) -> None:
+        """`tell` takes the facts of an `agent.node` event, `troubles` what is wrong by its code."""
         self._config = config
+        self._troubles = troubles
         self._tell = tell
         self._instance: Instance | None = None
         self._interfaces: list[Interface] | None = None
@@ -70,10 +78,13 @@ class NodeFollower:
                 )
             except InstanceError as error:
                 if str(error) != said:
-                    said = str(error)
+                    self._troubles["INSTANCE_UNKNOWN"] = said = str(error)
                     log.warning("no_instance why=%s", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        self._troubles.pop("INSTANCE_UNKNOWN", None)
+        if (self._instance.tags or {}).get(MANAGED_TAG, "").lower() == "false":
+            self._troubles["EXCLUDED_BY_TAG"] = f"the instance has the tag {MANAGED_TAG}=false"
         self._tell(self._facts())
 
     def _facts(self) -> dict[str, object]:

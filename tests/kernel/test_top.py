@@ -157,6 +157,30 @@ def test_status_says_how_the_agent_is(watched: Stream, control: Path) -> None:
     assert stat.S_IMODE(control.stat().st_mode) == 0o600
 
 
+def test_coverage_says_whether_the_node_is_covered(watched: Stream, control: Path) -> None:
+    shown = command("coverage", "--control", str(control))
+    assert shown.startswith("coverage  HEALTHY\n")
+    first = watched.first(lambda event: event["kind"] == "agent.coverage", "coverage")
+    assert first["status"] == "HEALTHY"
+    with Stream("--set", f"control.socket={control}") as second:
+        said = second.first(
+            lambda event: event["kind"] == "agent.coverage" and bool(event["issues"]), "an issue"
+        )
+    assert said["status"] == "UNHEALTHY"
+    assert "ANOTHER_AGENT" in {issue["code"] for issue in said["issues"]}
+
+
+def test_coverage_of_no_agent(tmp_path: Path) -> None:
+    words = ("coverage", "--json", "--control", str(tmp_path / "nobody"))
+    done = subprocess.run(
+        [sys.executable, "-m", "nodeagent", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    (issue,) = json.loads(done.stdout)["issues"]
+    assert issue["code"] == "AGENT_NOT_RUNNING"
+    assert "nobody" in issue["why"]
+
+
 def test_second_agent_leaves_the_socket_alone(watched: Stream, control: Path) -> None:
     with Stream("--set", f"control.socket={control}") as second:
         second.catch_up()

@@ -25,8 +25,8 @@ from nodeagent.errors import BpfError, ConfigError, NodeagentError, TornRecordin
 from nodeagent.event import EVENTS
 
 COMMANDS = (
-    *("run", "replay", "findings", "explain", "rules", "status", "top", "impact", "reload"),
-    *("config", "doctor", "schema", "completion"),
+    *("run", "replay", "findings", "explain", "rules", "status", "coverage"),
+    *("top", "impact", "reload", "config", "doctor", "schema", "completion"),
 )
 
 

@@ -178,30 +178,35 @@ async def test_follower_tells_at_once_and_again_when_the_cloud_has_answered(
 ) -> None:
     told: list[dict[str, Any]] = []
     config = NodeConfig(name="one", instance="aws", metadata_endpoint=endpoint(service))
-    follower = NodeFollower(config, told.append)
+    troubles: dict[str, str] = {}
+    follower = NodeFollower(config, told.append, troubles)
     follower.start()
     assert told[0]["name"] == "one"
     assert told[0]["instance"] is None
     await asyncio.wait_for(follower.follow(), 10)
     assert told[1]["instance"]["instance_id"] == "i-0123456789abcdef0"
     assert told[1]["cluster"] == "shop"
+    assert not troubles
 
 
 async def test_follower_goes_on_asking(service: Service) -> None:
     service.token_status = 500
     told: list[dict[str, Any]] = []
     config = NodeConfig(cluster="set", instance="aws", metadata_endpoint=endpoint(service))
+    troubles: dict[str, str] = {}
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        group.create_task(NodeFollower(config, told.append).follow())
+        group.create_task(NodeFollower(config, told.append, troubles).follow())
         await asyncio.sleep(0.2)
         assert not told
+        assert "500 instead of a token" in troubles["INSTANCE_UNKNOWN"]
         service.token_status = 200
+    assert not troubles
     assert told[0]["cluster"] == "set"
 
 
 async def test_elsewhere_nobody_is_asked() -> None:
     told: list[dict[str, Any]] = []
-    await asyncio.wait_for(NodeFollower(NodeConfig(instance="none"), told.append).follow(), 1)
+    await asyncio.wait_for(NodeFollower(NodeConfig(instance="none"), told.append, {}).follow(), 1)
     assert told == []
 
 

@@ -340,13 +340,20 @@ def test_errors_are_red_and_calls_under_way_are_not() -> None:
     assert red not in pretty(a_finding(severity=Severity.LOW), COLOURED, None)
 
 
-def test_coverage_names_the_kinds_that_are_missing() -> None:
+def test_coverage_names_what_is_missing() -> None:
     kinds = {
         "exec": {"family": "tracepoint", "programs": ["on_exec", "exit_execve"], "missing": {}},
         "dns": {"family": None, "programs": [], "missing": {"on_packet": "no cgroup2"}},
     }
-    event = an_agent_event("agent.coverage", kinds=kinds, why_no_trampolines="lockdown")
-    assert said(event) == "2 hooks for 2 kinds no trampolines (lockdown) without dns"
+    issues = [
+        {"code": "KIND_NOT_SEEN", "subject": "dns", "why": "no cgroup2"},
+        {"code": "OVER_BUDGET", "subject": "", "why": "level 2"},
+    ]
+    event = an_agent_event(
+        "agent.coverage", kinds=kinds, why_no_trampolines="lockdown", issues=issues
+    )
+    shown = "2 hooks for 2 kinds no trampolines (lockdown) KIND_NOT_SEEN dns, OVER_BUDGET"
+    assert said(event) == shown
 
 
 def test_agent_events_are_dim() -> None:

@@ -144,6 +144,8 @@ def test_unset_ids_fit() -> None:
             "agent.coverage",
             an_agent_event(
                 "agent.coverage",
+                status="UNHEALTHY",
+                issues=[{"code": "HOOK_SILENT", "subject": "open", "why": "nothing is seen"}],
                 kinds={"open": {"family": "tracepoint", "programs": ["a"], "missing": {"b": "c"}}},
                 why_no_trampolines=None,
             ),
