@@ -29,7 +29,11 @@ WORDS: Final = f"""\
 until_true() {{ for _ in $(seq 600); do "$@" && return; sleep 0.2; done; return 1; }}
 main() {{ systemctl show --property=MainPID --value nodeagent; }}
 active() {{ systemctl is-active --quiet nodeagent; }}
-other_than() {{ active && [[ $(main) != "$1" ]]; }}
+other_than() {{
+    # In this order: of one that has just died the number is 0 at once, the state a moment later.
+    local now=$(main)
+    [[ $now != 0 && $now != "$1" ]] && active
+}}
 spools() {{ nodeagent status | grep -E 'backend: .* [1-9][0-9]* spooled'; }}
 starts() {{ grep -oE '"kind":"agent.(start|stop)","time":"[^"]*"' {EVENTS}; }}
 facts() {{ systemctl show nodeagent --property="$1"; }}
