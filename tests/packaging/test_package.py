@@ -45,6 +45,12 @@ def kinds(step: Step) -> list[str]:
     return re.findall(r'"agent\.(start|stop)"', step.output)
 
 
+def restarts(step: Step) -> int:
+    """How often systemd did it by itself from its first to its second word."""
+    before, after = re.findall(r"NRestarts=(\d+)", step.output)
+    return int(after) - int(before)
+
+
 def mask(line: str) -> int:
     """Of a line like CapEff of /proc/PID/status."""
     return int(line.split()[1], 16)
@@ -159,19 +165,19 @@ def test_stopped_agent_is_restarted_by_the_watchdog(seen: Seen) -> None:
     step = seen["stopped"]
     assert step.code == 0, step.output
     assert f"Watchdog timeout (limit {WATCHDOG_SECONDS}s)!" in step.output
-    assert "NRestarts=1" in step.output
+    assert restarts(step) == 1
     # A start without the end of the run before: events between them are missing.
-    assert kinds(step) == ["start", "start"]
+    assert kinds(step)[-2:] == ["start", "start"]
 
 
 def test_killed_agent_is_restarted_and_keeps_its_files(seen: Seen) -> None:
     assert seen["killed"].code == 0, seen["killed"].errors
-    inodes = seen["killed"].output.splitlines()
+    inodes = re.findall(r"^(\d+) /var", seen["killed"].output, re.MULTILINE)
+    assert len(inodes) == 4
     assert inodes[:2] == inodes[2:]
-    after = seen["after kill"]
-    assert "NRestarts=2" in after.output
-    assert kinds(after) == ["start", "start", "start"]
-    assert re.search(r"backend: .* [1-9]\d* spooled, 0 dropped", after.output)
+    assert restarts(seen["killed"]) == 1
+    assert kinds(seen["killed"])[-2:] == ["start", "start"]
+    assert re.search(r"backend: .* [1-9]\d* spooled, 0 dropped", seen["after kill"].output)
 
 
 def test_it_can_be_restarted_again_and_again(seen: Seen) -> None:
