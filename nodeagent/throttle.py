@@ -17,7 +17,7 @@ from nodeagent.governor import Budget, Governor, Level, Reading, Step
 from nodeagent.kernel.features import TABLE_KINDS
 from nodeagent.kernel.policy import Policy
 from nodeagent.ledger import Ledger
-from nodeagent.usage import give_back, rss_bytes, usage_of
+from nodeagent.usage import give_back, limits_of, rss_bytes
 
 __all__ = ["EVENT_BYTES", "IDLE_BYTES", "Throttle", "budget_of", "queue_limit"]
 
@@ -42,19 +42,19 @@ MEMORY_SHARE: Final = 0.9
 
 def budget_of(config: Config) -> Budget:
     """That of the configuration, or less CPU where the own cgroup allows less."""
-    chosen, usage = config.budget, usage_of()
+    chosen, limits = config.budget, limits_of()
     cores = chosen.cpu_percent / 100
-    if cores and usage.cpu_limit:
-        cores = min(cores, usage.cpu_limit)
+    if cores and limits.cores:
+        cores = min(cores, limits.cores)
     return Budget(cores, chosen.memory_bytes)
 
 
 def queue_limit(config: Config) -> int:
     """Events that one queue may hold so that all of them fit into the memory that is allowed."""
-    usage = usage_of()
+    own = limits_of().memory_bytes
     limits = [config.budget.memory_bytes]
-    if usage.memory_limit_bytes:
-        limits.append(int(usage.memory_limit_bytes * MEMORY_SHARE))
+    if own:
+        limits.append(int(own * MEMORY_SHARE))
     if not config.budget.memory_bytes:
         return sys.maxsize
     room = min(limits) - IDLE_BYTES
@@ -85,7 +85,7 @@ class Throttle:
         self._bulk = frozenset(config.kinds) - HIGH_VALUE - TABLE_KINDS
         self._governor = Governor(budget_of(config), aggregates=self._counts_repeats)
         self._memory_bytes = config.budget.memory_bytes
-        self._is_limited = usage_of().memory_limit_bytes is not None
+        self._limits = limits_of()
 
     def change(self, config: Config) -> None:
         """Begin anew, with another configuration."""
@@ -118,11 +118,11 @@ class Throttle:
     def _memory(self) -> tuple[int, int]:
         """What is used of a limit, and the limit: that of two which is nearer."""
         resident = rss_bytes(), self._memory_bytes
-        if not self._memory_bytes or not self._is_limited:
+        limit = self._limits.memory_bytes
+        if not self._memory_bytes or limit is None:
             return resident
         # The kernel kills for what the cgroup holds, eBPF maps and all.
-        usage = usage_of()
-        charged = usage.charged_bytes, int((usage.memory_limit_bytes or 0) * MEMORY_SHARE)
+        charged = self._limits.charged_bytes(), int(limit * MEMORY_SHARE)
         return max(resident, charged, key=lambda each: each[0] / max(each[1], 1))
 
     def _take(self, step: Step) -> None:

@@ -11,7 +11,15 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["Usage", "give_back", "keep_blocks_apart", "rss_bytes", "usage_of"]
+__all__ = [
+    "Limits",
+    "Usage",
+    "give_back",
+    "keep_blocks_apart",
+    "limits_of",
+    "rss_bytes",
+    "usage_of",
+]
 
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -54,10 +62,36 @@ def keep_blocks_apart() -> None:
         mallopt(M_MMAP_THRESHOLD, BLOCK_BYTES)
 
 
-def usage_of() -> Usage:
+class Limits(msgspec.Struct, frozen=True):
+    """What the own cgroup and those above it allow."""
+
+    memory_bytes: int | None
+    """The least limit; None: there is none."""
+    folder: Path
+    """Of the cgroup whose limit that is."""
+    cores: float | None
+    """The least limit; None: there is none."""
+
+    def charged_bytes(self) -> int:
+        """Memory that counts against the limit, without what is given back first."""
+        return _charged(self.folder) if self.memory_bytes is not None else 0
+
+
+def limits_of() -> Limits:
     """Of this process, now. Reads some twenty files, so not all the time."""
-    limits = _limits(Path("/proc/self/cgroup").read_text("utf-8", "replace"))
-    return Usage(time.process_time(), rss_bytes(), *limits)
+    return _limits(Path("/proc/self/cgroup").read_text("utf-8", "replace"))
+
+
+def usage_of() -> Usage:
+    """Of this process, now; as dear as `limits_of`."""
+    limits = limits_of()
+    return Usage(
+        time.process_time(),
+        rss_bytes(),
+        limits.memory_bytes,
+        limits.charged_bytes(),
+        limits.cores,
+    )
 
 
 def rss_bytes() -> int:
@@ -65,11 +99,8 @@ def rss_bytes() -> int:
     return int(Path("/proc/self/statm").read_text("utf-8").split()[1]) * PAGE_BYTES
 
 
-def _limits(cgroup: str, root: Path = CGROUPS) -> tuple[int | None, int, float | None]:
-    """The least limit of memory, what counts against it, and the least limit of CPU.
-
-    `cgroup` is the text of /proc/self/cgroup.
-    """
+def _limits(cgroup: str, root: Path = CGROUPS) -> Limits:
+    """`cgroup` is the text of /proc/self/cgroup."""
     memory: list[tuple[int, Path]] = []
     cores: list[float] = []
     for line in cgroup.splitlines():
@@ -78,8 +109,7 @@ def _limits(cgroup: str, root: Path = CGROUPS) -> tuple[int | None, int, float |
             memory += [(limit, folder) for limit in _memory(folder)]
             cores += _cores(folder)
     limit, folder = min(memory, default=(None, root))
-    charged = _charged(folder) if limit is not None else 0
-    return limit, charged, min(cores, default=None)
+    return Limits(limit, folder, min(cores, default=None))
 
 
 def _charged(folder: Path) -> int:
