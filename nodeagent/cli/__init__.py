@@ -13,6 +13,7 @@ from nodeagent import __version__
 from nodeagent.cli import (
     completion,
     config,
+    demo,
     doctor,
     explain,
     findings,
@@ -33,6 +34,7 @@ __all__ = ["main", "make_parser"]
 
 COMMANDS: Final = (
     run,
+    demo,
     replay,
     findings,
     explain,

@@ -25,8 +25,8 @@ from nodeagent.errors import BpfError, ConfigError, NodeagentError, TornRecordin
 from nodeagent.event import EVENTS
 
 COMMANDS = (
-    *("run", "replay", "findings", "explain", "rules", "status", "top", "impact", "reload"),
-    *("config", "doctor", "schema", "completion"),
+    *("run", "demo", "replay", "findings", "explain", "rules", "status", "top", "impact"),
+    *("reload", "config", "doctor", "schema", "completion"),
 )
 
 
@@ -112,6 +112,7 @@ def test_help_has_examples(run: Run, arguments: tuple[str, ...]) -> None:
         ("completion",),
         ("replay",),
         ("doctor",),
+        ("demo",),
         ("config",),
         ("config", "show"),
         ("config", "check"),
