@@ -26,10 +26,10 @@ examples:
   nodeagent demo --list                    what would be done
   sudo nodeagent demo --json | jq .latency_ms
 
-Everything happens in namespaces, on a file system in memory and on a loopback of
-its own: nothing of the machine is written, no secret is read, nothing is left. An
-agent that runs here already will tell of it, too. The exit code is 0 when each
-gave its finding or could not be done here, which is said.
+Everything happens in namespaces, on a file system in memory and on a loopback
+of its own: nothing of the machine is written, no secret is read, nothing is
+left. An agent that runs here already will tell of it, too. The exit code is 0
+when each gave its finding, or could not be done here, which is said.
 """
 
 WIDTH: Final = 80

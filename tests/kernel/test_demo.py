@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ import pytest
 
 from nodeagent.demo.behaviours import BEHAVIOURS
 from nodeagent.demo.program import ENDS, WAITS, program
-from tests.polling import eventually
+from tests.polling import until
 
 DEMO = (sys.executable, "-m", "nodeagent", "demo")
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def environ_of(pid: int) -> list[bytes]:
 
 def namespace(pid: int, name: str) -> str:
     try:
-        return os.readlink(f"/proc/{pid}/ns/{name}")
+        return str(Path(f"/proc/{pid}/ns/{name}").readlink())
     except OSError:
         return ""
 
@@ -144,7 +144,7 @@ def test_list_does_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_however_it_is_ended_nothing_is_left(folder: Path, how: signal.Signals) -> None:
+async def test_however_it_is_ended_nothing_is_left(folder: Path, how: signal.Signals) -> None:
     demo = Demo(folder=folder)
     demo.wait_for("2/12")
     spaces: set[str] = set()
@@ -154,7 +154,7 @@ def test_however_it_is_ended_nothing_is_left(folder: Path, how: signal.Signals) 
         spaces -= {namespace(os.getpid(), name) for name in (*OWN_NAMESPACES, "pid")} | {""}
         if spaces:
             break
-        time.sleep(0.02)
+        await asyncio.sleep(0.02)
     assert len(demo.pids()) >= 2
     demo.process.send_signal(how)
     code, _, err = demo.ended()
@@ -162,19 +162,20 @@ def test_however_it_is_ended_nothing_is_left(folder: Path, how: signal.Signals) 
     assert err == ""
     if how == signal.SIGKILL:
         # Those that it has started notice.
-        eventually(lambda: not demo.pids())
+        await until(lambda: not demo.pids())
     assert demo.pids() == []
     assert in_namespaces(spaces) == []
 
 
 def test_mounts_stay_inside(folder: Path) -> None:
+    # Shared, as systemd makes it, but with nobody else.
     script = (
-        f"cat /proc/self/mountinfo > $0; {' '.join(DEMO)} ssh-key >&2 && cat /proc/self/mountinfo"
+        "mount --make-rshared /; cat /proc/self/mountinfo > $0;"
+        f" {' '.join(DEMO)} ssh-key >&2 && cat /proc/self/mountinfo"
     )
     before = folder.parent / "before"
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "shared", "sh", "-c", script, before],
-        *(),
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, before],
         capture_output=True,
         text=True,
         check=True,
@@ -224,12 +225,11 @@ def test_it_finds_itself_with_pids_of_its_own() -> None:
 
 
 def test_an_unknown_name_is_told_with_the_nearest(folder: Path) -> None:
-    said = Demo("revers-shell", folder=folder).ended()
-    assert said == (
-        2,
-        "",
+    code, out, err = Demo("revers-shell", folder=folder).ended()
+    assert (code, out) == (2, "")
+    assert err == (
         'nodeagent: "revers-shell" is no behaviour: did you mean reverse-shell?'
-        " `nodeagent demo --list` shows all\n",
+        " `nodeagent demo --list` shows all\n"
     )
 
 
