@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -11,7 +10,8 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,28 @@ NAMES = [each.name for each in BEHAVIOURS]
 PATIENCE_SECONDS = 120
 BUSY_MS = 2500
 """Ten times what is promised, since others use the machine, too."""
-OWN_NAMESPACES = ("mnt", "pid_for_children", "net", "uts", "ipc")
+NAMESPACES = ("mnt", "pid", "net", "uts", "ipc")
+ENDLESS = """
+import signal
+from nodeagent import cli
+from nodeagent.demo import behaviours, watch
+def act():
+    behaviours._wait_for_death("victim")
+    signal.pause()
+watch.ACT_SECONDS = 120.0
+behaviours.BEHAVIOURS = [behaviours.BEHAVIOURS[0]._replace(act=act)]
+raise SystemExit(cli.main(["demo"]))
+"""
+"""In the middle of a behaviour it stays."""
 
 
 class Demo:
     """A demonstration whose processes can be told from others."""
 
-    def __init__(self, *arguments: str, folder: Path) -> None:
+    def __init__(self, *arguments: str, folder: Path, command: Sequence[str] = DEMO) -> None:
         self.mark = f"MARK={uuid.uuid4()}".encode()
         self.process = subprocess.Popen(
-            [*DEMO, *arguments],
+            [*command, *arguments],
             cwd=folder,
             env=os.environ
             | {"MARK": self.mark.decode().partition("=")[2], "TMPDIR": str(folder)}
@@ -69,19 +81,27 @@ def environ_of(pid: int) -> list[bytes]:
         return []
 
 
-def namespace(pid: int, name: str) -> str:
-    try:
-        return str(Path(f"/proc/{pid}/ns/{name}").readlink())
-    except OSError:
-        return ""
+def namespaces(pid: int) -> set[str]:
+    found = set()
+    for name in NAMESPACES:
+        with suppress(OSError):
+            found.add(str(Path(f"/proc/{pid}/ns/{name}").readlink()))
+    return found
 
 
-def in_namespaces(found: set[str]) -> list[int]:
-    return [
-        pid
-        for pid in all_pids()
-        if any(namespace(pid, name) in found for name in (*OWN_NAMESPACES, "pid"))
-    ]
+def program_of(pid: int) -> str:
+    with suppress(OSError):
+        return str(Path(f"/proc/{pid}/exe").readlink())
+    return ""
+
+
+def inside(demo: Demo, own: set[str]) -> list[int]:
+    """Its processes that are in namespaces of their own, at least in some."""
+    return [pid for pid in demo.pids() if namespaces(pid) - own]
+
+
+def in_namespaces(made: set[str]) -> list[int]:
+    return [pid for pid in all_pids() if namespaces(pid) & made]
 
 
 def state_of_files() -> dict[str, Any]:
@@ -144,27 +164,32 @@ def test_list_does_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-async def test_however_it_is_ended_nothing_is_left(folder: Path, how: signal.Signals) -> None:
-    demo = Demo(folder=folder)
-    demo.wait_for("2/12")
-    spaces: set[str] = set()
-    for _ in range(100):
-        for pid in demo.pids():
-            spaces |= {namespace(pid, name) for name in OWN_NAMESPACES}
-        spaces -= {namespace(os.getpid(), name) for name in (*OWN_NAMESPACES, "pid")} | {""}
-        if spaces:
-            break
-        await asyncio.sleep(0.02)
-    assert len(demo.pids()) >= 2
+async def test_however_it_is_ended_in_the_middle_nothing_is_left(
+    folder: Path, how: signal.Signals
+) -> None:
+    demo = Demo(folder=folder, command=[sys.executable, "-c", ENDLESS])
+    own = namespaces(os.getpid())
+    await until(lambda: len(inside(demo, own)) >= 2, seconds=PATIENCE_SECONDS)
+    made = set().union(*(namespaces(pid) for pid in inside(demo, own))) - own
+    assert len(made) == len(NAMESPACES)
+    await until(lambda: "/mnt/victim" in map(program_of, in_namespaces(made)))
     demo.process.send_signal(how)
     code, _, err = demo.ended()
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}.get(how, -how)
     assert err == ""
     if how == signal.SIGKILL:
         # Those that it has started notice.
-        await until(lambda: not demo.pids())
+        await until(lambda: not demo.pids() and not in_namespaces(made))
     assert demo.pids() == []
-    assert in_namespaces(spaces) == []
+    assert in_namespaces(made) == []
+
+
+async def test_ctrl_c_between_two_of_them_is_quiet(folder: Path) -> None:
+    demo = Demo(folder=folder)
+    demo.wait_for("2/12")
+    demo.process.send_signal(signal.SIGINT)
+    code, _, err = demo.ended()
+    assert (code, err, demo.pids()) == (130, "", [])
 
 
 def test_mounts_stay_inside(folder: Path) -> None:
