@@ -88,13 +88,14 @@ def _perform(behaviours: list[Behaviour], *, as_json: bool) -> int:
     if not as_json:
         output.write("starting an agent of its own ...\n")
     results: list[Result] = []
+    told: set[str] = set()
     with Agent() as agent:
         for number, behaviour in enumerate(behaviours, 1):
             if not as_json:
                 output.write(f"\n{number}/{len(behaviours)} {behaviour.title}\n")
             result = perform(behaviour, agent)
             results.append(result)
-            shown = [json.dumps(_facts(result))] if as_json else _said(result)
+            shown = [json.dumps(_facts(result))] if as_json else _said(result, told)
             output.write("".join(f"{line}\n" for line in shown))
     if not as_json:
         output.write("\n" + "".join(f"{line}\n" for line in table(results)))
@@ -134,10 +135,17 @@ def _verdict(result: Result) -> str:
     return f"skipped: {result.skipped}" if result.skipped else "not found"
 
 
-def _said(result: Result) -> Iterator[str]:
-    """What was found under its announcement."""
+def _said(result: Result, told: set[str]) -> Iterator[str]:
+    """What was found, under its announcement.
+
+    What came with it is shown when it is of a type that was not told yet: an attack sequence
+    is found again in each wider circle.
+    """
     for finding in result.findings:
-        yield from _told(finding)
+        type_ = finding.line["type"]
+        if type_ == result.behaviour.type or type_ not in told:
+            yield from _told(finding)
+        told.add(type_)
     if result.skipped:
         yield _indented(f"skipped: {result.skipped}")
     elif result.failed:

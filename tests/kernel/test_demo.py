@@ -138,6 +138,8 @@ def test_each_behaviour_gives_its_finding_in_time_and_writes_nothing(folder: Pat
     slowest = max(int(row[2]) for row in rows)
     print(f"\nslowest of {len(rows)} findings: {slowest} ms")
     assert slowest <= BUSY_MS
+    # Together they are an attack; that is told once.
+    assert out.count("critical Signals of several tactics came together") == 1
     assert out.endswith("look further: nodeagent explain Execution-ReverseShell\n")
 
 
