@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where things are on a machine unless somebody says otherwise."""
+"""Where things are on a machine unless somebody says otherwise, and where this program is."""
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
-__all__ = ["CONTROL", "LISTS", "SPOOL", "STORE"]
+__all__ = ["CONTROL", "LISTS", "SPOOL", "STORE", "own_command"]
 
 CONTROL: Final = "/run/nodeagent/control.sock"
 """The control socket."""
@@ -15,3 +16,9 @@ STORE: Final = "/var/lib/nodeagent/findings.db"
 """The store of findings."""
 SPOOL: Final = "/var/lib/nodeagent/spool"
 """What sinks have not taken yet, in a folder for each."""
+
+
+def own_command() -> list[str]:
+    """What starts this program again, from the binary as from a checkout."""
+    frozen = getattr(sys, "frozen", False)
+    return [sys.executable] if frozen else [sys.executable, "-m", "nodeagent"]

@@ -14,6 +14,7 @@ from nodeagent.cli import (
     completion,
     config,
     coverage,
+    demo,
     doctor,
     explain,
     findings,
@@ -34,6 +35,7 @@ __all__ = ["main", "make_parser"]
 
 COMMANDS: Final = (
     run,
+    demo,
     replay,
     findings,
     explain,

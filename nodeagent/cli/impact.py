@@ -8,7 +8,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodeagent.cli import options, output
+from nodeagent.places import own_command
 
 __all__ = ["add", "run", "sentences"]
 
@@ -140,8 +140,16 @@ def _agent(*, needed: bool) -> Iterator[None]:
         return
     from nodeagent.errors import NodeagentError
 
-    own = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "nodeagent"]
-    command = [*own, "--log-level", "error", "run", "--sink", "stdout", "--format", "json"]
+    command = [
+        *own_command(),
+        "--log-level",
+        "error",
+        "run",
+        "--sink",
+        "stdout",
+        "--format",
+        "json",
+    ]
     command += ["--set", "control.socket=", "--set", "metrics.listen="]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as agent:
         if agent.stdout is None or agent.stderr is None:

@@ -155,6 +155,12 @@ def test_it_runs_with_everything_read_only_and_nothing_executable_in_tmp(
     assert stream(done)[-1]["kind"] == "agent.stop"
 
 
+def test_it_demonstrates_itself(root: None, binary: Path, tmp_path: Path) -> None:
+    done = run(binary, "demo", "reverse-shell", "fileless", "injection", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 of 3 gave their finding\n" in done.stdout
+
+
 def test_rules_of_sigma_are_read(binary: Path, tmp_path: Path) -> None:
     (tmp_path / "rule.yml").write_text(
         "title: A rule\nlogsource: {category: process_creation}\n"

@@ -25,7 +25,7 @@ from nodeagent.errors import BpfError, ConfigError, NodeagentError, TornRecordin
 from nodeagent.event import EVENTS
 
 COMMANDS = (
-    *("run", "replay", "findings", "explain", "rules", "status", "coverage"),
+    *("run", "demo", "replay", "findings", "explain", "rules", "status", "coverage"),
     *("top", "impact", "reload", "config", "doctor", "schema", "completion"),
 )
 
@@ -112,6 +112,7 @@ def test_help_has_examples(run: Run, arguments: tuple[str, ...]) -> None:
         ("completion",),
         ("replay",),
         ("doctor",),
+        ("demo",),
         ("config",),
         ("config", "show"),
         ("config", "check"),

@@ -30,13 +30,13 @@ ARROWS = {
     "route": f"{FOUNDATION} sink",
     "outlet": f"{FOUNDATION} encode sink spool route worker",
     "compliance": f"{FOUNDATION} encode sink outlet",
-    "redact notify pods": FOUNDATION,
+    "redact notify pods demo": FOUNDATION,
     "governor": FOUNDATION,
     RUN: f"{MIDDLE} governor",
     TRIED: f"{MIDDLE} {TRIED}",
     "follow": MIDDLE,
     "agent": f"{MIDDLE} {TRIED} follow sinks",
-    "cli __main__": f"{MIDDLE} {TRIED} governor agent cli",
+    "cli __main__": f"{MIDDLE} {TRIED} governor demo agent cli",
     "sinks": f"sink worker {SHOWN} harmless store places",
 }
 MAY_IMPORT = {
