@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ import pytest
 
 from nodeagent.demo.behaviours import BEHAVIOURS
 from nodeagent.demo.program import ENDS, WAITS, program
-from tests.polling import until
 
 DEMO = (sys.executable, "-m", "nodeagent", "demo")
 ROOT = Path(__file__).parents[2]
@@ -104,6 +104,13 @@ def in_namespaces(made: set[str]) -> list[int]:
     return [pid for pid in all_pids() if namespaces(pid) & made]
 
 
+async def seen(condition: Callable[[], object]) -> None:
+    """Wait until it is so; looking at all processes takes a while, so not all the time."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110  nobody tells
+            await asyncio.sleep(0.1)
+
+
 def state_of_files() -> dict[str, Any]:
     watched = ("/etc", "/etc/shadow", "/root/.ssh", "/root/.ssh/authorized_keys", "/mnt")
     states = {}
@@ -171,17 +178,17 @@ async def test_however_it_is_ended_in_the_middle_nothing_is_left(
 ) -> None:
     demo = Demo(folder=folder, command=[sys.executable, "-c", ENDLESS])
     own = namespaces(os.getpid())
-    await until(lambda: len(inside(demo, own)) >= 2, seconds=PATIENCE_SECONDS)
+    await seen(lambda: len(inside(demo, own)) >= 2)
     made = set().union(*(namespaces(pid) for pid in inside(demo, own))) - own
     assert len(made) == len(NAMESPACES)
-    await until(lambda: "/mnt/victim" in map(program_of, in_namespaces(made)))
+    await seen(lambda: "/mnt/victim" in map(program_of, in_namespaces(made)))
     demo.process.send_signal(how)
     code, _, err = demo.ended()
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}.get(how, -how)
     assert err == ""
     if how == signal.SIGKILL:
         # Those that it has started notice.
-        await until(lambda: not demo.pids() and not in_namespaces(made))
+        await seen(lambda: not demo.pids() and not in_namespaces(made))
     assert demo.pids() == []
     assert in_namespaces(made) == []
 
