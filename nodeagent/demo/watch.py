@@ -187,8 +187,8 @@ def perform(behaviour: Behaviour, agent: Agent) -> Result:
     match stage.outcome, stage.why:
         case Outcome.NO_STAGE, why:
             raise StartError(
-                f"no namespaces can be made here ({why}): run it as root of the node itself, not"
-                " in a container"
+                f"no namespaces can be made here ({why}): run it as root of the node, or in a"
+                " container with CAP_SYS_ADMIN"
             )
         case Outcome.SKIPPED, why:
             skipped = why

@@ -195,7 +195,7 @@ async def test_however_it_is_ended_in_the_middle_nothing_is_left(
 
 async def test_ctrl_c_between_two_of_them_is_quiet(folder: Path) -> None:
     demo = Demo(folder=folder)
-    demo.wait_for("2/12")
+    demo.wait_for(f"2/{len(NAMES)}")
     demo.process.send_signal(signal.SIGINT)
     code, _, err = demo.ended()
     assert (code, err, demo.pids()) == (130, "", [])
@@ -256,6 +256,38 @@ def test_it_finds_itself_with_pids_of_its_own() -> None:
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_namespaces_nothing_is_done() -> None:
+    # What the agent needs is there already.
+    script = (
+        "mount -t tracefs none /sys/kernel/tracing;"
+        f" exec setpriv --bounding-set=-sys_admin {' '.join(DEMO)} miner"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "nodeagent: no namespaces can be made here (Operation not permitted): run it as root of the"
+        " node, or in a container with CAP_SYS_ADMIN\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"), [("| head -1", 0), ("> /dev/full", 1), (">&- <&- 2>&-", 0)]
+)
+def test_output_that_nobody_takes_is_no_defect(redirection: str, code: int) -> None:
+    script = f"set -o pipefail; {' '.join(DEMO)} port-scan {redirection}"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == code
+    assert "defect" not in done.stderr
 
 
 def test_an_unknown_name_is_told_with_the_nearest(folder: Path) -> None:
