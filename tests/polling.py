@@ -10,8 +10,8 @@ from typing import Final
 DEADLINE_SECONDS: Final = 10.0
 
 
-async def until(condition: Callable[[], object], seconds: float = DEADLINE_SECONDS) -> None:
+async def until(condition: Callable[[], object]) -> None:
     """Return as soon as the condition is true; raise TimeoutError when it never is."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while not condition():  # noqa: ASYNC110  it is not of this loop, so no event tells
             await asyncio.sleep(0.002)

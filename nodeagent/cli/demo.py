@@ -7,7 +7,6 @@ import argparse
 import json
 import os
 import signal
-import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -71,11 +70,22 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if os.geteuid() != 0:
         raise StartError("only root can do what is shown here: run `sudo nodeagent demo`")
+    _fill_streams()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         return _perform(behaviours, as_json=args.json)
     except _Terminated:
         return TERMINATED
+
+
+def _fill_streams() -> None:
+    """Let no pipe of ours take the place of a standard stream that was closed before."""
+    for stream in range(3):
+        try:
+            os.fstat(stream)
+        except OSError:
+            # The lowest number that is free.
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _terminate(*_: object) -> NoReturn:
@@ -162,7 +172,7 @@ def _told(finding: Finding) -> Iterator[str]:
     first, *rest = textwrap.wrap(harmless(line["title"]), WIDTH - INDENT - SEVERITY_WIDTH)
     for text in (f"{severity:<{SEVERITY_WIDTH}}{first}", *(below + each for each in rest)):
         shown = _indented(text)
-        yield f"\033[{colour}m{shown}\033[0m" if colour and sys.stdout.isatty() else shown
+        yield f"\033[{colour}m{shown}\033[0m" if colour and os.isatty(1) else shown
     yield _indented(f"{below}{latency:.0f} ms, {harmless(evidence(line))}")
 
 

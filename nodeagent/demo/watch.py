@@ -112,8 +112,8 @@ class Agent:
             start_new_session=True,
             preexec_fn=_end_with_parent,  # noqa: PLW1509  there are no threads
         )
-        os.close(settings)
         try:
+            os.close(settings)
             self._wait_for_start()
         except BaseException:
             self._end()
@@ -187,8 +187,8 @@ def perform(behaviour: Behaviour, agent: Agent) -> Result:
     match stage.outcome, stage.why:
         case Outcome.NO_STAGE, why:
             raise StartError(
-                f"no namespaces can be made here ({why}): run it as root of the node itself, not"
-                " in a container"
+                f"no namespaces can be made here ({why}): run it as root of the node, or in a"
+                " container with CAP_SYS_ADMIN"
             )
         case Outcome.SKIPPED, why:
             skipped = why
@@ -200,21 +200,27 @@ def perform(behaviour: Behaviour, agent: Agent) -> Result:
 
 def _watch(stage: Stage, agent: Agent, behaviour: Behaviour, findings: dict[str, Finding]) -> None:
     """Collect findings, by id, until the wanted one is there and no more come."""
-    deadline = time.monotonic() + ACT_SECONDS
+    news = time.monotonic()
+    deadline = news + ACT_SECONDS
     found = False
-    while (rest := deadline - time.monotonic()) > 0:
+    while True:
+        now = time.monotonic()
         settled = stage.over and (found or stage.outcome != Outcome.DONE)
-        asked = [agent.fd] if stage.over else [agent.fd, stage.fd]
-        readable, _, _ = select.select(asked, [], [], QUIET_SECONDS if settled else rest)
-        if settled and not readable:
+        # Others on the machine may be told of all the time.
+        rest = (news + QUIET_SECONDS if settled else deadline) - now
+        if rest <= 0:
             return
+        asked = [agent.fd] if stage.over else [agent.fd, stage.fd]
+        readable, _, _ = select.select(asked, [], [], rest)
         if stage.fd in readable:
             stage.read()
+            news = time.monotonic()
         if agent.fd in readable:
             for line in agent.read():
                 if _is_below(line, stage.pid):
                     findings.setdefault(line["id"], Finding(line, _latency_ms(line)))
                     found = found or line["type"] == behaviour.type
+                    news = time.monotonic()
 
 
 def _is_below(line: Line, root: int) -> bool:

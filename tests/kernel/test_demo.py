@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ import pytest
 
 from nodeagent.demo.behaviours import BEHAVIOURS
 from nodeagent.demo.program import ENDS, WAITS, program
-from tests.polling import until
 
 DEMO = (sys.executable, "-m", "nodeagent", "demo")
 ROOT = Path(__file__).parents[2]
@@ -104,6 +104,13 @@ def in_namespaces(made: set[str]) -> list[int]:
     return [pid for pid in all_pids() if namespaces(pid) & made]
 
 
+async def seen(condition: Callable[[], object]) -> None:
+    """Wait until it is so; looking at all processes takes a while, so not all the time."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110  nobody tells
+            await asyncio.sleep(0.1)
+
+
 def state_of_files() -> dict[str, Any]:
     watched = ("/etc", "/etc/shadow", "/root/.ssh", "/root/.ssh/authorized_keys", "/mnt")
     states = {}
@@ -171,24 +178,24 @@ async def test_however_it_is_ended_in_the_middle_nothing_is_left(
 ) -> None:
     demo = Demo(folder=folder, command=[sys.executable, "-c", ENDLESS])
     own = namespaces(os.getpid())
-    await until(lambda: len(inside(demo, own)) >= 2, seconds=PATIENCE_SECONDS)
+    await seen(lambda: len(inside(demo, own)) >= 2)
     made = set().union(*(namespaces(pid) for pid in inside(demo, own))) - own
     assert len(made) == len(NAMESPACES)
-    await until(lambda: "/mnt/victim" in map(program_of, in_namespaces(made)))
+    await seen(lambda: "/mnt/victim" in map(program_of, in_namespaces(made)))
     demo.process.send_signal(how)
     code, _, err = demo.ended()
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}.get(how, -how)
     assert err == ""
     if how == signal.SIGKILL:
         # Those that it has started notice.
-        await until(lambda: not demo.pids() and not in_namespaces(made))
+        await seen(lambda: not demo.pids() and not in_namespaces(made))
     assert demo.pids() == []
     assert in_namespaces(made) == []
 
 
 async def test_ctrl_c_between_two_of_them_is_quiet(folder: Path) -> None:
     demo = Demo(folder=folder)
-    demo.wait_for("2/12")
+    demo.wait_for(f"2/{len(NAMES)}")
     demo.process.send_signal(signal.SIGINT)
     code, _, err = demo.ended()
     assert (code, err, demo.pids()) == (130, "", [])
@@ -249,6 +256,38 @@ def test_it_finds_itself_with_pids_of_its_own() -> None:
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_namespaces_nothing_is_done() -> None:
+    # What the agent needs is there already.
+    script = (
+        "mount -t tracefs none /sys/kernel/tracing;"
+        f" exec setpriv --bounding-set=-sys_admin {' '.join(DEMO)} miner"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "nodeagent: no namespaces can be made here (Operation not permitted): run it as root of the"
+        " node, or in a container with CAP_SYS_ADMIN\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"), [("| head -1", 0), ("> /dev/full", 1), (">&- <&- 2>&-", 0)]
+)
+def test_output_that_nobody_takes_is_no_defect(redirection: str, code: int) -> None:
+    script = f"set -o pipefail; {' '.join(DEMO)} port-scan {redirection}"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == code
+    assert "defect" not in done.stderr
 
 
 def test_an_unknown_name_is_told_with_the_nearest(folder: Path) -> None:

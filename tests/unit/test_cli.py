@@ -178,6 +178,8 @@ def test_help_needs_neither_libraries_nor_the_agent() -> None:
             ("run", "--sink", "file", "--set", "sinks.file.path=/x", "--format", "json"),
             "--format has no effect",
         ),
+        (("demo", "minre"), '"minre" is no behaviour: did you mean miner?'),
+        (("demo", "--list", ""), '"" is no behaviour: `nodeagent demo --list` shows all'),
         (("replay",), "the following arguments are required: FILE"),
         (("replay", "/nowhere"), "/nowhere"),
         (("replay", "/etc/passwd"), "/etc/passwd"),
