@@ -26,6 +26,7 @@ __all__ = [
     "SIGMA_LEVELS",
     "WINDOW_SECONDS",
     "Rule",
+    "rule_of_entry",
 ]
 
 FINDING_WEIGHT: Final = 50
@@ -355,6 +356,9 @@ _LISTED: Final = {
 }  # fmt: skip
 """By category of a threat list: what a connection and what a DNS request is."""
 
+_TOLD_AS: Final = {"malware": "c2"}
+"""Categories whose addresses and domains are told as those of another one."""
+
 _MITRE_OF_LISTED: Final = {
     "mining": ("T1496",),
     "tor": ("T1090.003",),
@@ -392,3 +396,12 @@ def _listed() -> dict[str, Rule]:
 
 RULES: Final[dict[str, Rule]] = _OWN | _listed()
 """By name."""
+
+
+def rule_of_entry(category: str, action: str) -> str | None:
+    """The rule of an entry of a threat list, None where there is none.
+
+    The action, `connect` or `dns`, is what is done with an address or a domain.
+    """
+    rule = f"{_TOLD_AS.get(category, category)}.{action}"
+    return rule if rule in RULES else None
