@@ -98,8 +98,8 @@ class Drift:
             return self._on_module(event, process)
         if isinstance(event, Bpf):
             return self._on_bpf(event, process)
-        if isinstance(event, IoUring) and event.path:
-            return (Signal("io_uring", event, {"filePath": event.path}),)
+        if isinstance(event, IoUring) and (path := event.path or event.argument):
+            return (Signal("io_uring", event, {"filePath": path}),)
         return ()
 
     def _on_exec(self, event: Exec, process: Process) -> Iterator[Signal]:

@@ -46,6 +46,21 @@ MEMORY_FOLDER: Final = "mount -t tmpfs none /mnt; cd /mnt; "
 SLEEPER: Final = "child = subprocess.Popen(['sleep', '20'])\ntime.sleep(0.2)\n"
 
 
+RING: Final = (
+    LIBC + "import mmap, struct\n"
+    "facts = (ctypes.c_uint32 * 30)()\n"
+    "ring = libc.syscall(425, 4, facts)\n"
+    "queue = mmap.mmap(ring, 4096); requests = mmap.mmap(ring, 4096, offset=0x10000000)\n"
+    "name = ctypes.create_string_buffer(b'/etc/hostname')\n"
+    "def ask(operation):\n"
+    "    request = operation, 0, 0, -100, 0, ctypes.addressof(name), 0, 0\n"
+    "    struct.pack_into('<BBHiQQII', requests, 0, *request)\n"
+    "    struct.pack_into('<I', queue, facts[16], 0); struct.pack_into('<I', queue, facts[11], 1)\n"
+    "    assert libc.syscall(426, ring, 1, 1, 1, None, 0) == 1\n"
+)
+"""A ring of io_uring and what asks it for one thing."""
+
+
 def _tool(name: str, arguments: str) -> str:
     """A program of that name that does nothing."""
     return f"printf '#!/bin/sh\\n' > {name}; chmod 755 {name}; ./{name} {arguments}"
@@ -292,6 +307,17 @@ DRIFT: Final = [
     ),
 ]
 
+SYSTEM: Final = [
+    Scene(
+        "io-uring-open",
+        "DefenseEvasion:Runtime/IoUringUsage",
+        _python(RING + "ask(18)"),
+        _python(RING + "ask(0)"),
+        {"context.filePath": "/etc/hostname"},
+        severity=INFORMATIONAL,
+    ),
+]
+
 FILES: Final = [
     Scene(
         "persistence",
@@ -483,4 +509,14 @@ SIGNALS: Final = [
     ),
 ]
 
-SCENES: Final = [*SIGNALS, *SHELLS, *MEMORY, *CONTAINERS, *DRIFT, *FILES, *COMMANDS, *NETWORK]
+SCENES: Final = [
+    *SIGNALS,
+    *SHELLS,
+    *MEMORY,
+    *CONTAINERS,
+    *DRIFT,
+    *SYSTEM,
+    *FILES,
+    *COMMANDS,
+    *NETWORK,
+]
