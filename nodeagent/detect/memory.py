@@ -95,9 +95,13 @@ class Memory:
         if not path.startswith("/proc/") or not event.flags & WRITING:
             return
         found = PROCESS_MEMORY.fullmatch(path)
-        if found is None or int(found[1]) == process.task.pid:
+        if found is None:
             return
+        # What /proc says counts in the pid namespace that it was mounted for.
+        facts = process.facts
         pid = int(found[1])
+        if pid == process.task.pid or (facts is not None and pid == facts.namespace_pid):
+            return
         if not self._is_debugged(process, pid):
             yield Signal(
                 "inject_proc", event, {"targetProcess": {"pid": pid}}, key=f"process {pid}"
