@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
 from nodeagent.detect.recent import Recent
-from nodeagent.detect.where import SHELLS, is_below, is_runtime, is_runtime_path
+from nodeagent.detect.where import BUSYBOX, SHELLS, is_below, is_runtime, is_runtime_path
 from nodeagent.event import (
     Accept,
     Connect,
@@ -34,7 +34,6 @@ STANDARD_STREAMS: Final = 3
 LOGINS: Final = frozenset({"sshd", "sshd-session", "login", "dropbear", "systemd", "agetty"})
 """Servers whose work it is to start shells."""
 INTERNET: Final[dict[int, str]] = {socket.AF_INET: "AF_INET", socket.AF_INET6: "AF_INET6"}
-BUSYBOX: Final = "busybox"
 
 
 class Shells:
