@@ -103,8 +103,7 @@ class Drift:
         return ()
 
     def _on_exec(self, event: Exec, process: Process) -> Iterator[Signal]:
-        # Since v5.18 the kernel gives a program that gets none an empty one.
-        if event.mode & stat.S_ISUID and not any(event.argv):
+        if event.mode & stat.S_ISUID and _has_no_argument(event):
             yield Signal("pkexec_exploit", event, key=event.path)
         yield from self._elevation(event, process)
         if preloaded := event.environment.get("LD_PRELOAD"):
@@ -161,6 +160,12 @@ class Drift:
             return
         if name_of(process.path) not in BPF_LOADERS or is_contained(process):
             yield Signal("bpf_program", event, key=event.name)
+
+
+def _has_no_argument(event: Exec) -> bool:
+    """Since v5.18 the kernel gives a program that gets none an empty one."""
+    is_read = event.incomplete is None or "argv" not in event.incomplete.unread
+    return is_read and not any(event.argv)
 
 
 def _is_new(file: FileFacts, process: Process) -> bool:
