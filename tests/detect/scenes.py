@@ -61,6 +61,19 @@ RING: Final = (
 """A ring of io_uring and what asks it for one thing."""
 
 
+LOADER: Final = (
+    LIBC + "import struct\n"
+    "code = ctypes.create_string_buffer(bytes.fromhex('b700000000000000 9500000000000000'), 16)\n"
+    "text = ctypes.create_string_buffer(b'GPL')\n"
+    "load = bytearray(64)\n"
+    "struct.pack_into('<IIQQ', load, 0, 1, 2, ctypes.addressof(code), ctypes.addressof(text))\n"
+    "load[48:52] = b'tiny'\n"
+    "def bpf(command, passed):\n"
+    "    return libc.syscall(321, command, (ctypes.c_char * 64)(*passed), 64)\n"
+)
+"""An eBPF program that returns 0, and what asks the kernel to load it."""
+
+
 def _tool(name: str, arguments: str) -> str:
     """A program of that name that does nothing."""
     return f"printf '#!/bin/sh\\n' > {name}; chmod 755 {name}; ./{name} {arguments}"
@@ -142,6 +155,15 @@ MEMORY: Final = [
         _python(SLEEPER + "open(f'/proc/{child.pid}/mem', 'r+b').close(); child.kill()"),
         _python("open('/proc/self/mem', 'r+b').close()"),
         {"context.targetProcess.pid": ...},
+        severity="high",
+    ),
+    Scene(
+        "injection-by-proc-in-a-container",
+        "DefenseEvasion:Runtime/ProcessInjection.Proc",
+        _python(SLEEPER + "open(f'/proc/{child.pid}/mem', 'r+b').close(); child.kill()"),
+        _python("open('/proc/self/mem', 'r+b').close(); open('/proc/thread-self/mem', 'r+b')"),
+        {"context.targetProcess.pid": ...},
+        contained=True,
         severity="high",
     ),
     Scene(
@@ -316,6 +338,15 @@ SYSTEM: Final = [
         {"context.filePath": "/etc/hostname"},
         severity=INFORMATIONAL,
     ),
+    Scene(
+        "ebpf-program",
+        "DefenseEvasion:Runtime/EbpfProgramLoaded",
+        _python(LOADER + "assert bpf(5, load) > 0"),
+        # There is no such type of program, so the kernel refuses it.
+        _python(LOADER + "load[:4] = struct.pack('<I', 999); assert bpf(5, load) < 0"),
+        {"process.name": ...},
+        severity=INFORMATIONAL,
+    ),
 ]
 
 FILES: Final = [
@@ -368,6 +399,14 @@ FILES: Final = [
         "CredentialAccess:Runtime/SensitiveFileLinked",
         "ln -s /etc/shadow harmless",
         "ln -s /etc/hostname harmless",
+        {"context.filePath": "/etc/shadow"},
+        severity="medium",
+    ),
+    Scene(
+        "secret-linked-from-near",
+        "CredentialAccess:Runtime/SensitiveFileLinked",
+        MEMORY_FOLDER + "ln -s ../etc/shadow harmless",
+        MEMORY_FOLDER + "mkdir below; ln -s ../etc/shadow below/harmless",
         {"context.filePath": "/etc/shadow"},
         severity="medium",
     ),
@@ -443,6 +482,13 @@ COMMANDS: Final = [
         "Impact:Runtime/CryptoMinerExecuted",
         _tool("harmless", "--url stratum+tcp://192.0.2.1:3333"),
         _tool("harmless", "--url http://192.0.2.1:3333"),
+        severity="high",
+    ),
+    Scene(
+        "miner-behind-others",
+        "Impact:Runtime/CryptoMinerExecuted",
+        "nohup sh -c ': --url stratum+tcp://192.0.2.1:3333'",
+        "grep -rF stratum+tcp:// .; echo stratum+tcp://192.0.2.1 | less -p stratum+tcp:// | cat",
         severity="high",
     ),
 ]
