@@ -69,7 +69,11 @@ SETUID_PROGRAMS: Final = frozenset(
 )
 """Programs of the usual systems that run with the rights of root."""
 SYSTEM_MODULES: Final = ("/lib/modules/", "/usr/lib/modules/")
-MODULE_LOADERS: Final = frozenset({"modprobe", "kmod", "systemd-udevd", "systemd-modules-load"})
+MODULE_LOADERS: Final = frozenset(
+    {"modprobe", "kmod", "systemd", "systemd-udevd", "systemd-modules-load"}
+)
+ANY_MODULE: Final = "insmod"
+"""What kmod is called when it loads whatever file it is given."""
 BPF_LOADERS: Final = frozenset({"systemd", "bpftool", "NetworkManager", "systemd-networkd"})
 PROGRAM_LOADED: Final = 5
 """BPF_PROG_LOAD."""
@@ -147,11 +151,11 @@ class Drift:
         context: dict[str, object] = {"moduleName": event.name, "moduleFilePath": event.path}
         if event.file is not None and event.file.sha256:
             context["moduleSha256"] = event.file.sha256
-        of_system = (
-            event.path.startswith(SYSTEM_MODULES)
-            and not is_contained(process)
-            and name_of(process.path) in MODULE_LOADERS
+        # A compressed module comes from memory, and without a path, where kmod unpacks it.
+        known = event.path.startswith(SYSTEM_MODULES) or (
+            not event.path and process.task.comm != ANY_MODULE
         )
+        of_system = known and not is_contained(process) and _is_module_loader(process)
         rule = "module_of_system" if of_system else "module"
         yield Signal(rule, event, context, key=event.name or event.path)
 
@@ -160,6 +164,10 @@ class Drift:
             return
         if name_of(process.path) not in BPF_LOADERS or is_contained(process):
             yield Signal("bpf_program", event, key=event.name)
+
+
+def _is_module_loader(process: Process) -> bool:
+    return name_of(process.path) in MODULE_LOADERS and is_system_path(process.path)
 
 
 def _has_no_argument(event: Exec) -> bool:

@@ -3,13 +3,25 @@
 
 from __future__ import annotations
 
+import stat
+
 import pytest
 
 from nodeagent.detect import Detector
+from nodeagent.detect.containers import Containers
 from nodeagent.detect.drift import Drift
 from nodeagent.detect.sensitive import Sensitive
 from nodeagent.event import Event, Incomplete
-from tests.events import a_symlink, an_exec
+from tests.events import (
+    a_container,
+    a_module,
+    a_mount,
+    a_process,
+    a_symlink,
+    an_exec,
+    an_open,
+    inside,
+)
 
 SETUID = 0o104755
 
@@ -44,3 +56,41 @@ def test_no_argument_is_told_from_arguments_that_could_not_be_read(argv: tuple[s
 def test_links_lead_from_their_own_folder(path: str, target: str, is_secret: bool) -> None:
     event = a_symlink(path=path, target=target)
     assert rules(Sensitive(), event) == ["sensitive_link"] * is_secret
+
+
+@pytest.mark.parametrize(
+    ("loader", "comm", "path", "rule"),
+    [
+        ("/usr/bin/kmod", "modprobe", "/lib/modules/6.1/dummy.ko", "module_of_system"),
+        ("/usr/bin/kmod", "modprobe", "", "module_of_system"),
+        ("/usr/lib/systemd/systemd", "systemd", "", "module_of_system"),
+        ("/usr/lib/systemd/systemd-udevd", "(udev-worker)", "", "module_of_system"),
+        ("/usr/bin/kmod", "insmod", "/lib/modules/6.1/dummy.ko", "module_of_system"),
+        ("/usr/bin/kmod", "insmod", "", "module"),
+        ("/usr/bin/kmod", "modprobe", "/tmp/dummy.ko", "module"),
+        ("/tmp/modprobe", "modprobe", "", "module"),
+        ("/usr/bin/python3.11", "python3", "", "module"),
+    ],
+)
+def test_modules_from_memory_are_those_of_the_system_by_its_loaders(
+    loader: str, comm: str, path: str, rule: str
+) -> None:
+    process = a_process(loader, comm=comm)
+    assert rules(Drift(), a_module(path=path, process=process)) == [rule]
+    assert rules(Drift(), a_module(path=path, process=inside(process, a_container()))) == ["module"]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_device"),
+    [
+        *((f"/dev/{name}", True) for name in ("sda1", "mmcblk0", "md0", "md/home", "loop7")),
+        *((f"/dev/{name}", True) for name in ("nbd0p1", "dm-3", "mapper/vg-root", "nvme0n1")),
+        *((f"/dev/{name}", False) for name in ("loop-control", "null", "mdx", "memory", "shm/sda")),
+    ],
+)
+def test_devices_that_hold_file_systems(path: str, is_device: bool) -> None:
+    process = inside(a_process(), a_container())
+    opened = an_open(path=path, mode=stat.S_IFBLK | 0o600, process=process)
+    assert rules(Containers(), opened) == ["raw_device"] * is_device
+    mounted = a_mount(source=path, type="", process=process)
+    assert rules(Containers(), mounted) == ["host_mount"] * is_device
