@@ -219,6 +219,21 @@ MEMORY: Final = [
     ),
 ]
 
+GUARD: Final = "mount -t tmpfs none /mnt; cp /bin/sleep /mnt/auditd; /mnt/auditd 20 & sleep 0.2; "
+GUARDS: Final = [
+    Scene(
+        f"guard-killed-by-a-false-{name}",
+        "DefenseEvasion:Runtime/SecurityToolStopped",
+        f'{GUARD} cp /bin/bash /mnt/{name}; /mnt/{name} -c "kill -{ending} $!"; wait',
+        # It lies where only root can put it.
+        f"{GUARD} mount -t tmpfs none /usr/local/sbin; cp /bin/bash /usr/local/sbin/{name};"
+        f' /usr/local/sbin/{name} -c "kill -{ending} $!"; wait',
+        {"context.signal": f"SIG{ending}", "process.name": name},
+        severity="high",
+    )
+    for name, ending in (("runc", "KILL"), ("containerd-shim-runc-v2", "TERM"), ("systemd", "TERM"))
+]
+
 CONTAINERS: Final = [
     Scene(
         "docker-socket",
@@ -235,6 +250,16 @@ CONTAINERS: Final = [
         "touch runc; : >> runc",
         "touch runner; : >> runner; cat runc 2>/dev/null",
         {"context.runcBinaryPath": "{cwd}/runc"},
+        contained=True,
+        severity="high",
+    ),
+    Scene(
+        "runc-upgraded-by-a-stranger",
+        "PrivilegeEscalation:Runtime/RuncContainerEscape",
+        "mount -t tmpfs none /mnt; cp /bin/bash /mnt/dpkg; touch runc; /mnt/dpkg -c ': >> runc'",
+        "mount -t tmpfs none /usr/local/sbin; cp /bin/bash /usr/local/sbin/dpkg; touch runc;"
+        " /usr/local/sbin/dpkg -c ': >> runc'",
+        {"process.executablePath": "/mnt/dpkg"},
         contained=True,
         severity="high",
     ),
@@ -285,6 +310,16 @@ CONTAINERS: Final = [
         "cat /dev/mem | true; exec 3< /dev/vda",
         "cat /dev/null",
         {"context.filePath": ...},
+        contained=True,
+        severity="high",
+    ),
+    Scene(
+        "raw-device-of-a-card",
+        "PrivilegeEscalation:Runtime/RawDeviceAccessed",
+        # Whether it is there does not matter.
+        "exec 3< /dev/mmcblk0p2",
+        "exec 3< /dev/loop-control",
+        {"context.filePath": "/dev/mmcblk0p2"},
         contained=True,
         severity="high",
     ),
@@ -559,6 +594,7 @@ SCENES: Final = [
     *SIGNALS,
     *SHELLS,
     *MEMORY,
+    *GUARDS,
     *CONTAINERS,
     *DRIFT,
     *SYSTEM,
