@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import stat
 
+import msgspec
 import pytest
 
 from nodeagent.detect import Detector
 from nodeagent.detect.containers import Containers
 from nodeagent.detect.drift import Drift
 from nodeagent.detect.sensitive import Sensitive
-from nodeagent.event import Event, Incomplete
+from nodeagent.detect.shells import Shells
+from nodeagent.encode import timestamp
+from nodeagent.event import Container, Event, Incomplete
 from tests.events import (
+    TIME,
     a_container,
     a_module,
     a_mount,
@@ -21,6 +25,7 @@ from tests.events import (
     an_exec,
     an_open,
     inside,
+    some_facts,
 )
 
 SETUID = 0o104755
@@ -94,3 +99,27 @@ def test_devices_that_hold_file_systems(path: str, is_device: bool) -> None:
     assert rules(Containers(), opened) == ["raw_device"] * is_device
     mounted = a_mount(source=path, type="", process=process)
     assert rules(Containers(), mounted) == ["host_mount"] * is_device
+
+
+def a_shell(container: Container, namespace_pid: int, runtime: str = "/usr/bin/runc") -> Event:
+    process = a_process("/usr/bin/dash")
+    above = msgspec.structs.replace(process.lineage[0], pid=9, path=runtime)
+    facts = some_facts(namespace_pid=namespace_pid)
+    process = msgspec.structs.replace(process, lineage=(above,), facts=facts)
+    return an_exec(("sh",), path="/usr/bin/dash", process=inside(process, container))
+
+
+def test_a_shell_from_outside_is_told_even_when_the_container_is_older_than_the_agent() -> None:
+    told = ["container_shell"]
+    older = a_container(created=timestamp(TIME - 1_000_000_000))
+    newer = a_container(created=timestamp(TIME + 1_000_000_000))
+    unknown = a_container(created="", enrichment="unknown")
+    for container, first in ((older, told), (newer, []), (unknown, [])):
+        shells = Shells()
+        assert rules(shells, a_shell(container, 7)) == first
+        assert rules(shells, a_shell(container, 8)) == told
+    # What it was started for: it was made long ago, but runs only now.
+    shells = Shells()
+    assert rules(shells, a_shell(older, 1)) == []
+    assert rules(shells, a_shell(older, 7)) == told
+    assert rules(shells, a_shell(older, 8, runtime="/usr/bin/dash")) == []
