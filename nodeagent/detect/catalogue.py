@@ -159,7 +159,7 @@ _OWN: Final[dict[str, Rule]] = {
     # What was not there before.
     "new_binary": _rule(
         "Execution:Runtime/NewBinaryExecuted", MEDIUM, 60,
-        "{process} was written by {key} in this container and now runs", "T1105", "T1204",
+        "{process} runs what {key} has written in this container", "T1105", "T1204",
     ),
     "new_library": _rule(
         "Execution:Runtime/NewLibraryLoaded", MEDIUM, 60,
@@ -167,7 +167,7 @@ _OWN: Final[dict[str, Rule]] = {
     ),
     "temporary_file": _rule(
         "Execution:Runtime/TemporaryFileExecuted", LOW, 30,
-        "{process} runs from a folder for temporary files", "T1204", "T1564",
+        "{process} runs what lies in a folder for temporary files", "T1204", "T1564",
     ),
     "downloaded": _command(
         "Execution", HIGH, 70, "{process} runs a file that {key} has downloaded", "T1105", "T1059",

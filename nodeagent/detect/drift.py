@@ -112,15 +112,22 @@ class Drift:
         yield from self._elevation(event, process)
         if preloaded := event.environment.get("LD_PRELOAD"):
             yield Signal("preload", event, {"ldPreloadValue": preloaded}, key=preloaded)
-        file = event.file
-        writer = file.modified_by if file is not None else None
-        if writer is not None and name_of(writer.path) in DOWNLOADERS:
-            context = {"threatFilePath": event.path, **_modified(file)}
-            yield Signal("downloaded", event, context, key=name_of(writer.path))
+        yield from self._on_code(event, process, event.path, event.file)
+        if event.script and not is_below(process, PACKAGE_MANAGERS):
+            yield from self._on_code(event, process, event.script_path, event.script_file)
+
+    def _on_code(
+        self, event: Exec, process: Process, path: str, file: FileFacts | None
+    ) -> Iterator[Signal]:
+        """A program or a script, and what is known of it."""
+        context = {"threatFilePath": path, **_modified(file)}
+        writer = _writer(file)
+        if writer in DOWNLOADERS:
+            yield Signal("downloaded", event, context, key=writer)
         if process.container is not None and file is not None and _is_new(file, process):
-            yield Signal("new_binary", event, _modified(file), key=_writer(file))
-        elif event.path.startswith(TEMPORARY) and not is_below(process, PACKAGE_MANAGERS):
-            yield Signal("temporary_file", event, {"threatFilePath": event.path}, key=event.path)
+            yield Signal("new_binary", event, context, key=writer)
+        elif path.startswith(TEMPORARY) and not is_below(process, PACKAGE_MANAGERS):
+            yield Signal("temporary_file", event, {"threatFilePath": path}, key=path)
 
     def _elevation(self, event: Exec, process: Process) -> Iterator[Signal]:
         is_elevated = event.old.euid not in (0, None) and process.task.euid == 0

@@ -50,6 +50,18 @@ def test_program_that_was_written_in_the_container_is_found(lab: Lab, stream: St
     lab.remove(pod)
 
 
+def test_script_that_was_written_in_the_container_is_found(lab: Lab, stream: Stream) -> None:
+    pod = lab.pod("script")
+    number = lab.container(pod, "main", ["/bin/sh", "-c", "exec sleep 1000"])
+    script = "cd /tmp; printf '#!/bin/sh\\n' > x.sh; chmod 755 x.sh; ./x.sh"
+    assert lab.execute(number, "/bin/sh", "-c", script).exit_code == 0
+    found = finding(stream, number, "Execution:Runtime/NewBinaryExecuted")
+    assert found["context"]["threatFilePath"] == "/tmp/x.sh"
+    assert found["context"]["modifyingProcess"]["executablePath"] == "/bin/busybox"
+    assert not list(misfits(found))
+    lab.remove(pod)
+
+
 def test_library_that_was_written_in_the_container_is_found(
     lab: Lab, stream: Stream, tmp_path: Path
 ) -> None:
@@ -96,25 +108,3 @@ def test_pods_that_just_start_and_end_give_no_finding(lab: Lab, stream: Stream) 
     for pod in pods:
         lab.remove(pod)
     assert not [each for number in numbers for each in findings(stream, number)]
-
-
-def test_shells_that_come_from_outside_are_told_in_older_containers_too(lab: Lab) -> None:
-    type_ = "Execution:Runtime/ContainerExec"
-    forever = ["/bin/sh", "-c", "sleep 1000; true"]
-    pods = [lab.pod("older"), lab.pod("newer")]
-    older = lab.container(pods[0], "main", forever)
-    lab.execute(older, "/bin/sh", "-c", "true")
-    with Stream("--signals", "--set", f'containers.cri_sockets=["{lab.socket}"]') as stream:
-        newer = lab.container(pods[1], "main", forever)
-        # What it was started for, and what is no shell.
-        assert lab.execute(newer, "/bin/true").exit_code == 0
-        assert type_ not in {each["type"] for each in findings(stream, newer)}
-        for number in (older, newer):
-            assert lab.execute(number, "/bin/sh", "-c", "true").exit_code == 0
-            found = finding(stream, number, type_)
-            assert found["severity"] == "informational"
-            assert found["process"]["name"] == "busybox"
-            assert not list(misfits(found))
-        assert stream.stop() == 143
-    for pod in pods:
-        lab.remove(pod)

@@ -76,7 +76,8 @@ LOADER: Final = (
 
 def _tool(name: str, arguments: str) -> str:
     """A program of that name that does nothing."""
-    return f"printf '#!/bin/sh\\n' > {name}; chmod 755 {name}; ./{name} {arguments}"
+    made = f"printf '#!/bin/sh\\n' > {name}; chmod 755 {name}"
+    return f"{MEMORY_FOLDER}{made}; ./{name} {arguments}"
 
 
 def _command(
@@ -344,6 +345,19 @@ DRIFT: Final = [
         severity="high",
     ),
     Scene(
+        "downloaded-script",
+        f"Execution:{SUSPICIOUS}",
+        f"printf '#!/bin/sh\\n' > source; {MEMORY_FOLDER}"
+        "curl -s -o got file://$OLDPWD/source; chmod 755 got; mkdir below; cd below; ../got",
+        f"printf '#!/bin/sh\\n' > source; {MEMORY_FOLDER}"
+        "curl -s -o got file://$OLDPWD/source; cat got > other; chmod 755 other; ./other",
+        {
+            "context.modifyingProcess.executablePath": "/usr/bin/curl",
+            "context.threatFilePath": "/mnt/got",
+        },
+        severity="high",
+    ),
+    Scene(
         "elevation",
         "PrivilegeEscalation:Runtime/ElevationToRoot",
         MEMORY_FOLDER
@@ -562,6 +576,14 @@ SIGNALS: Final = [
         "Execution:Runtime/TemporaryFileExecuted",
         "cp /bin/true odd; ./odd",
         f"{MEMORY_FOLDER}cp /bin/true odd; ./odd",
+        {"context.threatFilePath": "{cwd}/odd"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "temporary-script",
+        "Execution:Runtime/TemporaryFileExecuted",
+        "printf '#!/bin/sh\\n' > odd; chmod 755 odd; ./odd",
+        f"{MEMORY_FOLDER}printf '#!/bin/sh\\n' > odd; chmod 755 odd; ./odd",
         {"context.threatFilePath": "{cwd}/odd"},
         severity=INFORMATIONAL,
     ),
