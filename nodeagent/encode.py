@@ -72,8 +72,9 @@ LAST_SECOND: Final = 253402300799
 """The end of the year 9999."""
 
 COMMON: Final = ("time", "sequence", "cpu", "tid", "result", "process")
-HIDDEN: Final = frozenset({"task", "incomplete", "added", "facts", *COMMON})
-"""Fields of events that are written by hand, or not at all: facts are part of the process."""
+HIDDEN: Final = frozenset({"task", "incomplete", "added", "facts", "script_file", *COMMON})
+"""Fields of events that are written by hand, or not at all: facts are part of the process, and
+findings show who wrote a script."""
 
 OPTIONAL: Final = (Text, Path, Target, Raw, Strings, Variables)
 """Values of these are left out when empty."""

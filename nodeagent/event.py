@@ -7,6 +7,7 @@ mean. The two are joined by field name when the object is loaded.
 
 from __future__ import annotations
 
+import posixpath
 from typing import Annotated, ClassVar, Final
 
 import msgspec
@@ -414,6 +415,11 @@ class Exec(Code):
     """As passed to execve(2)."""
     script: Annotated[str, Text()]
     """The file name when it is a script."""
+    script_file: Annotated[FileFacts | None, Found()]
+    """Who wrote the script; it is not hashed. None when nobody was seen, and for others.
+
+    For detectors only, no line shows it.
+    """
     interpreter: Annotated[str, Text()]
     """What the script's first line names."""
     environment: Annotated[dict[str, str], Variables()]
@@ -428,6 +434,13 @@ class Exec(Code):
     """Before the call; the new ones are in `process`."""
     stdio: Annotated[tuple[Stream, Stream, Stream], Shared()]
     facts: ProcessFacts
+
+    @property
+    def script_path(self) -> str:
+        """Where the script lies; empty when it is none, or cannot be told."""
+        if not self.script or not (self.cwd or self.script.startswith("/")):
+            return ""
+        return posixpath.normpath(posixpath.join(self.cwd, self.script))
 
 
 class Fork(Event):

@@ -65,6 +65,13 @@ def lists_of(config: Config) -> list[ThreatList]:
                 lists.append(read_any(Path(place), category))
             elif kept := _kept(kept_file(Path(chosen.lists_folder), place), place, category):
                 lists.append(kept)
+    for each in lists:
+        for sort, count in each.ignored.items():
+            log.warning(
+                "list_entries_ignored list=%s count=%d why=there is no finding about %s of the"
+                " category %s, put them into another one",
+                *(each.name, count, sort, each.category),
+            )
     return lists
 
 

@@ -165,6 +165,7 @@ def an_exec(argv: tuple[str, ...] = ("ls", "-la", "/tmp"), **changes: Any) -> Ex
         cwd="/root",
         filename="/usr/bin/ls",
         script="",
+        script_file=None,
         interpreter="",
         environment={},
         **A_PROGRAM,

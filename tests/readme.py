@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from nodeagent.event import EVENTS, Event
+from nodeagent.encode import HIDDEN
+from nodeagent.event import EVENTS
 from nodeagent.schema import summary
 from tests.cases.holes import HOLES
 
 README: Final = Path(__file__).parents[1] / "README.md"
-HIDDEN: Final = frozenset({*Event.__struct_fields__, "facts"})
-"""What every event has, or what is part of its process."""
 
 
 def kinds() -> Iterator[str]:

@@ -26,6 +26,7 @@ __all__ = [
     "SIGMA_LEVELS",
     "WINDOW_SECONDS",
     "Rule",
+    "rule_of_entry",
 ]
 
 FINDING_WEIGHT: Final = 50
@@ -158,7 +159,7 @@ _OWN: Final[dict[str, Rule]] = {
     # What was not there before.
     "new_binary": _rule(
         "Execution:Runtime/NewBinaryExecuted", MEDIUM, 60,
-        "{process} was written by {key} in this container and now runs", "T1105", "T1204",
+        "{process} runs what {key} has written in this container", "T1105", "T1204",
     ),
     "new_library": _rule(
         "Execution:Runtime/NewLibraryLoaded", MEDIUM, 60,
@@ -166,7 +167,7 @@ _OWN: Final[dict[str, Rule]] = {
     ),
     "temporary_file": _rule(
         "Execution:Runtime/TemporaryFileExecuted", LOW, 30,
-        "{process} runs from a folder for temporary files", "T1204", "T1564",
+        "{process} runs what lies in a folder for temporary files", "T1204", "T1564",
     ),
     "downloaded": _command(
         "Execution", HIGH, 70, "{process} runs a file that {key} has downloaded", "T1105", "T1059",
@@ -355,6 +356,9 @@ _LISTED: Final = {
 }  # fmt: skip
 """By category of a threat list: what a connection and what a DNS request is."""
 
+_TOLD_AS: Final = {"malware": "c2"}
+"""Categories whose addresses and domains are told as those of another one."""
+
 _MITRE_OF_LISTED: Final = {
     "mining": ("T1496",),
     "tor": ("T1090.003",),
@@ -392,3 +396,12 @@ def _listed() -> dict[str, Rule]:
 
 RULES: Final[dict[str, Rule]] = _OWN | _listed()
 """By name."""
+
+
+def rule_of_entry(category: str, action: str) -> str | None:
+    """The rule of an entry of a threat list, None where there is none.
+
+    The action, `connect` or `dns`, is what is done with an address or a domain.
+    """
+    rule = f"{_TOLD_AS.get(category, category)}.{action}"
+    return rule if rule in RULES else None

@@ -15,7 +15,14 @@ import msgspec
 
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
-from nodeagent.detect.where import PACKAGE_MANAGERS, SHELLS, is_below, is_runtime
+from nodeagent.detect.where import (
+    BUSYBOX,
+    PACKAGE_MANAGERS,
+    SHELLS,
+    is_below,
+    is_runtime,
+    is_system_path,
+)
 from nodeagent.event import Exec, Process
 
 __all__ = ["Commands"]
@@ -245,6 +252,43 @@ MINERS: Final = frozenset(
         "kdevtmpfsi",
     ]
 )
+READERS: Final = frozenset(
+    [
+        "grep",
+        "egrep",
+        "fgrep",
+        "zgrep",
+        "rg",
+        "ag",
+        "ack",
+        "find",
+        "locate",
+        "cat",
+        "zcat",
+        "less",
+        "more",
+        "head",
+        "tail",
+        "sed",
+        "awk",
+        "gawk",
+        "mawk",
+        "jq",
+        "vi",
+        "vim",
+        "nvim",
+        "nano",
+        "emacs",
+        "diff",
+        "strings",
+        "echo",
+        "printf",
+        "man",
+        "git",
+        "journalctl",
+    ]
+)
+"""Programs that search and show text, and so may be told the words of others."""
 INTERPRETERS: Final = re.compile(r"(?:python|perl|ruby|node|bash|sh|dash)[\d.]*")
 LOUD_IN_PACKAGES: Final = frozenset(
     {"add_service", "add_user", "service_off", "make_setuid", "recon_user", "recon_network"}
@@ -294,7 +338,7 @@ class Commands:
                 if pattern.rule not in told and pattern.words.search(line):
                     told.add(pattern.rule)
                     yield from self._say(pattern, event, process)
-        if miner is None:
+        if miner is None and not _is_reader(event):
             for pattern in self._of_any:
                 if pattern.words.search(line):
                     yield Signal(pattern.rule, event, _example(pattern), key=pattern.example)
@@ -306,6 +350,14 @@ class Commands:
             yield _tool("tool_offensive", event, name_of(event.path), "Backdoor Tool")
             return
         yield Signal(pattern.rule, event, _example(pattern), key=pattern.example)
+
+
+def _is_reader(event: Exec) -> bool:
+    """By its file, which is harder to choose than what it calls itself; busybox is many."""
+    name = name_of(event.path)
+    if name == BUSYBOX and event.argv:
+        name = name_of(event.argv[0])
+    return name in READERS and is_system_path(event.path)
 
 
 def _arguments(event: Exec) -> tuple[str, ...]:

@@ -12,7 +12,13 @@ from typing import Any, ClassVar, Final
 
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
-from nodeagent.detect.where import RUNTIMES, is_contained, is_runtime
+from nodeagent.detect.where import (
+    PACKAGE_MANAGERS,
+    RUNTIMES,
+    is_below,
+    is_contained,
+    is_runtime,
+)
 from nodeagent.event import Connect, Event, Exec, Mount, Open, Process, Setns, Socket, Symlink
 from nodeagent.names import MOUNT_FLAGS
 
@@ -42,7 +48,8 @@ DISK_TYPES: Final = frozenset(
 )
 OWN_DESCRIPTOR: Final = re.compile(r"/proc/(?:self|thread-self|\d+)/fd/\d+(?:/|$)")
 BLOCK_DEVICE: Final = re.compile(
-    r"/dev/(?:sd[a-z]|vd[a-z]|xvd[a-z]|nvme\d|dm-\d|mapper/|mem$|kmem$|port$)"
+    r"/dev/(?:sd[a-z]|vd[a-z]|xvd[a-z]|nvme\d|mmcblk\d|md[\d/]|loop\d|nbd\d|dm-\d|mapper/"
+    r"|mem$|kmem$|port$)"
 )
 
 
@@ -118,8 +125,13 @@ def _on_open(event: Open) -> Iterator[Signal]:
         yield Signal("release_agent", event, {"releaseAgentPath": path}, key=path)
     elif path in HELPERS:
         yield Signal("kernel_helper", event, _written(path), key=path)
-    elif name in RUNTIMES and not event.created:
+    elif name in RUNTIMES and not event.created and not _is_upgrade(event):
         yield Signal("runc_escape", event, {"runcBinaryPath": path}, key=path)
+
+
+def _is_upgrade(event: Open) -> bool:
+    """A builder's image has a runtime of its own, which a package manager replaces."""
+    return event.process is not None and is_below(event.process, PACKAGE_MANAGERS)
 
 
 def _on_connect(event: Connect) -> Iterator[Signal]:

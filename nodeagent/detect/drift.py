@@ -69,7 +69,11 @@ SETUID_PROGRAMS: Final = frozenset(
 )
 """Programs of the usual systems that run with the rights of root."""
 SYSTEM_MODULES: Final = ("/lib/modules/", "/usr/lib/modules/")
-MODULE_LOADERS: Final = frozenset({"modprobe", "kmod", "systemd-udevd", "systemd-modules-load"})
+MODULE_LOADERS: Final = frozenset(
+    {"modprobe", "kmod", "systemd", "systemd-udevd", "systemd-modules-load"}
+)
+ANY_MODULE: Final = "insmod"
+"""What kmod is called when it loads whatever file it is given."""
 BPF_LOADERS: Final = frozenset({"systemd", "bpftool", "NetworkManager", "systemd-networkd"})
 PROGRAM_LOADED: Final = 5
 """BPF_PROG_LOAD."""
@@ -98,26 +102,32 @@ class Drift:
             return self._on_module(event, process)
         if isinstance(event, Bpf):
             return self._on_bpf(event, process)
-        if isinstance(event, IoUring) and event.path:
-            return (Signal("io_uring", event, {"filePath": event.path}),)
+        if isinstance(event, IoUring) and (path := event.path or event.argument):
+            return (Signal("io_uring", event, {"filePath": path}),)
         return ()
 
     def _on_exec(self, event: Exec, process: Process) -> Iterator[Signal]:
-        # Since v5.18 the kernel gives a program that gets none an empty one.
-        if event.mode & stat.S_ISUID and not any(event.argv):
+        if event.mode & stat.S_ISUID and _has_no_argument(event):
             yield Signal("pkexec_exploit", event, key=event.path)
         yield from self._elevation(event, process)
         if preloaded := event.environment.get("LD_PRELOAD"):
             yield Signal("preload", event, {"ldPreloadValue": preloaded}, key=preloaded)
-        file = event.file
-        writer = file.modified_by if file is not None else None
-        if writer is not None and name_of(writer.path) in DOWNLOADERS:
-            context = {"threatFilePath": event.path, **_modified(file)}
-            yield Signal("downloaded", event, context, key=name_of(writer.path))
+        yield from self._on_code(event, process, event.path, event.file)
+        if event.script and not is_below(process, PACKAGE_MANAGERS):
+            yield from self._on_code(event, process, event.script_path, event.script_file)
+
+    def _on_code(
+        self, event: Exec, process: Process, path: str, file: FileFacts | None
+    ) -> Iterator[Signal]:
+        """A program or a script, and what is known of it."""
+        context = {"threatFilePath": path, **_modified(file)}
+        writer = _writer(file)
+        if writer in DOWNLOADERS:
+            yield Signal("downloaded", event, context, key=writer)
         if process.container is not None and file is not None and _is_new(file, process):
-            yield Signal("new_binary", event, _modified(file), key=_writer(file))
-        elif event.path.startswith(TEMPORARY) and not is_below(process, PACKAGE_MANAGERS):
-            yield Signal("temporary_file", event, {"threatFilePath": event.path}, key=event.path)
+            yield Signal("new_binary", event, context, key=writer)
+        elif path.startswith(TEMPORARY) and not is_below(process, PACKAGE_MANAGERS):
+            yield Signal("temporary_file", event, {"threatFilePath": path}, key=path)
 
     def _elevation(self, event: Exec, process: Process) -> Iterator[Signal]:
         is_elevated = event.old.euid not in (0, None) and process.task.euid == 0
@@ -148,11 +158,11 @@ class Drift:
         context: dict[str, object] = {"moduleName": event.name, "moduleFilePath": event.path}
         if event.file is not None and event.file.sha256:
             context["moduleSha256"] = event.file.sha256
-        of_system = (
-            event.path.startswith(SYSTEM_MODULES)
-            and not is_contained(process)
-            and name_of(process.path) in MODULE_LOADERS
+        # A compressed module comes from memory, and without a path, where kmod unpacks it.
+        known = event.path.startswith(SYSTEM_MODULES) or (
+            not event.path and process.task.comm != ANY_MODULE
         )
+        of_system = known and not is_contained(process) and _is_module_loader(process)
         rule = "module_of_system" if of_system else "module"
         yield Signal(rule, event, context, key=event.name or event.path)
 
@@ -161,6 +171,16 @@ class Drift:
             return
         if name_of(process.path) not in BPF_LOADERS or is_contained(process):
             yield Signal("bpf_program", event, key=event.name)
+
+
+def _is_module_loader(process: Process) -> bool:
+    return name_of(process.path) in MODULE_LOADERS and is_system_path(process.path)
+
+
+def _has_no_argument(event: Exec) -> bool:
+    """Since v5.18 the kernel gives a program that gets none an empty one."""
+    is_read = event.incomplete is None or "argv" not in event.incomplete.unread
+    return is_read and not any(event.argv)
 
 
 def _is_new(file: FileFacts, process: Process) -> bool:

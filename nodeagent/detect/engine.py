@@ -302,14 +302,23 @@ class Engine:
                 yield from self._tell(each)
 
     def _sequence(self, scopes: Sequence[_Scope], process: Process) -> Iterator[Finding]:
-        """One finding about the narrowest of the scopes in which several tactics came together."""
-        new = [scope for scope in scopes if not scope.is_sequence and _is_sequence(scope)]
+        """One finding about the narrowest of the scopes in which several tactics came together.
+
+        A tree that is in a container is part of it, and of no other scope.
+        """
+        contained = process.container is not None
+        new = [
+            scope
+            for scope in scopes
+            if (scope.kind == CONTAINER) == contained
+            and not scope.is_sequence
+            and _is_sequence(scope)
+        ]
         for scope in new:
             scope.is_sequence = True
         if not new:
             return
-        scope = next((each for each in new if each.kind == CONTAINER), new[0])
-        contained = scope.kind == CONTAINER
+        scope = new[0]
         rule = "attack_sequence_container" if contained else "attack_sequence_host"
         seen = list(scope.seen.values())
         mitre = tuple(sorted({each for one in seen for each in one.rule.mitre}))

@@ -12,6 +12,7 @@ import os
 import stat
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from nodeagent.detect.catalogue import rule_of_entry
 from nodeagent.detect.recent import Recent
 from nodeagent.errors import ConfigError
 
@@ -49,8 +51,10 @@ CATEGORIES: Final = (
     "reputation-suspicious",
     "malware",
 )
-"""What a list may be about; malware is for hashes."""
+"""What a list may be about."""
 
+ACTIONS: Final = {"addresses": "connect", "domains": "dns"}
+"""What is done with entries, so that a finding is about them; a file with a hash is run."""
 HASH_DIGITS: Final = 64
 LOOKUPS_LIMIT: Final = 8192
 FILE_BYTES: Final = 256 << 20
@@ -82,12 +86,19 @@ class ThreatList:
         self.name = name
         self.category = category
         self.is_custom = is_custom
+        self.ignored: Counter[str] = Counter()
+        """Entries that no finding is about, by what they are."""
         self._networks: dict[tuple[int, int], set[int]] = {}
         """First addresses by version and prefix length; lists have few different ones."""
         hashes = array("Q")
+        useless = {
+            sort for sort, action in ACTIONS.items() if rule_of_entry(category, action) is None
+        }
         for entry in entries:
             kept = read_entry(entry)
-            if isinstance(kept, str):
+            if useless and (sort := _sort_of(kept)) in useless:
+                self.ignored[sort] += 1
+            elif isinstance(kept, str):
                 hashes.append(hash(kept) & MASK)
             else:
                 key = (kept.version, kept.prefixlen)
@@ -130,6 +141,12 @@ def read_entry(text: str) -> str | IPv4Network | IPv6Network:
         shown = "".join(each if each.isprintable() else "?" for each in entry[:80])
         raise ValueError(f'"{shown}" is no address, network, domain or SHA-256')
     return name
+
+
+def _sort_of(kept: str | IPv4Network | IPv6Network) -> str:
+    if not isinstance(kept, str) or ":" in kept or kept.replace(".", "").isdigit():
+        return "addresses"
+    return "domains" if "." in kept else "hashes"
 
 
 def _is_label(label: str) -> bool:

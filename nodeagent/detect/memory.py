@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
 from nodeagent.detect.recent import Recent
-from nodeagent.detect.where import is_runtime
+from nodeagent.detect.where import is_contained, is_runtime, is_system_path
 from nodeagent.event import (
     Brief,
     Exec,
@@ -95,9 +95,13 @@ class Memory:
         if not path.startswith("/proc/") or not event.flags & WRITING:
             return
         found = PROCESS_MEMORY.fullmatch(path)
-        if found is None or int(found[1]) == process.task.pid:
+        if found is None:
             return
+        # What /proc says counts in the pid namespace that it was mounted for.
+        facts = process.facts
         pid = int(found[1])
+        if pid == process.task.pid or (facts is not None and pid == facts.namespace_pid):
+            return
         if not self._is_debugged(process, pid):
             yield Signal(
                 "inject_proc", event, {"targetProcess": {"pid": pid}}, key=f"process {pid}"
@@ -153,11 +157,17 @@ def _name(event: Targeted) -> str:
 
 
 def _on_kill(event: Kill, process: Process) -> Iterator[Signal]:
-    """Only the service manager and the guard itself should do that."""
+    """Only what runs services and containers and the guard itself should do that."""
     brief = event.target_process
     if brief is None or event.signal not in ENDING or name_of(brief.path) not in GUARDS:
         return
-    if name_of(process.path) in MASTERS or process.path == brief.path:
+    if process.path == brief.path or (not is_contained(process) and _may_stop(process)):
         return
     context = _target(event.target, brief)
     yield Signal("kill_guard", event, {**context, "signal": ENDING[event.signal]}, key=brief.path)
+
+
+def _may_stop(process: Process) -> bool:
+    """A service manager or a container runtime of the host, as at each update of a guard."""
+    is_master = name_of(process.path) in MASTERS and is_system_path(process.path)
+    return is_master or is_runtime(process)

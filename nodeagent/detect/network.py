@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from nodeagent.detect import Signal
+from nodeagent.detect.catalogue import rule_of_entry
 from nodeagent.detect.lists import ThreatLists
 from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import is_contained
@@ -71,10 +72,9 @@ class NetworkTalk:
     def _on_connect(self, event: Connect, process: Process, remote: Endpoint) -> Iterator[Signal]:
         address = remote.address
         for match in self._lists.address(address):
-            rule = f"{match.category}.connect"
-            yield Signal(
-                rule, event, {}, connection_action(event, remote), (match.shown(),), key=address
-            )
+            if rule := rule_of_entry(match.category, "connect"):
+                action = connection_action(event, remote)
+                yield Signal(rule, event, {}, action, (match.shown(),), key=address)
         if address in METADATA and is_contained(process):
             yield Signal(
                 "metadata_access", event, {}, connection_action(event, remote), key=address
@@ -98,10 +98,9 @@ class NetworkTalk:
         name = question.name.lower() if question is not None else ""
         if not message.response:
             for match in self._lists.domain(name):
-                rule = f"{match.category}.dns"
-                yield Signal(
-                    rule, event, {}, request_action(event, name), (match.shown(),), key=name
-                )
+                if rule := rule_of_entry(match.category, "dns"):
+                    action = request_action(event, name)
+                    yield Signal(rule, event, {}, action, (match.shown(),), key=name)
             return
         for answer in message.answers:
             if (

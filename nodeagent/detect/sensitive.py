@@ -144,7 +144,7 @@ class Sensitive:
             Open: _opened,
             Rename: lambda event: ((event.path, RENAME), (event.new_path, RENAME)),
             Link: lambda event: ((event.path, LINK), (event.target, "Target")),
-            Symlink: lambda event: ((event.path, SYMLINK), (event.target, "Target")),
+            Symlink: lambda event: ((event.path, SYMLINK), (_target_of(event), "Target")),
             Unlink: lambda event: ((event.path, DELETE),),
         }
 
@@ -214,6 +214,15 @@ def _opened(event: Open) -> Iterable[tuple[str, str]]:
     if event.flags & WRITING:
         return ((event.path or event.argument, WRITE),)
     return ((event.path or event.argument, "Read"),)
+
+
+def _target_of(event: Symlink) -> str:
+    """Where the link leads: what it says counts from its own folder."""
+    target = event.target
+    if not target.startswith("/"):
+        target = f"{event.path.rpartition('/')[0]}/{target}" if event.path[:1] == "/" else ""
+    # Two slashes at the start would be kept as they are.
+    return os.path.normpath(f"/{target.lstrip('/')}")
 
 
 def _truncates(event: Event) -> bool:

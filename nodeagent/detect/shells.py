@@ -11,7 +11,8 @@ from typing import ClassVar, Final
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
 from nodeagent.detect.recent import Recent
-from nodeagent.detect.where import SHELLS, is_below, is_runtime, is_runtime_path
+from nodeagent.detect.where import BUSYBOX, SHELLS, is_below, is_runtime, is_runtime_path
+from nodeagent.encode import timestamp
 from nodeagent.event import (
     Accept,
     Connect,
@@ -34,7 +35,6 @@ STANDARD_STREAMS: Final = 3
 LOGINS: Final = frozenset({"sshd", "sshd-session", "login", "dropbear", "systemd", "agetty"})
 """Servers whose work it is to start shells."""
 INTERNET: Final[dict[int, str]] = {socket.AF_INET: "AF_INET", socket.AF_INET6: "AF_INET6"}
-BUSYBOX: Final = "busybox"
 
 
 class Shells:
@@ -50,6 +50,8 @@ class Shells:
         """Programs that accepted a connection, by the UUID of the process."""
         self._started: Recent[str, bool] = Recent(CONTAINERS_LIMIT)
         """Containers of which the first program was seen."""
+        self._since = 0
+        """When the first event came."""
         self._listened: Recent[int, bool] = Recent(REMOTES_LIMIT)
         """Ports that somebody listened on before the agent was there."""
         self._undecided: Recent[int, list[tuple[Endpoint, str, str]]] = Recent(REMOTES_LIMIT)
@@ -61,6 +63,7 @@ class Shells:
 
     def inspect(self, event: Event) -> Iterable[Signal]:
         """Learn from connections, and look at programs that start."""
+        self._since = self._since or event.time
         if isinstance(event, Exec):
             return self._on_exec(event)
         if isinstance(event, Dup):
@@ -119,11 +122,13 @@ class Shells:
 
     def _is_first(self, process: Process) -> bool:
         """It is what the container was started for."""
-        container = process.container
+        container, facts = process.container, process.facts
         if container is None or is_runtime(process) or self._started.get(container.id):
             return False
         self._started.put(container.id, value=True)
-        return True
+        # One that is older than the agent runs already, unless it starts anew just now.
+        is_older = bool(container.created) and container.created < timestamp(self._since)
+        return not is_older or (facts is not None and facts.namespace_pid == 1)
 
     def _on_dup(self, event: Dup) -> Iterator[Signal]:
         """A shell that runs already takes a connection as its standard stream."""

@@ -9,6 +9,7 @@ from nodeagent.detect.describe import name_of
 from nodeagent.event import Process
 
 __all__ = [
+    "BUSYBOX",
     "PACKAGE_MANAGERS",
     "RUNTIMES",
     "SHELLS",
@@ -22,6 +23,8 @@ __all__ = [
 SHELLS: Final = frozenset(
     {"sh", "bash", "dash", "zsh", "ksh", "mksh", "ash", "fish", "csh", "tcsh", "rbash"}
 )
+BUSYBOX: Final = "busybox"
+"""One file that is many programs, by what it is called."""
 RUNTIMES: Final = frozenset(
     {
         "runc",

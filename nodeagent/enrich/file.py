@@ -60,6 +60,7 @@ MAY_WRITE: Final = os.O_WRONLY | os.O_RDWR
 
 FILES_LIMIT: Final = 8192
 CHANGES_LIMIT: Final = 8192
+NEW_PATHS_LIMIT: Final = 4096
 QUESTIONS_LIMIT: Final = 1024
 TRIES: Final = 8
 """For one file: a later process may still have it where an earlier one has ended."""
@@ -160,6 +161,8 @@ class FileTable:
         """By device and inode."""
         self._named: _Recent[tuple[int, str], _Change] = _Recent(CHANGES_LIMIT)
         """By mount namespace and path, for what does not tell the inode."""
+        self._made: _Recent[tuple[int, str], _Change] = _Recent(NEW_PATHS_LIMIT)
+        """The same for files that were made or written anew: a script is known by its path only."""
         self._takes: dict[type[Event], Callable[[Any], None]] = {
             Open: self._on_open,
             Rename: lambda event: self._on_name(event, event.new_path),
@@ -207,7 +210,10 @@ class FileTable:
             return
         process = event.process
         if event.result >= 0 and process is not None:
-            self._written.put((event.device, event.inode), self._change(event, process))
+            change = self._change(event, process)
+            self._written.put((event.device, event.inode), change)
+            if event.created or event.flags & os.O_TRUNC:
+                self._made.put((_mount_namespace(process), event.path), change)
 
     def _change(self, event: Event, process: Process) -> _Change:
         return _Change(event.time, self._brief_of(process), _container_id(process))
@@ -233,6 +239,8 @@ class FileTable:
         if file is None:
             file = self._add(key, event, process)
         event.file = file.facts
+        if isinstance(event, Exec) and event.script:
+            event.script_file = self._script(event, process)
         if file.may_ask:
             self._ask(file, key, event, process)
 
@@ -258,6 +266,17 @@ class FileTable:
         )
         self._files.put(key, file)
         return file
+
+    def _script(self, event: Exec, process: Process) -> FileFacts | None:
+        """Nobody is asked about a script: what runs it may have read it and be gone."""
+        key = (_mount_namespace(process), event.script_path)
+        change = _later(self._made.get(key), self._named.get(key))
+        if change is None:
+            return None
+        container = _container_id(process)
+        is_inside = change.container == container != ""
+        origin = UPPER if is_inside else UNKNOWN if container else HOST
+        return _facts("", OFF, origin, change)
 
     def _ask(self, file: _File, key: FileKey, event: Code, process: Process) -> None:
         if len(self._questions) >= QUESTIONS_LIMIT:

@@ -50,6 +50,18 @@ def test_program_that_was_written_in_the_container_is_found(lab: Lab, stream: St
     lab.remove(pod)
 
 
+def test_script_that_was_written_in_the_container_is_found(lab: Lab, stream: Stream) -> None:
+    pod = lab.pod("script")
+    number = lab.container(pod, "main", ["/bin/sh", "-c", "exec sleep 1000"])
+    script = "cd /tmp; printf '#!/bin/sh\\n' > x.sh; chmod 755 x.sh; ./x.sh"
+    assert lab.execute(number, "/bin/sh", "-c", script).exit_code == 0
+    found = finding(stream, number, "Execution:Runtime/NewBinaryExecuted")
+    assert found["context"]["threatFilePath"] == "/tmp/x.sh"
+    assert found["context"]["modifyingProcess"]["executablePath"] == "/bin/busybox"
+    assert not list(misfits(found))
+    lab.remove(pod)
+
+
 def test_library_that_was_written_in_the_container_is_found(
     lab: Lab, stream: Stream, tmp_path: Path
 ) -> None:

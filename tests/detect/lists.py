@@ -24,7 +24,7 @@ def write_lists(folder: Path) -> list[str]:
         network = ADDRESSES[category].removesuffix(".1") + ".0/24"
         entries = ["# made for a test", network, DOMAINS[category]]
         if category == "malware":
-            entries = [program_hash()]
+            entries.append(program_hash())
         path.write_text("\n".join(entries) + "\n")
         options += ["--set", f'detect.lists.{category}=["{path}"]']
     return options

@@ -34,6 +34,7 @@ HEAD: Final = ("<!-- head -->\n", "<!-- end of head -->")
 
 LISTS: Final = "test_lists"
 ELSEWHERE: Final = {
+    "Execution:Runtime/ContainerExec": "containers/test_shells",
     "Execution:Runtime/NewBinaryExecuted": "containers/test_findings",
     "Execution:Runtime/NewLibraryLoaded": "containers/test_findings",
     "UnauthorizedAccess:Runtime/MetadataDNSRebind": LISTS,

@@ -46,9 +46,38 @@ MEMORY_FOLDER: Final = "mount -t tmpfs none /mnt; cd /mnt; "
 SLEEPER: Final = "child = subprocess.Popen(['sleep', '20'])\ntime.sleep(0.2)\n"
 
 
+RING: Final = (
+    LIBC + "import mmap, struct\n"
+    "facts = (ctypes.c_uint32 * 30)()\n"
+    "ring = libc.syscall(425, 4, facts)\n"
+    "queue = mmap.mmap(ring, 4096); requests = mmap.mmap(ring, 4096, offset=0x10000000)\n"
+    "name = ctypes.create_string_buffer(b'/etc/hostname')\n"
+    "def ask(operation):\n"
+    "    request = operation, 0, 0, -100, 0, ctypes.addressof(name), 0, 0\n"
+    "    struct.pack_into('<BBHiQQII', requests, 0, *request)\n"
+    "    struct.pack_into('<I', queue, facts[16], 0); struct.pack_into('<I', queue, facts[11], 1)\n"
+    "    assert libc.syscall(426, ring, 1, 1, 1, None, 0) == 1\n"
+)
+"""A ring of io_uring and what asks it for one thing."""
+
+
+LOADER: Final = (
+    LIBC + "import struct\n"
+    "code = ctypes.create_string_buffer(bytes.fromhex('b700000000000000 9500000000000000'), 16)\n"
+    "text = ctypes.create_string_buffer(b'GPL')\n"
+    "load = bytearray(64)\n"
+    "struct.pack_into('<IIQQ', load, 0, 1, 2, ctypes.addressof(code), ctypes.addressof(text))\n"
+    "load[48:52] = b'tiny'\n"
+    "def bpf(command, passed):\n"
+    "    return libc.syscall(321, command, (ctypes.c_char * 64)(*passed), 64)\n"
+)
+"""An eBPF program that returns 0, and what asks the kernel to load it."""
+
+
 def _tool(name: str, arguments: str) -> str:
     """A program of that name that does nothing."""
-    return f"printf '#!/bin/sh\\n' > {name}; chmod 755 {name}; ./{name} {arguments}"
+    made = f"printf '#!/bin/sh\\n' > {name}; chmod 755 {name}"
+    return f"{MEMORY_FOLDER}{made}; ./{name} {arguments}"
 
 
 def _command(
@@ -130,6 +159,15 @@ MEMORY: Final = [
         severity="high",
     ),
     Scene(
+        "injection-by-proc-in-a-container",
+        "DefenseEvasion:Runtime/ProcessInjection.Proc",
+        _python(SLEEPER + "open(f'/proc/{child.pid}/mem', 'r+b').close(); child.kill()"),
+        _python("open('/proc/self/mem', 'r+b').close(); open('/proc/thread-self/mem', 'r+b')"),
+        {"context.targetProcess.pid": ...},
+        contained=True,
+        severity="high",
+    ),
+    Scene(
         "injection-by-ptrace",
         "DefenseEvasion:Runtime/ProcessInjection.Ptrace",
         _python(
@@ -182,6 +220,21 @@ MEMORY: Final = [
     ),
 ]
 
+GUARD: Final = "mount -t tmpfs none /mnt; cp /bin/sleep /mnt/auditd; /mnt/auditd 20 & sleep 0.2; "
+GUARDS: Final = [
+    Scene(
+        f"guard-killed-by-a-false-{name}",
+        "DefenseEvasion:Runtime/SecurityToolStopped",
+        f'{GUARD} cp /bin/bash /mnt/{name}; /mnt/{name} -c "kill -{ending} $!"; wait',
+        # It lies where only root can put it.
+        f"{GUARD} mount -t tmpfs none /usr/local/sbin; cp /bin/bash /usr/local/sbin/{name};"
+        f' /usr/local/sbin/{name} -c "kill -{ending} $!"; wait',
+        {"context.signal": f"SIG{ending}", "process.name": name},
+        severity="high",
+    )
+    for name, ending in (("runc", "KILL"), ("containerd-shim-runc-v2", "TERM"), ("systemd", "TERM"))
+]
+
 CONTAINERS: Final = [
     Scene(
         "docker-socket",
@@ -198,6 +251,16 @@ CONTAINERS: Final = [
         "touch runc; : >> runc",
         "touch runner; : >> runner; cat runc 2>/dev/null",
         {"context.runcBinaryPath": "{cwd}/runc"},
+        contained=True,
+        severity="high",
+    ),
+    Scene(
+        "runc-upgraded-by-a-stranger",
+        "PrivilegeEscalation:Runtime/RuncContainerEscape",
+        "mount -t tmpfs none /mnt; cp /bin/bash /mnt/dpkg; touch runc; /mnt/dpkg -c ': >> runc'",
+        "mount -t tmpfs none /usr/local/sbin; cp /bin/bash /usr/local/sbin/dpkg; touch runc;"
+        " /usr/local/sbin/dpkg -c ': >> runc'",
+        {"process.executablePath": "/mnt/dpkg"},
         contained=True,
         severity="high",
     ),
@@ -252,6 +315,16 @@ CONTAINERS: Final = [
         severity="high",
     ),
     Scene(
+        "raw-device-of-a-card",
+        "PrivilegeEscalation:Runtime/RawDeviceAccessed",
+        # Whether it is there does not matter.
+        "exec 3< /dev/mmcblk0p2",
+        "exec 3< /dev/loop-control",
+        {"context.filePath": "/dev/mmcblk0p2"},
+        contained=True,
+        severity="high",
+    ),
+    Scene(
         "packet-socket",
         "Discovery:Runtime/PacketSocketCreated",
         _python("socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"),
@@ -272,6 +345,19 @@ DRIFT: Final = [
         severity="high",
     ),
     Scene(
+        "downloaded-script",
+        f"Execution:{SUSPICIOUS}",
+        f"printf '#!/bin/sh\\n' > source; {MEMORY_FOLDER}"
+        "curl -s -o got file://$OLDPWD/source; chmod 755 got; mkdir below; cd below; ../got",
+        f"printf '#!/bin/sh\\n' > source; {MEMORY_FOLDER}"
+        "curl -s -o got file://$OLDPWD/source; cat got > other; chmod 755 other; ./other",
+        {
+            "context.modifyingProcess.executablePath": "/usr/bin/curl",
+            "context.threatFilePath": "/mnt/got",
+        },
+        severity="high",
+    ),
+    Scene(
         "elevation",
         "PrivilegeEscalation:Runtime/ElevationToRoot",
         MEMORY_FOLDER
@@ -289,6 +375,26 @@ DRIFT: Final = [
         "su --help",
         {"process.name": "su"},
         severity="high",
+    ),
+]
+
+SYSTEM: Final = [
+    Scene(
+        "io-uring-open",
+        "DefenseEvasion:Runtime/IoUringUsage",
+        _python(RING + "ask(18)"),
+        _python(RING + "ask(0)"),
+        {"context.filePath": "/etc/hostname"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "ebpf-program",
+        "DefenseEvasion:Runtime/EbpfProgramLoaded",
+        _python(LOADER + "assert bpf(5, load) > 0"),
+        # There is no such type of program, so the kernel refuses it.
+        _python(LOADER + "load[:4] = struct.pack('<I', 999); assert bpf(5, load) < 0"),
+        {"process.name": ...},
+        severity=INFORMATIONAL,
     ),
 ]
 
@@ -342,6 +448,14 @@ FILES: Final = [
         "CredentialAccess:Runtime/SensitiveFileLinked",
         "ln -s /etc/shadow harmless",
         "ln -s /etc/hostname harmless",
+        {"context.filePath": "/etc/shadow"},
+        severity="medium",
+    ),
+    Scene(
+        "secret-linked-from-near",
+        "CredentialAccess:Runtime/SensitiveFileLinked",
+        MEMORY_FOLDER + "ln -s ../etc/shadow harmless",
+        MEMORY_FOLDER + "mkdir below; ln -s ../etc/shadow below/harmless",
         {"context.filePath": "/etc/shadow"},
         severity="medium",
     ),
@@ -419,6 +533,13 @@ COMMANDS: Final = [
         _tool("harmless", "--url http://192.0.2.1:3333"),
         severity="high",
     ),
+    Scene(
+        "miner-behind-others",
+        "Impact:Runtime/CryptoMinerExecuted",
+        "nohup sh -c ': --url stratum+tcp://192.0.2.1:3333'",
+        "grep -rF stratum+tcp:// .; echo stratum+tcp://192.0.2.1 | less -p stratum+tcp:// | cat",
+        severity="high",
+    ),
 ]
 
 NETWORK: Final = [
@@ -459,6 +580,14 @@ SIGNALS: Final = [
         severity=INFORMATIONAL,
     ),
     Scene(
+        "temporary-script",
+        "Execution:Runtime/TemporaryFileExecuted",
+        "printf '#!/bin/sh\\n' > odd; chmod 755 odd; ./odd",
+        f"{MEMORY_FOLDER}printf '#!/bin/sh\\n' > odd; chmod 755 odd; ./odd",
+        {"context.threatFilePath": "{cwd}/odd"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
         "remote-copy",
         "Exfiltration:Runtime/RemoteFileCopy",
         _tool("scp", "x host.test:/tmp"),
@@ -483,4 +612,15 @@ SIGNALS: Final = [
     ),
 ]
 
-SCENES: Final = [*SIGNALS, *SHELLS, *MEMORY, *CONTAINERS, *DRIFT, *FILES, *COMMANDS, *NETWORK]
+SCENES: Final = [
+    *SIGNALS,
+    *SHELLS,
+    *MEMORY,
+    *GUARDS,
+    *CONTAINERS,
+    *DRIFT,
+    *SYSTEM,
+    *FILES,
+    *COMMANDS,
+    *NETWORK,
+]

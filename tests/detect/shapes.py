@@ -67,7 +67,7 @@ _OWN: Final[dict[str, Shape]] = {
     "setns_host": _shape("setns", "flags"),
     "raw_device": _shape("open", "filePath"),
     "container_shell": _shape("exec"),
-    "new_binary": _shape("exec", WRITER),
+    "new_binary": _shape("exec", f"threatFilePath {WRITER}"),
     "new_library": _shape("mmap", f"libraryPath {WRITER}"),
     "temporary_file": _shape("exec", "threatFilePath"),
     "downloaded": _shape("exec", f"threatFilePath {WRITER}"),

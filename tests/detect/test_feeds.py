@@ -21,12 +21,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.config import Config, DetectConfig
+from nodeagent.detect.catalogue import RULES
 from nodeagent.detect.feeds import FeedError, entries_of, list_of, read_any
 from nodeagent.detect.lists import ThreatLists
+from nodeagent.detect.network import NetworkTalk
+from nodeagent.dns import DnsQuestion
 from nodeagent.errors import ConfigError
+from nodeagent.event import Endpoint
 from nodeagent.follow import lists as lists_module
 from nodeagent.follow.lists import ListFollower
 from nodeagent.parts import kept_file, lists_of
+from tests.events import a_connect, a_dns, a_message
 from tests.polling import until
 
 HASH = "ab" * 32
@@ -82,6 +87,42 @@ def test_entries_are_found(document: object, entries: list[str]) -> None:
     found = list_of(json.dumps(document).encode(), "feed", "c2")
     assert len(found) == len(set(entries)) or len(found) == len(entries)
     assert found.has(entries[0])
+
+
+@pytest.mark.parametrize(
+    ("category", "ignored"),
+    [
+        ("c2", {}),
+        ("malware", {}),
+        ("dga", {"addresses": 3}),
+        ("tor", {"domains": 1}),
+    ],
+)
+def test_entries_that_no_finding_is_about_are_left_out_and_told(
+    category: str, ignored: dict[str, int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, text in {
+        "feed.json": json.dumps(BUNDLE),
+        "feed.txt": f"192.0.2.7\n2001:db8::7\n198.51.100.0/24\nbad.example\n{HASH}\n",
+    }.items():
+        path = tmp_path / name
+        path.write_text(text)
+        config = Config(detect=DetectConfig(builtin_lists=False, lists={category: [str(path)]}))
+        caplog.clear()
+        (found,) = lists_of(config)
+        assert dict(found.ignored) == ignored
+        assert found.has(HASH)
+        assert found.has("bad.example") == ("domains" not in ignored)
+        assert found.has("192.0.2.7") == ("addresses" not in ignored)
+        told = [each for each in caplog.messages if each.startswith("list_entries_ignored")]
+        assert len(told) == len(ignored)
+        detector = NetworkTalk(ThreatLists([found]))
+        endpoint = Endpoint("192.0.2.7", 443)
+        seen = list(detector.inspect(a_connect(remote=endpoint)))
+        question = a_message(question=DnsQuestion("bad.example", 1))
+        seen += detector.inspect(a_dns(message=question))
+        assert len(seen) == 2 - len(ignored)
+        assert {each.rule for each in seen} <= RULES.keys()
 
 
 def test_plain_text_has_an_entry_a_line() -> None:

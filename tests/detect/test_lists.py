@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.detect.catalogue import RULES
+from nodeagent.detect.catalogue import RULES, rule_of_entry
 from nodeagent.detect.lists import CATEGORIES, ThreatList, ThreatLists, builtin_lists, read_list
 from nodeagent.errors import ConfigError
 from tests.detect.conftest import Watch
 from tests.detect.lists import ADDRESSES, DOMAINS, program
 from tests.detect.shapes import misfits
 
-CONNECTED = [name for name in CATEGORIES if f"{name}.connect" in RULES]
-REQUESTED = [name for name in CATEGORIES if f"{name}.dns" in RULES]
+CONNECTED = {name: rule for name in CATEGORIES if (rule := rule_of_entry(name, "connect"))}
+REQUESTED = {name: rule for name in CATEGORIES if (rule := rule_of_entry(name, "dns"))}
 
 CONNECT = "exec python3 -c 'import socket; socket.socket().connect_ex((\"{address}\", 9))'"
 ASK = """exec python3 - <<'EOF'
@@ -50,7 +50,7 @@ def test_connection_to_a_listed_address_is_found(
 ) -> None:
     address = ADDRESSES[category]
     root = watch.play(CONNECT.format(address=address), tmp_path)
-    finding = watch.finding(root, RULES[f"{category}.connect"].type)
+    finding = watch.finding(root, RULES[CONNECTED[category]].type)
     action = finding["action"]["networkConnectionAction"]
     assert action["remoteIpDetails"]["ipAddressV4"] == address
     (details,) = finding["evidence"]["threatIntelligenceDetails"]
@@ -65,7 +65,7 @@ def test_request_for_a_name_below_a_listed_domain_is_found(
 ) -> None:
     name = f"www.{DOMAINS[category]}"
     root = watch.play(ASK.format(name=name), tmp_path)
-    finding = watch.finding(root, RULES[f"{category}.dns"].type)
+    finding = watch.finding(root, RULES[REQUESTED[category]].type)
     assert finding["action"]["dnsRequestAction"]["domain"] == name
     assert not list(misfits(finding))
     assert len(watch.findings(root)) == 1
@@ -80,6 +80,13 @@ def test_other_addresses_and_names_are_not_found(watch: Watch, tmp_path: Path) -
     root = watch.play(CONNECT.format(address="127.99.0.1"), tmp_path / "a")
     assert not watch.findings(root)
     root = watch.play(ASK.format(name="notc2.test"), tmp_path / "b")
+    assert not watch.findings(root)
+
+
+def test_entries_that_no_finding_is_about_are_not_found(watch: Watch, tmp_path: Path) -> None:
+    root = watch.play(CONNECT.format(address=ADDRESSES["dga"]), tmp_path / "a")
+    assert not watch.findings(root)
+    root = watch.play(ASK.format(name=DOMAINS["tor"]), tmp_path / "b")
     assert not watch.findings(root)
 
 

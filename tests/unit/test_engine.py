@@ -172,6 +172,23 @@ def test_several_tactics_in_one_container_are_an_attack_sequence() -> None:
     assert findings[-1].resource["containerDetails"]
 
 
+def test_the_next_tree_of_a_container_is_no_other_attack_sequence() -> None:
+    engine = an_engine()
+    attack = "reverse_shell inject_vm add_user"
+    for number in range(3):
+        process = inside(child_of(f"tree-{number}", number + 2), a_container())
+        sequences = {
+            each.type
+            for each in engine.inspect([said(attack, number, process)])
+            if each.type.startswith("AttackSequence")
+        }
+        expected = set() if number else {"AttackSequence:Runtime/CompromisedContainer"}
+        assert sequences == expected
+    # What leaves the container is one of the host.
+    (left,) = engine.inspect([said("find_setuid", 9, child_of("tree-1", 9))])[-1:]
+    assert left.type == "AttackSequence:Runtime/CompromisedHost"
+
+
 def test_what_is_long_ago_does_not_count() -> None:
     engine = an_engine()
     assert not engine.inspect([said(WEAK)])

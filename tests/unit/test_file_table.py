@@ -127,6 +127,32 @@ def test_who_only_read_or_failed_or_wrote_another_is_not(table: FileTable, harml
     assert runs(table).modified_by is None
 
 
+@pytest.mark.parametrize(
+    ("path", "filename", "is_known"),
+    [
+        ("/srv/x.sh", "/srv/x.sh", True),
+        ("/root/x.sh", "./x.sh", True),
+        ("/srv/x.sh", "../srv/./x.sh", True),
+        ("/srv/x.sh", "x.sh", False),
+    ],
+)
+@pytest.mark.parametrize("is_renamed", [False, True])
+def test_who_wrote_a_script_is_known_by_its_path(
+    table: FileTable, path: str, filename: str, is_known: bool, is_renamed: bool
+) -> None:
+    made = an_open(path=path, flags=os.O_WRONLY | os.O_CREAT, created=True, process=WRITER)
+    renamed = a_rename(path="/srv/new", new_path=path, process=WRITER)
+    script = an_exec(script=filename, process=RUNNER)
+    program = an_exec(filename=filename, process=RUNNER)
+    table.enrich([renamed if is_renamed else made, script, program])
+    assert program.script_file is None
+    assert (script.script_file is not None) == is_known
+    if script.script_file is not None:
+        assert script.script_file.modified_by == brief_of(WRITER)
+    # It is for detectors only.
+    assert b"script_file" not in encode([script])
+
+
 def test_last_of_several_changes_counts(table: FileTable) -> None:
     late = a_rename(new_path="/usr/bin/ls", process=RUNNER, time=TIME + 1)
     table.enrich([an_open(flags=os.O_WRONLY, process=WRITER), late])

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shells that somebody starts in a container from outside; the agent starts after the container."""
+
+from __future__ import annotations
+
+from tests.containers.lab import Lab
+from tests.containers.test_findings import finding, findings
+from tests.detect.shapes import misfits
+from tests.kernel.stream import Stream
+
+
+def test_shells_that_come_from_outside_are_told_in_older_containers_too(lab: Lab) -> None:
+    type_ = "Execution:Runtime/ContainerExec"
+    forever = ["/bin/sh", "-c", "sleep 1000; true"]
+    pods = [lab.pod("older"), lab.pod("newer")]
+    older = lab.container(pods[0], "main", forever)
+    lab.execute(older, "/bin/sh", "-c", "true")
+    with Stream("--signals", "--set", f'containers.cri_sockets=["{lab.socket}"]') as stream:
+        newer = lab.container(pods[1], "main", forever)
+        # What it was started for, and what is no shell.
+        assert lab.execute(newer, "/bin/true").exit_code == 0
+        assert type_ not in {each["type"] for each in findings(stream, newer)}
+        for number in (older, newer):
+            assert lab.execute(number, "/bin/sh", "-c", "true").exit_code == 0
+            found = finding(stream, number, type_)
+            assert found["severity"] == "informational"
+            assert found["process"]["name"] == "busybox"
+            assert not list(misfits(found))
+        assert stream.stop() == 143
+    for pod in pods:
+        lab.remove(pod)

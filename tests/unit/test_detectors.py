@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What detectors say about events that no scene on one machine can bring about."""
+
+from __future__ import annotations
+
+import stat
+
+import msgspec
+import pytest
+
+from nodeagent.detect import Detector
+from nodeagent.detect.containers import Containers
+from nodeagent.detect.drift import Drift
+from nodeagent.detect.sensitive import Sensitive
+from nodeagent.detect.shells import Shells
+from nodeagent.encode import timestamp
+from nodeagent.event import Container, Event, Incomplete
+from tests.events import (
+    TIME,
+    a_container,
+    a_module,
+    a_mount,
+    a_process,
+    a_symlink,
+    an_exec,
+    an_open,
+    inside,
+    some_facts,
+)
+
+SETUID = 0o104755
+
+
+def rules(detector: Detector, event: Event) -> list[str]:
+    return [each.rule for each in detector.inspect(event)]
+
+
+@pytest.mark.parametrize("argv", [(), ("",)])
+def test_no_argument_is_told_from_arguments_that_could_not_be_read(argv: tuple[str, ...]) -> None:
+    event = an_exec(argv, mode=SETUID)
+    assert rules(Drift(), event) == ["pkexec_exploit"]
+    event.incomplete = Incomplete(truncated=("cwd",), unread={"cwd": "EFAULT"})
+    assert rules(Drift(), event) == ["pkexec_exploit"]
+    event.incomplete = Incomplete(truncated=(), unread={"argv": "EFAULT"})
+    assert rules(Drift(), event) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "is_secret"),
+    [
+        ("/tmp/x", "/etc/shadow", True),
+        ("/tmp/x", "//etc/./shadow", True),
+        ("/tmp/x", "../etc/shadow", True),
+        ("/x", "../../etc/shadow", True),
+        ("/etc/x", "shadow", True),
+        ("/tmp/a/x", "../etc/shadow", False),
+        ("/tmp/x", "etc/shadow", False),
+        ("x", "etc/shadow", False),
+    ],
+)
+def test_links_lead_from_their_own_folder(path: str, target: str, is_secret: bool) -> None:
+    event = a_symlink(path=path, target=target)
+    assert rules(Sensitive(), event) == ["sensitive_link"] * is_secret
+
+
+@pytest.mark.parametrize(
+    ("loader", "comm", "path", "rule"),
+    [
+        ("/usr/bin/kmod", "modprobe", "/lib/modules/6.1/dummy.ko", "module_of_system"),
+        ("/usr/bin/kmod", "modprobe", "", "module_of_system"),
+        ("/usr/lib/systemd/systemd", "systemd", "", "module_of_system"),
+        ("/usr/lib/systemd/systemd-udevd", "(udev-worker)", "", "module_of_system"),
+        ("/usr/bin/kmod", "insmod", "/lib/modules/6.1/dummy.ko", "module_of_system"),
+        ("/usr/bin/kmod", "insmod", "", "module"),
+        ("/usr/bin/kmod", "modprobe", "/tmp/dummy.ko", "module"),
+        ("/tmp/modprobe", "modprobe", "", "module"),
+        ("/usr/bin/python3.11", "python3", "", "module"),
+    ],
+)
+def test_modules_from_memory_are_those_of_the_system_by_its_loaders(
+    loader: str, comm: str, path: str, rule: str
+) -> None:
+    process = a_process(loader, comm=comm)
+    assert rules(Drift(), a_module(path=path, process=process)) == [rule]
+    assert rules(Drift(), a_module(path=path, process=inside(process, a_container()))) == ["module"]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_device"),
+    [
+        *((f"/dev/{name}", True) for name in ("sda1", "mmcblk0", "md0", "md/home", "loop7")),
+        *((f"/dev/{name}", True) for name in ("nbd0p1", "dm-3", "mapper/vg-root", "nvme0n1")),
+        *((f"/dev/{name}", False) for name in ("loop-control", "null", "mdx", "memory", "shm/sda")),
+    ],
+)
+def test_devices_that_hold_file_systems(path: str, is_device: bool) -> None:
+    process = inside(a_process(), a_container())
+    opened = an_open(path=path, mode=stat.S_IFBLK | 0o600, process=process)
+    assert rules(Containers(), opened) == ["raw_device"] * is_device
+    mounted = a_mount(source=path, type="", process=process)
+    assert rules(Containers(), mounted) == ["host_mount"] * is_device
+
+
+def a_shell(container: Container, namespace_pid: int, runtime: str = "/usr/bin/runc") -> Event:
+    process = a_process("/usr/bin/dash")
+    above = msgspec.structs.replace(process.lineage[0], pid=9, path=runtime)
+    facts = some_facts(namespace_pid=namespace_pid)
+    process = msgspec.structs.replace(process, lineage=(above,), facts=facts)
+    return an_exec(("sh",), path="/usr/bin/dash", process=inside(process, container))
+
+
+def test_a_shell_from_outside_is_told_even_when_the_container_is_older_than_the_agent() -> None:
+    told = ["container_shell"]
+    older = a_container(created=timestamp(TIME - 1_000_000_000))
+    newer = a_container(created=timestamp(TIME + 1_000_000_000))
+    unknown = a_container(created="", enrichment="unknown")
+    for container, first in ((older, told), (newer, []), (unknown, [])):
+        shells = Shells()
+        assert rules(shells, a_shell(container, 7)) == first
+        assert rules(shells, a_shell(container, 8)) == told
+    # What it was started for: it was made long ago, but runs only now.
+    shells = Shells()
+    assert rules(shells, a_shell(older, 1)) == []
+    assert rules(shells, a_shell(older, 7)) == told
+    assert rules(shells, a_shell(older, 8, runtime="/usr/bin/dash")) == []
