@@ -6,7 +6,8 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,18 +53,48 @@ def newer(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
     return make
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that wait for the guest come last of all, since it takes some minutes."""
+    items.sort(key=_waits)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def playing(request: pytest.FixtureRequest) -> Iterator[Future[dict[str, Step]] | None]:
+    """The guest, from the first test of packaging on, beside the tests that come meanwhile."""
+    if not any(map(_waits, request.session.items)) or not _is_possible():
+        yield None
+        return
+    dist: Path = request.getfixturevalue("dist")
+    newer: Callable[[str], Path] = request.getfixturevalue("newer")
+    factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+    files = {Path("/dist/nodeagent.deb"): dist / "nodeagent.deb", NEWER_DEB: newer("deb")}
+    with ThreadPoolExecutor(1) as pool:
+        kernel = fetched()[KERNEL]
+        yield pool.submit(play, kernel, files, WORDS, STEPS, factory.mktemp("guest"))
+
+
+def _waits(item: pytest.Item) -> bool:
+    return item.path.name == "test_package.py"
+
+
+def _is_possible() -> bool:
+    return (
+        platform.machine() == "x86_64"
+        and shutil.which(MACHINES[X86].emulator) is not None
+        and KERNEL in fetched()
+        and system.ARCHIVE.exists()
+    )
+
+
 @pytest.fixture(scope="session")
-def seen(
-    dist: Path, newer: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Step]:
+def seen(playing: Future[dict[str, Step]] | None) -> dict[str, Step]:
     """What became of each step of the scenario: one boot for all tests."""
     need("vm", platform.machine() == "x86_64", "the package here is for another architecture")
     need("vm", shutil.which(MACHINES[X86].emulator) is not None, "QEMU is not installed")
     need("vm", KERNEL in fetched(), "`make kernels` has not fetched the kernels")
     need("vm", system.ARCHIVE.exists(), "`make system` has not made a Debian")
-    files = {Path("/dist/nodeagent.deb"): dist / "nodeagent.deb", NEWER_DEB: newer("deb")}
-    folder = tmp_path_factory.mktemp("guest")
-    return play(fetched()[KERNEL], files, WORDS, STEPS, folder)
+    assert playing is not None
+    return playing.result()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
