@@ -49,6 +49,8 @@ class Watch:
     def signals(self, root: int) -> list[Event]:
         """The same with signals that are no findings."""
         self.stream.catch_up()
+        # Findings stand behind the events of their batch, so only the next batch is behind them.
+        self.stream.catch_up()
         return [event for event in self.stream.events if is_below(event, root)]
 
     def finding(self, root: int, type_: str, severity: str = "") -> Event:

@@ -536,8 +536,9 @@ COMMANDS: Final = [
     Scene(
         "miner-behind-others",
         "Impact:Runtime/CryptoMinerExecuted",
-        "nohup sh -c ': --url stratum+tcp://192.0.2.1:3333'",
-        "grep -rF stratum+tcp:// .; echo stratum+tcp://192.0.2.1 | less -p stratum+tcp:// | cat",
+        # Not one word, since the shell that plays this would be told by itself.
+        "pool=stratum+tc''p://192.0.2.1:3333; nohup sh -c \": --url $pool\"",
+        "pool=stratum+tc''p://; grep -rF $pool .; echo x | less -p $pool; cat $pool",
         severity="high",
     ),
 ]
