@@ -266,7 +266,7 @@ async def test_a_retry_that_outlives_the_deadline_is_not_made() -> None:
         outlet.offer(events(3))
         await asyncio.sleep(0.1)
         assert script.taken == []
-        assert counts == SinkCounts(routed=5, dropped=Counter({"shutdown": 5}))
+        assert counts == SinkCounts(routed=5, dropped=Counter({"shutdown": 5}), trouble="busy")
 
 
 async def test_a_sink_that_hangs_in_close_does_not_keep_the_agent(
