@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 NAME: Final = "nodeagent"
-EXTRAS: Final = ("", "kafka")
+EXTRAS: Final = ("", "kafka", "sigma")
 """Of the agent; the others are for those who work on it."""
 
 

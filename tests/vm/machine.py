@@ -60,6 +60,8 @@ LOCKUP_SECONDS: Final = 40
 """An emulated processor that did not get on for that long never does, and slows down the others."""
 LOCKUP: Final = re.compile(rb"soft lockup - CPU#\d+ stuck for (\d+)s!")
 """What the kernel says of one."""
+DOUBLE_FAULT: Final = b"traps: PANIC: double fault"
+"""What it says when an emulated exception goes wrong; no program in the guest does that."""
 BOOTS: Final = 3
 """So often a machine is started when emulation itself goes wrong."""
 CONSOLE_CHARACTERS: Final = 4000
@@ -107,7 +109,7 @@ class GuestError(Exception):
 
 
 class StallError(GuestError):
-    """Its emulated processors wait for each other."""
+    """Its emulated processors wait for each other, or crash."""
 
 
 def boot(
@@ -180,6 +182,8 @@ def _run_once(
         if emulator.returncode:
             said.seek(0)
             raise GuestError(f"{machine.emulator} failed: {said.read()}")
+    if DOUBLE_FAULT in (folder / "console").read_bytes():
+        raise StallError(failure(kernel, "crashed", folder))
     return folder
 
 
