@@ -43,7 +43,7 @@ from nodeagent.kernel.wire import Decoder, task_reader
 from nodeagent.ledger import Ledger
 from nodeagent.notify import Notifier
 from nodeagent.outlet import Router
-from nodeagent.parts import redactor_of, rules_of, suppressions_of
+from nodeagent.parts import brought, redactor_of, rules_of, suppressions_of, tables_of
 from nodeagent.pipeline import Pipeline
 from nodeagent.pods import PodCounts
 from nodeagent.reload import Reload
@@ -104,13 +104,8 @@ def sink_types() -> Mapping[str, type[Sink]]:
 
 def _enrichers(config: Config) -> list[Enricher]:
     """Those that were asked for; raises ConfigError when no package brings one of them."""
-    brought = {entry.name: entry for entry in entry_points(group=ENRICHER_GROUP)}
-    if missing := [name for name in config.enrichers if name not in brought]:
-        there = ", ".join(sorted(brought)) or "none"
-        raise ConfigError(
-            f"enrichers: no installed package brings {', '.join(missing)}; there is: {there}"
-        )
-    return [brought[name].load()() for name in config.enrichers]
+    chosen = brought(ENRICHER_GROUP, config.enrichers, "enrichers")
+    return [entry.load()() for entry in chosen]
 
 
 async def run(
@@ -308,14 +303,7 @@ async def replay(config: Config, path: Path) -> Outcome:
         source = ReplaySource(recording, decoder, ledger)
         stop = _Stop(source.stop)
         facts = recording.facts
-        processes = ProcessTable(
-            task_reader(btf),
-            facts.boot_ns,
-            waiting_events=facts.waiting_events,
-            node_name=facts.node_name,
-            boot_id=facts.boot_id,
-        )
-        files = FileTable(processes.brief_of, hashes=facts.hashes)
+        processes, files = tables_of(facts, btf)
         detection = Detection(config, ledger, facts.boot_ns, facts.node_name)
         kinds = [kind for kind in config.kinds if kind in facts.kinds]
         # A recording can be replayed again, so nothing has to wait on the disk.

@@ -10,14 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
+from nodeagent.governor import Level
 from nodeagent.ledger import Ledger
 
 __all__ = ["ADVICE", "Coverage", "Issue"]
 
 LOOK_SECONDS: Final = 10.0
 """What is still so at the second look is told."""
-SAMPLE: Final = 2
-"""The level from which on events are left out; see governor.py."""
 
 ABSENT: Final = {"module": Path("/proc/modules")}
 """Where these are not, there is nothing to be seen: a kernel without modules."""
@@ -100,7 +99,7 @@ class Coverage:
                 yield Issue("KIND_NOT_SEEN", kind, why)
         for kind in sorted(ledger.dead):
             yield Issue("HOOK_SILENT", kind, "what the agent itself does is not seen")
-        if ledger.level >= SAMPLE:
+        if ledger.level >= Level.SAMPLE:
             yield Issue("OVER_BUDGET", "", f"events are left out, at level {int(ledger.level)}")
         for name, sink in ledger.sinks.items():
             if sink.trouble:

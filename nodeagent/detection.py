@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from importlib.metadata import entry_points
 from typing import Final
 
 from nodeagent.config import Config
@@ -16,7 +15,7 @@ from nodeagent.detect.plugin import Plugin
 from nodeagent.detect.sigma.detector import SigmaRules
 from nodeagent.errors import ConfigError
 from nodeagent.ledger import Ledger
-from nodeagent.parts import lists_of, sigma_of, tell_rules
+from nodeagent.parts import brought, lists_of, sigma_of, tell_rules
 
 __all__ = ["Detection", "plugins_of"]
 
@@ -50,19 +49,12 @@ class Detection:
 
 def plugins_of(config: Config, failures: Counter[str]) -> list[Plugin]:
     """Those that are asked for; raises ConfigError for one that cannot be used."""
-    chosen = config.detect.plugins
-    if not chosen:
-        return []
-    brought = {entry.name: entry for entry in entry_points(group=DETECTOR_GROUP)}
-    if missing := [name for name in chosen if name not in brought]:
-        there = ", ".join(sorted(brought)) or "none"
-        raise ConfigError(
-            f"detect.plugins: no installed package brings {', '.join(missing)}; there is: {there}"
-        )
     found: list[Plugin] = []
-    for name in dict.fromkeys(chosen):
+    chosen = list(dict.fromkeys(config.detect.plugins))
+    for entry in brought(DETECTOR_GROUP, chosen, "detect.plugins"):
+        name = entry.name
         try:
-            detector = brought[name].load()()
+            detector = entry.load()()
         except Exception as error:  # the code of others may raise anything
             raise ConfigError(
                 f"detect.plugins: {name} cannot be loaded: {type(error).__name__}: {error}"

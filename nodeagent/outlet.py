@@ -90,8 +90,8 @@ class Outlet:
         self._selection = Selection(config, findings_only=sink.FINDINGS_ONLY)
         self._hurry = False
         self._finished: str | None = None
-        self._hurries = not config.batch_seconds and not config.bytes_per_second
-        self._prompt = self._hurries
+        self._is_immediate = not config.batch_seconds and not config.bytes_per_second
+        self._prompt = self._is_immediate
         """The sink takes a batch in no time, so it is worth waiting for."""
         self._sending = asyncio.Lock()
         self._spool = spool if sink.encoder is not None else None
@@ -319,7 +319,7 @@ class Outlet:
                 else:
                     self._counts.trouble = ""
                     quick = time.monotonic() - started < PROMPT_SECONDS
-                    self._prompt = quick and self._hurries
+                    self._prompt = quick and self._is_immediate
                     return None, None
         raise _Undelivered
 

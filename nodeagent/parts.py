@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Final
 
@@ -15,20 +17,27 @@ from nodeagent.detect.feeds import FeedError, list_of, read_any
 from nodeagent.detect.lists import ThreatList, builtin_lists, check_category, is_url
 from nodeagent.detect.sigma.rules import RuleSet
 from nodeagent.detect.suppress import Suppressions, read_suppressions
+from nodeagent.enrich.file import FileTable
+from nodeagent.enrich.process import ProcessTable
 from nodeagent.errors import ConfigError
+from nodeagent.kernel.btf import Btf
 from nodeagent.kernel.features import TABLE_KINDS
 from nodeagent.kernel.policy import Rules
+from nodeagent.kernel.wire import task_reader
 from nodeagent.ledger import Ledger
 from nodeagent.redact import Redactor
+from nodeagent.source.recording import Facts
 from nodeagent.usage import rss_bytes
 
 __all__ = [
+    "brought",
     "kept_file",
     "lists_of",
     "redactor_of",
     "rules_of",
     "sigma_of",
     "suppressions_of",
+    "tables_of",
     "tell_rules",
 ]
 
@@ -128,6 +137,31 @@ def tell_rules(chosen: RuleSet, config: Config, ledger: Ledger) -> None:
             chosen.memory_bytes,
         )
     ledger.rules |= {"sigma": chosen.count, "refused": len(chosen.refusals)}
+
+
+def brought(group: str, names: Sequence[str], setting: str) -> list[EntryPoint]:
+    """What installed packages bring under these names; raises ConfigError for what none does."""
+    if not names:
+        return []
+    there = {entry.name: entry for entry in entry_points(group=group)}
+    if missing := [name for name in names if name not in there]:
+        raise ConfigError(
+            f"{setting}: no installed package brings {', '.join(missing)}; there is:"
+            f" {', '.join(sorted(there)) or 'none'}"
+        )
+    return [there[name] for name in names]
+
+
+def tables_of(facts: Facts, btf: Btf) -> tuple[ProcessTable, FileTable]:
+    """Those that a replay of a recording fills."""
+    processes = ProcessTable(
+        task_reader(btf),
+        facts.boot_ns,
+        waiting_events=facts.waiting_events,
+        node_name=facts.node_name,
+        boot_id=facts.boot_id,
+    )
+    return processes, FileTable(processes.brief_of, hashes=facts.hashes)
 
 
 def suppressions_of(config: Config, ledger: Ledger) -> Suppressions:

@@ -23,15 +23,13 @@ from nodeagent.detect.sigma.fields import FIELDS, Value, View
 from nodeagent.detect.sigma.match import compiled
 from nodeagent.detect.sigma.rules import RuleSet
 from nodeagent.detection import plugins_of
-from nodeagent.enrich.file import FileTable
-from nodeagent.enrich.process import ProcessTable
 from nodeagent.errors import ConfigError
 from nodeagent.finding import Finding
 from nodeagent.kernel.btf import Btf
-from nodeagent.kernel.wire import Decoder, task_reader
+from nodeagent.kernel.wire import Decoder
 from nodeagent.ledger import Ledger
 from nodeagent.outlet import Router
-from nodeagent.parts import lists_of, sigma_of
+from nodeagent.parts import lists_of, sigma_of, tables_of
 from nodeagent.pipeline import Pipeline
 from nodeagent.sink import Batch
 from nodeagent.source.recording import Facts, Recording
@@ -135,14 +133,7 @@ def _play(path: Path, engine: Callable[[Facts], Engine | None]) -> tuple[Facts, 
     try:
         facts, btf = recording.facts, Btf(recording.btf)
         decoder = Decoder(btf)
-        processes = ProcessTable(
-            task_reader(btf),
-            facts.boot_ns,
-            waiting_events=facts.waiting_events,
-            node_name=facts.node_name,
-            boot_id=facts.boot_id,
-        )
-        files = FileTable(processes.brief_of, hashes=facts.hashes)
+        processes, files = tables_of(facts, btf)
         made = engine(facts)
         pipeline = Pipeline(decoder, processes, kept, ledger, facts.kinds, files=files, engine=made)
         for item in recording:

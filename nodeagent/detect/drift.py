@@ -120,12 +120,11 @@ class Drift:
         self, event: Exec, process: Process, path: str, file: FileFacts | None
     ) -> Iterator[Signal]:
         """A program or a script, and what is known of it."""
-        context = {"threatFilePath": path, **_modified(file)}
         writer = _writer(file)
         if writer in DOWNLOADERS:
-            yield Signal("downloaded", event, context, key=writer)
+            yield Signal("downloaded", event, _found(path, file), key=writer)
         if process.container is not None and file is not None and _is_new(file, process):
-            yield Signal("new_binary", event, context, key=writer)
+            yield Signal("new_binary", event, _found(path, file), key=writer)
         elif path.startswith(TEMPORARY) and not is_below(process, PACKAGE_MANAGERS):
             yield Signal("temporary_file", event, {"threatFilePath": path}, key=path)
 
@@ -197,6 +196,10 @@ def _is_new(file: FileFacts, process: Process) -> bool:
 def _writer(file: FileFacts | None) -> str:
     by = file.modified_by if file is not None else None
     return name_of(by.path) if by is not None else ""
+
+
+def _found(path: str, file: FileFacts | None) -> dict[str, object]:
+    return {"threatFilePath": path, **_modified(file)}
 
 
 def _modified(file: FileFacts | None) -> dict[str, object]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 
 from nodeagent.detect.catalogue import RULES
 from nodeagent.errors import NodeagentError
+from nodeagent.places import shipped
 
 __all__ = ["find_pages", "nearest", "page_of", "read_page", "type_of"]
 
@@ -29,10 +29,7 @@ def page_of(type_: str) -> str:
 def find_pages() -> Path:
     """The folder of the pages: beside the code, or in a checkout in docs/."""
     package = Path(__file__).parents[1]
-    installed = package / "findings"
-    written = package.parent / "docs" / "findings"
-    # As in kernel/object.py: this one does not raise.
-    return written if os.path.exists(written) and not os.path.exists(installed) else installed  # noqa: PTH110
+    return shipped(package / "findings", package.parent / "docs" / "findings")
 
 
 def type_of(name: str) -> str | None:

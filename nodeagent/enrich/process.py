@@ -82,6 +82,11 @@ class _Program(msgspec.Struct, gc=False):
     older: _Program | None = None
     """What had the pid before, as long as events may still come of that."""
 
+    @property
+    def key(self) -> _Key:
+        """What tells it from all others."""
+        return self.pid, self.start_time, self.exec_id
+
     def has(self, start_time: int, exec_id: int) -> bool:
         """Whether it is this one of those that had its pid."""
         return self.start_time == start_time and self.exec_id == exec_id
@@ -237,7 +242,7 @@ class ProcessTable:
         task = self._read_task(event.task)
         before = self._running(task.pid, task.start_time)
         if before is not None:
-            self._ended.append((event.time, (before.pid, before.start_time, before.exec_id)))
+            self._ended.append((event.time, before.key))
             lineage = before.lineage
         else:
             lineage = self._lineage(task, event.facts)
@@ -258,7 +263,7 @@ class ProcessTable:
         if self._known >= PROGRAMS_LIMIT:
             self._drop(self._ended.popleft()[1] if self._ended else self._oldest())
             self.forgotten += 1
-        self._drop((program.pid, program.start_time, program.exec_id))
+        self._drop(program.key)
         program.older = self._newest.get(program.pid)
         self._newest[program.pid] = program
         self._known += 1
@@ -267,8 +272,7 @@ class ProcessTable:
             self._in_namespace[inside] = program
 
     def _oldest(self) -> _Key:
-        program = next(iter(self._newest.values()))
-        return program.pid, program.start_time, program.exec_id
+        return next(iter(self._newest.values())).key
 
     def _make_lineage(self, ancestors: tuple[Ancestor, ...]) -> _Lineage:
         return _Lineage(ancestors, lineage_json(ancestors, self._boot_ns))

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from nodeagent.errors import BpfError
 from nodeagent.kernel.btf import Btf
@@ -21,6 +21,7 @@ from nodeagent.kernel.cgroup import open_root
 from nodeagent.kernel.libbpf import Libbpf, OpenOptions
 from nodeagent.kernel.tracepoint import Tracepoints, open_tracepoint
 from nodeagent.kernel.wire import pack
+from nodeagent.places import shipped
 
 __all__ = ["BpfObject", "find_object"]
 
@@ -30,13 +31,13 @@ DRAIN_ENTRIES = 256
 """Taken out of a map by one call."""
 
 
+FILE_NAME: Final = "nodeagent.bpf.o"
+
+
 def find_object() -> Path:
     """Where the built object lies: beside the code, or in a checkout in bpf/."""
     package = Path(__file__).parent
-    installed = package / "nodeagent.bpf.o"
-    built = package.parents[1] / "bpf" / "nodeagent.bpf.o"
-    # os.path.exists and not Path.exists, which raises where a folder may not be entered.
-    return built if os.path.exists(built) and not os.path.exists(installed) else installed  # noqa: PTH110
+    return shipped(package / FILE_NAME, package.parents[1] / "bpf" / FILE_NAME)
 
 
 class BpfObject:

@@ -175,15 +175,16 @@ class _Reader:
         # Refuses what cannot be compiled while there is somebody to tell.
         compiled(node)
         return SigmaRule(
-            _name(parsed),
-            self._catalogued(parsed),
-            parsed.title[:TITLE_LENGTH],
-            str(parsed.id or ""),
-            document.file,
+            *self._known(document, parsed),
             category,
             _watched(category, used),
             node,
         )
+
+    def _known(self, document: Document, parsed: SigmaRuleBase) -> tuple[str, Rule, str, str, str]:
+        """The members of `Known`."""
+        title, number = parsed.title[:TITLE_LENGTH], str(parsed.id or "")
+        return _name(parsed), self._catalogued(parsed), title, number, document.file
 
     def _catalogued(self, parsed: SigmaRuleBase) -> Rule:
         """Its weight, severity and type."""
@@ -246,11 +247,7 @@ class _Reader:
                 _check_field(name, shared, f"the rule {base.title}")
             sources.append(source)
         return Correlation(
-            _name(parsed),
-            self._catalogued(parsed),
-            parsed.title[:TITLE_LENGTH],
-            str(parsed.id or ""),
-            document.file,
+            *self._known(document, parsed),
             kind,
             parsed.timespan.seconds * 1_000_000_000,
             count,

@@ -12,8 +12,8 @@ from nodeagent.detect.sigma.tree import Node
 __all__ = ["Correlation", "Refusal", "Refused", "RuleSet", "SigmaRule", "Source"]
 
 
-class SigmaRule(msgspec.Struct, frozen=True):
-    """One rule about single events."""
+class Known(msgspec.Struct, frozen=True):
+    """What all rules have."""
 
     name: str
     """`sigma:` and its id, or its title: the name of its signals."""
@@ -22,6 +22,11 @@ class SigmaRule(msgspec.Struct, frozen=True):
     title: str
     id: str
     file: str
+
+
+class SigmaRule(Known, frozen=True):
+    """One rule about single events."""
+
     category: str
     """Of its log source."""
     watched: tuple[Watched, ...]
@@ -42,14 +47,9 @@ class Source(msgspec.Struct, frozen=True):
     """The fields whose different values are counted."""
 
 
-class Correlation(msgspec.Struct, frozen=True):
+class Correlation(Known, frozen=True):
     """A rule about matches of others."""
 
-    name: str
-    rule: Rule
-    title: str
-    id: str
-    file: str
     type: str
     span_ns: int
     count: int
