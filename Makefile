@@ -39,6 +39,7 @@ rsyslog-gnutls   8.2102  8.2302.0     the same by TLS
 mmdebstrap       0.7     1.3.5        makes the system that tests/packaging installs into
 libarchive-tools 3.4     3.6.2        the same
 rpm              4.16    4.18.0       looks into the rpm in tests/packaging
+apparmor         2.13     3.0.8        compiles the profile in tests/packaging
 prometheus-alertmanager 0.21 0.25.0   takes what the alertmanager sink sends there
 endef
 export PACKAGES
@@ -241,6 +242,10 @@ bpf-stats: setup build ## what each eBPF program costs the verifier, in docs/pro
 
 bench: setup build ## measure; ARGS="..." goes to the benchmark
 	@$(PY) -m tests.bench $(ARGS)
+
+.PHONY: docs
+docs: setup ## build the documentation in dist/site; a link that leads nowhere is an error
+	@$(PY) -m mkdocs build --quiet --strict
 
 # Keep
 

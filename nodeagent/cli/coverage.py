@@ -17,6 +17,8 @@ EXAMPLES = """\
 examples:
   sudo nodeagent coverage                 HEALTHY, or what is wrong and what to do about it
   sudo nodeagent coverage --json | jq -r '.issues[].code'
+
+docs/coverage.md in the source goes through each code.
 """
 
 

@@ -33,7 +33,8 @@ examples:
 
 It counts how often the eBPF programs of the agent run and for how long, while a loop
 that opens and closes a file runs now and then. Where no agent runs, it measures the loop
-alone first, and starts one for the rest of the time.
+alone first, and starts one for the rest of the time. docs/impact.md in the source
+compares the numbers with those of other tools.
 """
 
 Row = dict[str, Any]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,25 @@ def test_service_and_pod_have_the_same_capabilities() -> None:
     named = {name.removeprefix("CAP_") for name in line.partition("=")[2].split()}
     pod = objects(rendered())["DaemonSet"]["spec"]["template"]["spec"]
     assert named == set(pod["containers"][0]["securityContext"]["capabilities"]["add"])
+
+
+def test_profile_of_apparmor_compiles_and_has_the_same_capabilities() -> None:
+    profile = PACKAGING / "apparmor/nodeagent"
+    command: list[str | Path] = ["/usr/sbin/apparmor_parser", "-QK", profile]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    named = set(re.findall(r"^  capability (\w+),$", profile.read_text(), re.MULTILINE))
+    pod = objects(rendered("extraCapabilities: [SYS_ADMIN]"))["DaemonSet"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    assert {name.upper() for name in named} == set(
+        container["securityContext"]["capabilities"]["add"]
+    )
+
+
+def test_page_about_platforms_names_every_value() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    page = (PACKAGING.parent / "docs/platforms.md").read_text()
+    assert [key for key in values if f"`{key}" not in page] == []
 
 
 def test_profile_of_apparmor_is_said_as_each_version_reads_it() -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Final
@@ -11,6 +13,7 @@ from typing import Final
 import pytest
 
 from nodeagent import config
+from nodeagent.coverage import ADVICE
 from nodeagent.detect.suppress import read_suppressions
 from sinks import SINKS
 
@@ -63,6 +66,32 @@ def test_configuration_that_is_shown_is_valid(text: str, tmp_path: Path) -> None
     path.write_text(text)
     loaded = config.load(path, {}, (), SINKS)
     assert loaded.config.sinks
+
+
+def test_every_issue_of_coverage_has_its_heading() -> None:
+    page = (ROOT / "docs/coverage.md").read_text()
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == list(ADVICE)
+
+
+def test_every_page_is_reached_from_the_first_one() -> None:
+    reached, ahead = set(), [ROOT / "docs/index.md"]
+    while ahead:
+        page = ahead.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        links = [link.partition("#")[0] for link in LINK.findall(page.read_text())]
+        ahead += [(page.parent / link).resolve() for link in links if link.endswith(".md")]
+    assert set((ROOT / "docs").glob("**/*.md")) <= reached
+
+
+def test_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    build: list[str | Path] = [sys.executable, "-m", "mkdocs", "build", "--strict"]
+    done = subprocess.run(
+        [*build, "--site-dir", tmp_path], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "findings/Execution-ReverseShell.html").is_file()
 
 
 def test_every_sink_is_shown() -> None:
