@@ -275,7 +275,7 @@ pack     = VERSION=$(VERSION) ARCH=$(NFPM_ARCH) LIBC=$$(cat dist/files/libc) $(S
 dist: $(ONE) $(ONE).tar.gz dist/nodeagent.deb dist/nodeagent.rpm dist/nodeagent.oci.tar ## build the binary, its packages and its image
 	@ls -lh dist
 
-$(FROZEN): bpf/nodeagent.bpf.o packaging/nodeagent.spec packaging/needed.py $(CODE) .make/editable
+$(FROZEN): bpf/nodeagent.bpf.o packaging/nodeagent.spec packaging/needed.py packaging/older.py $(CODE) .make/editable
 	@echo "dist: dist/nodeagent" >&2
 	$(call quietly,$(call freeze,dist))
 	find dist/nodeagent -exec touch --no-dereference --date=@1 {} +

@@ -53,7 +53,7 @@ def main(binary: Path, folder: Path) -> None:
 
 
 def libc(folder: Path) -> str:
-    """What was built on a machine wants the C library of that machine, or a newer one."""
+    """The newest version of the C library that a file asks for."""
     files = (path.read_bytes() for path in folder.rglob("*") if path.is_file())
     return f"2.{max(int(minor) for data in files for minor in GLIBC.findall(data))}"
 

@@ -151,7 +151,7 @@ def test_image_holds_the_program_and_nothing_to_work_with(archive: Path) -> None
     system = {name for name in members if name.startswith("lib") and "." in name}
     assert {Path(name).name.partition(".")[0] for name in system} <= {
         *("ld-linux-x86-64", "ld-linux-aarch64", "libc", "libdl", "libm", "libpthread", "librt"),
-        *("libutil", "libz"),
+        *("libutil", "libz", "libgcc_s", "libstdc++"),
     }
     assert not [name for name, member in members.items() if member.mode & 0o6000]
     assert {(member.uid, member.gid) for member in members.values()} == {(0, 0)}

@@ -66,11 +66,11 @@ def test_it_needs_the_same_c_library_as_the_deb(dist: Path) -> None:
     own = [
         line for line in rpm("-qRp", dist / "nodeagent.rpm").splitlines() if "rpmlib" not in line
     ]
-    assert own == [f"glibc >= {needed}", "zlib"]
+    assert sorted(own) == [f"glibc >= {needed}", "libstdc++", "zlib"]
     control = subprocess.check_output(
         ["dpkg-deb", "--field", dist / "nodeagent.deb", "Depends"], text=True
     )
-    assert control == f"libc6 (>= {needed}), zlib1g\n"
+    assert control == f"libc6 (>= {needed}), zlib1g, libstdc++6\n"
 
 
 def test_scripts_are_those_of_the_deb(dist: Path) -> None:

@@ -15,7 +15,7 @@ from tests.vm.kernels import X86
 
 SUITE: Final = "bookworm"
 ARCHIVE: Final = Path(__file__).parents[2] / ".make/system.cpio"
-PACKAGES: Final = ("usr-is-merged", "systemd", "systemd-sysv", "bpftool")
+PACKAGES: Final = ("usr-is-merged", "systemd", "systemd-sysv", "bpftool", "libstdc++6")
 # Half of the files, for people only.
 SPARE: Final = (
     *("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/zoneinfo/*"),
