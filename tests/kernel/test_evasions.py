@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from tests.kernel.stream import ACTS, Acted, Stream, act, build
 
 Do = Callable[..., Acted]
 RACES = 200
+STOPPED_SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +83,68 @@ def test_taking_hold_of_a_map_of_the_agent_is_an_event(stream: Stream) -> None:
     )
     assert event["process"]["comm"] == "bpftool"
     assert event["command"] == "BPF_MAP_GET_FD_BY_ID"
+
+
+def mapped(pid: int, name: str, permissions: str) -> str:
+    """Where the first mapping of this name and these permissions starts, see proc_pid_maps(5)."""
+    for line in Path(f"/proc/{pid}/maps").read_text(encoding="ascii").splitlines():
+        addresses, allowed, *_, last = line.split()
+        if last == name and allowed == permissions:
+            return f"0x{addresses.partition('-')[0]}"
+    raise AssertionError(f"process {pid} has no {name} {permissions}")
+
+
+HEAP = ("[heap]", "rw-p")
+"""What the agent has decoded."""
+RING = ("anon_inode:bpf-map", "r--s")
+"""Records that wait for it."""
+
+
+def test_e20_memory_of_the_agent_is_not_rewritten_in_silence(stream: Stream, evasion: Path) -> None:
+    agent = stream.agent.pid
+    # What waits is written by the kernel alone.
+    for memory, result in ((HEAP, 8), (RING, -errno.EFAULT)):
+        acted = act(evasion, "rewrite", str(agent), mapped(agent, *memory))
+        (event,) = stream.of(acted.pid, "vm_write")
+        assert acted.said["result"] == event["result"] == result
+        assert event["target_process"]["pid"] == agent
+    stream.one(
+        kind="finding",
+        type="DefenseEvasion:Runtime/ProcessInjection.VirtualMemoryWrite",
+        context__targetProcess__pid=agent,
+    )
+
+
+def test_e20_memory_of_the_agent_is_not_rewritten_through_proc_in_silence(
+    stream: Stream, evasion: Path
+) -> None:
+    agent = stream.agent.pid
+    for memory, refused in ((HEAP, False), (RING, True)):
+        acted = act(evasion, "rewrite_by_file", str(agent), mapped(agent, *memory))
+        assert (acted.said["result"] < 0) is refused
+        opened = [e for e in stream.of(acted.pid, "open") if e["path"] == f"/proc/{agent}/mem"]
+        assert [e["flags"] for e in opened] == [["O_RDWR"]]
+    stream.one(
+        kind="finding",
+        type="DefenseEvasion:Runtime/ProcessInjection.Proc",
+        context__targetProcess__pid=agent,
+    )
+
+
+def test_e28_what_happens_while_the_agent_is_stopped_is_told_with_its_own_time(
+    stream: Stream, evasion: Path
+) -> None:
+    agent = stream.agent
+    stream.catch_up()
+    agent.send_signal(signal.SIGSTOP)
+    try:
+        acted = act(evasion, "nothing")
+        done = datetime.now(UTC)
+        time.sleep(STOPPED_SECONDS)
+    finally:
+        agent.send_signal(signal.SIGCONT)
+    (event,) = stream.of(acted.pid, "exec")
+    assert datetime.fromisoformat(event["time"]) < done
+    stop = stream.one(kind="kill", signal="SIGSTOP", process__pid=os.getpid())
+    assert stop["target_process"]["pid"] == agent.pid
+    assert datetime.fromisoformat(stop["time"]) < datetime.fromisoformat(event["time"])
