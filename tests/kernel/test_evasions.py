@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def evasion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(ACTS / "evasion.c", tmp_path_factory.mktemp("evasion") / "evasion")
 
 
-def test_name_that_changes_during_the_call_does_not_hide_the_file(
+def test_e1_name_that_changes_during_the_call_does_not_hide_the_file(
     stream: Stream, evasion: Path, tmp_path: Path
 ) -> None:
     acted = act(evasion, "race_open", cwd=tmp_path)
@@ -37,7 +38,7 @@ def test_name_that_changes_during_the_call_does_not_hide_the_file(
     assert all(inodes[e["path"]] == e["inode"] for e in raced)
 
 
-def test_address_that_changes_during_the_call_does_not_hide_the_peer(
+def test_e1_address_that_changes_during_the_call_does_not_hide_the_peer(
     stream: Stream, evasion: Path, tmp_path: Path
 ) -> None:
     acted = act(evasion, "race_connect", cwd=tmp_path)
@@ -47,7 +48,7 @@ def test_address_that_changes_during_the_call_does_not_hide_the_peer(
     assert [e["remote"]["address"] for e in sorted(events, key=lambda e: e["time"])] == reached
 
 
-def test_flood_of_opens_hides_no_program(tmp_path: Path) -> None:
+def test_e15_flood_of_opens_hides_no_program(tmp_path: Path) -> None:
     """The flood fills its own ring, which is a page, and not that of precious kinds."""
     (tmp_path / "file").touch()
     flood = f"while True:\n    open({str(tmp_path / 'file')!r}, 'a').close()"
@@ -70,7 +71,7 @@ def test_flood_of_opens_hides_no_program(tmp_path: Path) -> None:
     assert "balanced" in stream.errors
 
 
-def test_taking_hold_of_a_map_of_the_agent_is_an_event(stream: Stream) -> None:
+def test_e17_taking_hold_of_a_map_of_the_agent_is_an_event(stream: Stream) -> None:
     listed = subprocess.run(
         ["bpftool", "map", "show", "name", "settings"],
         capture_output=True,
@@ -131,20 +132,41 @@ def test_e20_memory_of_the_agent_is_not_rewritten_through_proc_in_silence(
     )
 
 
-def test_e28_what_happens_while_the_agent_is_stopped_is_told_with_its_own_time(
-    stream: Stream, evasion: Path
-) -> None:
-    agent = stream.agent
-    stream.catch_up()
+@contextmanager
+def stopped(agent: subprocess.Popen[bytes]) -> Iterator[None]:
+    """The agent looks at nothing in this block, nor for a moment after it."""
     agent.send_signal(signal.SIGSTOP)
     try:
-        acted = act(evasion, "nothing")
-        done = datetime.now(UTC)
+        yield
         time.sleep(STOPPED_SECONDS)
     finally:
         agent.send_signal(signal.SIGCONT)
+
+
+def test_e22_program_that_is_gone_before_anybody_looks_is_known_as_a_whole(stream: Stream) -> None:
+    stream.catch_up()
+    with stopped(stream.agent):
+        run = subprocess.Popen(["/bin/true", "argument"])
+        run.wait()
+    (event,) = stream.of(run.pid, "exec")
+    assert event["argv"] == ["/bin/true", "argument"]
+    assert event["path"] == event["process"]["path"] == os.path.realpath("/bin/true")
+    assert event["cwd"] == str(Path.cwd())
+    assert event["process"]["lineage"][0]["pid"] == os.getpid()
+    assert event["inode"] == Path("/bin/true").stat().st_ino
+    (end,) = stream.of(run.pid, "exit")
+    assert end["process"]["uuid"] == event["process"]["uuid"]
+
+
+def test_e28_what_happens_while_the_agent_is_stopped_is_told_with_its_own_time(
+    stream: Stream, evasion: Path
+) -> None:
+    stream.catch_up()
+    with stopped(stream.agent):
+        acted = act(evasion, "nothing")
+        done = datetime.now(UTC)
     (event,) = stream.of(acted.pid, "exec")
     assert datetime.fromisoformat(event["time"]) < done
     stop = stream.one(kind="kill", signal="SIGSTOP", process__pid=os.getpid())
-    assert stop["target_process"]["pid"] == agent.pid
+    assert stop["target_process"]["pid"] == stream.agent.pid
     assert datetime.fromisoformat(stop["time"]) < datetime.fromisoformat(event["time"])

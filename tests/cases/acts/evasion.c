@@ -460,6 +460,37 @@ static int act_rewrite_by_file(char **a)
 	return 0;
 }
 
+/* A text in memory that nobody has touched yet: the next one who reads it must wait for it. */
+static char *absent(const char *text)
+{
+	int file = must("open", open("text", O_CREAT | O_RDWR, 0644));
+	char *found;
+
+	must("write", write(file, text, strlen(text) + 1));
+	found = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0);
+	must("mmap", found == MAP_FAILED ? -1 : 0);
+	close(file);
+	return found;
+}
+
+/* E24: the name of a file is not there when the call begins. */
+static int act_absent_name(char **a)
+{
+	(void)a;
+	result(syscall(SYS_openat, AT_FDCWD, absent("nowhere"), O_RDONLY));
+	return 0;
+}
+
+/* E24: nor is an argument of a program. */
+static int act_absent_argument(char **a)
+{
+	char *arguments[] = { absent("nowhere"), "nothing", NULL };
+
+	(void)a;
+	must("exec", execv("/proc/self/exe", arguments));
+	return 1;
+}
+
 static int act_nothing(char **a)
 {
 	(void)a;
@@ -482,6 +513,8 @@ static const struct act acts[] = {
 	{ "core_pattern", act_core_pattern },
 	{ "release_agent", act_release_agent },
 	{ "binfmt_misc", act_binfmt_misc },
+	{ "absent_name", act_absent_name },
+	{ "absent_argument", act_absent_argument },
 	{ "rewrite", act_rewrite },
 	{ "rewrite_by_file", act_rewrite_by_file },
 	{ "nothing", act_nothing },
