@@ -98,6 +98,23 @@ CASES: Final = [
         {"path": "{cwd}/file", "flags": ["O_RDONLY"]},
     ),
     Case(
+        "e12-ids-changed-by-32-bits",
+        "setuid",
+        ("evasion", "ids_changed_by_32_bits"),
+        {
+            "result": Said("result"),
+            "call": "setresuid",
+            "asked_real": 1001,
+            "asked_effective": 1002,
+            "asked_saved": None,
+            "old__uid": 0,
+            "old__euid": 0,
+            "new__uid": 1001,
+            "new__euid": 1002,
+            "new__suid": 0,
+        },
+    ),
+    Case(
         "e24-name-that-is-not-in-memory",
         "open",
         ("evasion", "absent_name"),

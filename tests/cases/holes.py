@@ -37,7 +37,7 @@ HOLES: Final = (
         "a name that cannot be read ends the call before anything is opened",
     ),
     Hole(
-        "e12-call-of-32-bits",
+        "e12-*",
         "*",
         "tracepoint",
         "32-bit calls pass by the tracepoints of system calls",
