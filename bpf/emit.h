@@ -390,6 +390,21 @@ static __always_inline void text_end(struct scratch *scratch, struct text *text)
 #define PATH_BYTES 4096
 
 /*
+ * Whether a string goes on behind the @length bytes that were taken of it, all that were
+ * allowed. The last one is always a NUL here, so ask what stands there in truth.
+ */
+static __always_inline bool is_cut(const void *from, __u32 length, bool user)
+{
+	const char *last = (const char *)from + length - 1;
+	char found = 0;
+	long error;
+
+	error = user ? bpf_probe_read_user(&found, sizeof(found), last) :
+		       bpf_probe_read_kernel(&found, sizeof(found), last);
+	return error || found;
+}
+
+/*
  * A NUL-terminated string of at most @limit bytes with the NUL, which is not kept;
  * @user says in whose memory.
  */
@@ -417,6 +432,8 @@ static __always_inline void append_string(void *record, struct text *text, const
 		text->error = length;
 		return;
 	}
+	if (length == limit)
+		text->truncated = is_cut(from, limit, user);
 	scratch->used = offset + length - 1;
 	text->length = length - 1;
 	if (scratch->used > RECORD_MAX) {

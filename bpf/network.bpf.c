@@ -45,10 +45,13 @@ static __always_inline void append_passed_name(struct network_event *event, cons
 		return;
 	length -= UNIX_NAME_OFFSET;
 	bpf_probe_read_user(&first, sizeof(first), name);
-	if (first)
+	if (first) {
 		append_string(event, &event->name, name, length + 1, true);
-	else
+		/* What lies behind the address is not part of it. */
+		event->name.truncated = 0;
+	} else {
 		append_bytes(event, &event->name, name, length, UNIX_NAME_BYTES, true);
+	}
 }
 
 /* The address that the caller passed, where the socket does not hold it. */

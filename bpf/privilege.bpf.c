@@ -115,8 +115,21 @@ static __always_inline int changed_ids(long result, enum setuid_call call, struc
 	return 0;
 }
 
-/* Both programs of a call. The last arguments are the members of struct asked. */
-#define CHANGES_IDS(name, call, real, effective, saved, fs)                       \
+/* Those of a function of the kernel's, which takes one to three. */
+static __always_inline void take_arguments(struct arguments *to, const __u64 *context, int count)
+{
+	to->first = context[0];
+	if (count > 1)
+		to->second = context[1];
+	if (count > 2)
+		to->third = context[2];
+}
+
+/*
+ * The programs of a call, for its tracepoints and for the function that the calls of 64 and
+ * of 32 bits have in common. The last arguments are the members of struct asked.
+ */
+#define CHANGES_IDS(name, call, count, real, effective, saved, fs)                \
 	SEC("tp/syscalls/sys_enter_" #name)                                       \
 	int enter_##name(struct trace_event_raw_sys_enter *context)               \
 	{                                                                         \
@@ -131,31 +144,49 @@ static __always_inline int changed_ids(long result, enum setuid_call call, struc
 		read_arguments(&passed);                                          \
 		return changed_ids(context->ret, call,                            \
 				   (struct asked){ real, effective, saved, fs }); \
+	}                                                                         \
+                                                                                  \
+	SEC("fentry/__sys_" #name)                                                \
+	int begin_##name(__u64 *context)                                          \
+	{                                                                         \
+		return remember_ids();                                            \
+	}                                                                         \
+                                                                                  \
+	SEC("fexit/__sys_" #name)                                                 \
+	int end_##name(__u64 *context)                                            \
+	{                                                                         \
+		struct arguments passed;                                          \
+                                                                                  \
+		take_arguments(&passed, context, count);                          \
+		return changed_ids(context[count], call,                          \
+				   (struct asked){ real, effective, saved, fs }); \
 	}
 
 /* long setuid(uid_t uid) */
-CHANGES_IDS(setuid, SETUID_CALL_SETUID, NOT_ASKED, passed.first, NOT_ASKED, NOT_ASKED)
+CHANGES_IDS(setuid, SETUID_CALL_SETUID, 1, NOT_ASKED, passed.first, NOT_ASKED, NOT_ASKED)
 
 /* long setgid(gid_t gid) */
-CHANGES_IDS(setgid, SETUID_CALL_SETGID, NOT_ASKED, passed.first, NOT_ASKED, NOT_ASKED)
+CHANGES_IDS(setgid, SETUID_CALL_SETGID, 1, NOT_ASKED, passed.first, NOT_ASKED, NOT_ASKED)
 
 /* long setreuid(uid_t ruid, uid_t euid) */
-CHANGES_IDS(setreuid, SETUID_CALL_SETREUID, passed.first, passed.second, NOT_ASKED, NOT_ASKED)
+CHANGES_IDS(setreuid, SETUID_CALL_SETREUID, 2, passed.first, passed.second, NOT_ASKED, NOT_ASKED)
 
 /* long setregid(gid_t rgid, gid_t egid) */
-CHANGES_IDS(setregid, SETUID_CALL_SETREGID, passed.first, passed.second, NOT_ASKED, NOT_ASKED)
+CHANGES_IDS(setregid, SETUID_CALL_SETREGID, 2, passed.first, passed.second, NOT_ASKED, NOT_ASKED)
 
 /* long setresuid(uid_t ruid, uid_t euid, uid_t suid) */
-CHANGES_IDS(setresuid, SETUID_CALL_SETRESUID, passed.first, passed.second, passed.third, NOT_ASKED)
+CHANGES_IDS(setresuid, SETUID_CALL_SETRESUID, 3, passed.first, passed.second, passed.third,
+	    NOT_ASKED)
 
 /* long setresgid(gid_t rgid, gid_t egid, gid_t sgid) */
-CHANGES_IDS(setresgid, SETUID_CALL_SETRESGID, passed.first, passed.second, passed.third, NOT_ASKED)
+CHANGES_IDS(setresgid, SETUID_CALL_SETRESGID, 3, passed.first, passed.second, passed.third,
+	    NOT_ASKED)
 
 /* long setfsuid(uid_t uid) */
-CHANGES_IDS(setfsuid, SETUID_CALL_SETFSUID, NOT_ASKED, NOT_ASKED, NOT_ASKED, passed.first)
+CHANGES_IDS(setfsuid, SETUID_CALL_SETFSUID, 1, NOT_ASKED, NOT_ASKED, NOT_ASKED, passed.first)
 
 /* long setfsgid(gid_t gid) */
-CHANGES_IDS(setfsgid, SETUID_CALL_SETFSGID, NOT_ASKED, NOT_ASKED, NOT_ASKED, passed.first)
+CHANGES_IDS(setfsgid, SETUID_CALL_SETFSGID, 1, NOT_ASKED, NOT_ASKED, NOT_ASKED, passed.first)
 
 static __always_inline void fill_sets(struct capability_sets *to)
 {

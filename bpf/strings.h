@@ -39,7 +39,7 @@ static __always_inline void append_pointers(void *record, struct strings *string
 			text->error = length;
 			break;
 		}
-		if (length == VARIABLE_BYTES)
+		if (length == VARIABLE_BYTES && is_cut(string, VARIABLE_BYTES, true))
 			text->truncated = 1;
 		scratch->used = offset + length;
 	}
@@ -67,6 +67,7 @@ static __always_inline bool append_variable(struct scratch *scratch, struct text
 {
 	__u32 offset;
 	char *to = append_at(scratch, &offset);
+	bool is_whole;
 	long length;
 
 	if (!to || scratch->cursor >= scratch->end)
@@ -76,13 +77,15 @@ static __always_inline bool append_variable(struct scratch *scratch, struct text
 		text->error = length;
 		return false;
 	}
+	is_whole = length < VARIABLE_BYTES ||
+		   !is_cut((void *)scratch->cursor, VARIABLE_BYTES, true);
 	/* A piece that continues a long string is no variable of its own. */
 	if (!scratch->inside && is_loader_variable(to)) {
 		scratch->used = offset + length;
-		if (length == VARIABLE_BYTES)
+		if (!is_whole)
 			text->truncated = 1;
 	}
-	scratch->inside = length == VARIABLE_BYTES;
+	scratch->inside = !is_whole;
 	scratch->cursor += scratch->inside ? length - 1 : length;
 	return true;
 }

@@ -70,12 +70,6 @@ static __always_inline struct module_event *reserve_module(long result)
 	return event;
 }
 
-static __always_inline void append_parameters(struct module_event *event, __u64 parameters)
-{
-	append_string(event, &event->parameters, (void *)parameters, PATH_BYTES, true);
-	event->parameters.truncated = event->parameters.length == PATH_BYTES - 1;
-}
-
 /* long init_module(void *umod, unsigned long len, const char *uargs) */
 SEC("tp/syscalls/sys_exit_init_module")
 int exit_init_module(struct trace_event_raw_sys_exit *context)
@@ -84,7 +78,7 @@ int exit_init_module(struct trace_event_raw_sys_exit *context)
 
 	if (!event)
 		return 0;
-	append_parameters(event, ARGUMENT(REGISTER_ARG3));
+	append_string(event, &event->parameters, (void *)ARGUMENT(REGISTER_ARG3), PATH_BYTES, true);
 	emit_submit(event, EVENT_MODULE);
 	return 0;
 }
@@ -101,7 +95,7 @@ int exit_finit_module(struct trace_event_raw_sys_exit *context)
 		return 0;
 	read_arguments(&passed);
 	event->flags = passed.third;
-	append_parameters(event, passed.second);
+	append_string(event, &event->parameters, (void *)passed.second, PATH_BYTES, true);
 	file = file_of(passed.first);
 	if (file) {
 		fill_file(scratch_of(event), &event->file, &event->version,

@@ -157,6 +157,7 @@ async def run(
             waiting_events=config.containers.wait_events,
             node_name=node_name,
             boot_id=boot_id,
+            summary_seconds=config.filter.summary_seconds,
         )
         files = FileTable(processes.brief_of, hashes=config.files.hash)
         detection = Detection(config, ledger, clock.boot_ns, node_name)
@@ -276,6 +277,7 @@ def _facts(config: Config, boot_ns: int, node_name: str, boot_id: str) -> Facts:
         node_name,
         boot_id,
         config.files.hash,
+        config.filter.summary_seconds,
     )
 
 

@@ -160,6 +160,7 @@ def tables_of(facts: Facts, btf: Btf) -> tuple[ProcessTable, FileTable]:
         waiting_events=facts.waiting_events,
         node_name=facts.node_name,
         boot_id=facts.boot_id,
+        summary_seconds=facts.summary_seconds,
     )
     return processes, FileTable(processes.brief_of, hashes=facts.hashes)
 

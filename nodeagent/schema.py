@@ -523,6 +523,15 @@ def _agent_canary() -> Schema:
     return _agent("canary", "Hooks went dead, or came alive again.", properties)
 
 
+def _agent_clock() -> Schema:
+    stepped = {"type": "number", "description": "How far, negative: back."}
+    return _agent(
+        "clock",
+        "The wall clock was stepped: times of what follows are by the new one.",
+        {"stepped_seconds": stepped},
+    )
+
+
 def _agent_reload() -> Schema:
     changed = {**STRINGS, "description": "Keys of the configuration."}
     return _agent("reload", "The configuration was read again.", {"changed": changed})
@@ -546,6 +555,7 @@ _DEFINITIONS: Final[dict[str, Callable[[], Schema]]] = {
     "agent.file": _agent_file,
     "agent.level": _agent_level,
     "agent.canary": _agent_canary,
+    "agent.clock": _agent_clock,
     "agent.reload": _agent_reload,
     "agent.ledger": _agent_ledger,
     "agent.stop": _agent_stop,

@@ -73,7 +73,8 @@ class FilterConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     count the others, since they say nothing new, or report each. Opens that may write
     are always reported."""
     summary_seconds: Annotated[float, Meta(ge=1)] = 5.0
-    """Tell how many were counted this often."""
+    """Tell how many were counted this often. A count is told at the latest two of these
+    later, and a program that has ended is remembered so long."""
     failed_opens: Literal["denied", "all", "none"] = "denied"
     """Which opens that failed to report: those that were refused, since programs look
     for files that do not exist all the time, or all, or none."""

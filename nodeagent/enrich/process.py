@@ -42,8 +42,8 @@ from nodeagent.event import (
 __all__ = ["ProcessTable"]
 
 LINEAGE_LENGTH: Final = 16
-GRACE_NS: Final = 12_000_000_000
-"""How long what has ended is remembered, for events and summaries that come late."""
+GRACE_NS: Final = 2_000_000_000
+"""How long what has ended is remembered when its counts are due, for what comes late."""
 PROGRAMS_LIMIT: Final = 32768
 VIEWS_LIMIT: Final = 64
 """Views of one program: a process can change its name as often as it likes."""
@@ -105,12 +105,14 @@ class ProcessTable:
         waiting_events: int = 0,
         node_name: str = "",
         boot_id: str = "",
+        summary_seconds: float = 5.0,
     ) -> None:
         """`read_task` reads `Event.task`; `boot_ns` is the wall clock at boot, fixed for a run.
 
         It is fixed so that the start time of a process is always shown the same. At most
         `waiting_events` of one cgroup wait until it is known what it is. `node_name` is in
-        all events unless it is empty. `boot_id` makes the UUIDs unique.
+        all events unless it is empty. `boot_id` makes the UUIDs unique. What has ended is
+        remembered until its counts have come, at the latest two `summary_seconds` later.
         """
         self._uuid = identities(boot_id)
         self._node = node_json(node_name)
@@ -118,6 +120,7 @@ class ProcessTable:
         self.users = UserTable(self._shown, self._rewrite)
         self._read_task = read_task
         self._boot_ns = boot_ns
+        self._remember_ns = round(2e9 * summary_seconds) + GRACE_NS
         self._newest: dict[int, _Program] = {}
         """By pid; what had it before hangs on that."""
         self._known = 0
@@ -389,9 +392,9 @@ class ProcessTable:
         process.json = process_json(process, lineage, self._boot_ns, container + self._node)
 
     def _forget(self, now_ns: int) -> None:
-        """Drop what ended longer ago than the grace."""
+        """Drop what ended so long ago that nothing comes of it any more."""
         ended = self._ended
-        while ended and ended[0][0] < now_ns - GRACE_NS:
+        while ended and ended[0][0] < now_ns - self._remember_ns:
             self._drop(ended.popleft()[1])
 
     def _drop(self, key: _Key) -> None:

@@ -108,20 +108,36 @@ SERVES: Final = {
     "exit_userfaultfd": "userfaultfd",
     "enter_setuid": "setuid",
     "exit_setuid": "setuid",
+    "begin_setuid": "setuid",
+    "end_setuid": "setuid",
     "enter_setgid": "setuid",
     "exit_setgid": "setuid",
+    "begin_setgid": "setuid",
+    "end_setgid": "setuid",
     "enter_setreuid": "setuid",
     "exit_setreuid": "setuid",
+    "begin_setreuid": "setuid",
+    "end_setreuid": "setuid",
     "enter_setregid": "setuid",
     "exit_setregid": "setuid",
+    "begin_setregid": "setuid",
+    "end_setregid": "setuid",
     "enter_setresuid": "setuid",
     "exit_setresuid": "setuid",
+    "begin_setresuid": "setuid",
+    "end_setresuid": "setuid",
     "enter_setresgid": "setuid",
     "exit_setresgid": "setuid",
+    "begin_setresgid": "setuid",
+    "end_setresgid": "setuid",
     "enter_setfsuid": "setuid",
     "exit_setfsuid": "setuid",
+    "begin_setfsuid": "setuid",
+    "end_setfsuid": "setuid",
     "enter_setfsgid": "setuid",
     "exit_setfsgid": "setuid",
+    "begin_setfsgid": "setuid",
+    "end_setfsgid": "setuid",
     "enter_capset": "capset",
     "exit_capset": "capset",
     "exit_unshare": "unshare",
@@ -146,6 +162,12 @@ SERVES: Final = {
 }
 """The kind that each program serves."""
 
+CHANGES_IDS: Final = (
+    *("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid"),
+    *("setfsuid", "setfsgid"),
+)
+"""The calls that change ids; each has a function of its own, for 64 and 32 bits."""
+
 OPENS: Final = frozenset({"exit_open", "exit_openat", "exit_openat2", "exit_creat"})
 
 REPLACES: Final[dict[str, frozenset[str]]] = {
@@ -156,6 +178,7 @@ REPLACES: Final[dict[str, frozenset[str]]] = {
     "end_bind": frozenset({"exit_bind"}),
     "end_listen": frozenset({"exit_listen"}),
     "end_accept": frozenset({"exit_accept", "exit_accept4"}),
+    **{f"end_{call}": frozenset({f"enter_{call}", f"exit_{call}"}) for call in CHANGES_IDS},
 }
 """The tracepoint programs that a trampoline makes needless: it sees what they see and more."""
 

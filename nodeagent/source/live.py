@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from nodeagent.errors import BpfError
+from nodeagent.event import AgentEvent
 from nodeagent.kernel.btf import Btf
 from nodeagent.kernel.cgroup import CONTROLLERS
 from nodeagent.kernel.counters import KernelCounters
@@ -50,6 +51,8 @@ REST_SECONDS: Final = 2.0
 """At the end, wait this long for programs that are still running on other CPUs."""
 STEP_NS: Final = 1_000_000
 """Follow the wall clock when it moved by more than this against the boot clock."""
+TOLD_STEP_NS: Final = 100_000_000
+"""Tell the stream of a step of at least this much; less is how a clock is kept right."""
 
 
 class Clock:
@@ -58,14 +61,25 @@ class Clock:
     def __init__(self) -> None:
         """Read both clocks."""
         self.boot_ns = self._measure()
+        self._untold_ns = 0
 
     def refresh(self) -> int:
         """The wall clock at boot in ns since 1970, new when the clock was stepped."""
         measured = self._measure()
-        if abs(measured - self.boot_ns) > STEP_NS:
-            log.info("clock_stepped by_ms=%.1f", (measured - self.boot_ns) / 1e6)
+        step_ns = measured - self.boot_ns
+        if abs(step_ns) > STEP_NS:
+            log.info("clock_stepped by_ms=%.1f", step_ns / 1e6)
             self.boot_ns = measured
+        if abs(step_ns) >= TOLD_STEP_NS:
+            self._untold_ns += step_ns
         return self.boot_ns
+
+    def steps(self) -> Iterator[AgentEvent]:
+        """What is to be said before the first times by the clock as it is now."""
+        if self._untold_ns:
+            details: dict[str, object] = {"stepped_seconds": round(self._untold_ns / 1e9, 3)}
+            self._untold_ns = 0
+            yield AgentEvent("agent.clock", time.time_ns(), details)
 
     @staticmethod
     def _measure() -> int:
@@ -221,6 +235,8 @@ class LiveSource:
                 if records is None:
                     await alarm.wait(LONGEST_WAIT_SECONDS)
                     continue
+                for step in self._clock.steps():
+                    yield step
                 yield records
                 if any(ring.held_bytes > BACKLOG_BYTES for ring in self._kernel.rings):
                     # The sinks get their turn even when there is always more to read.
@@ -229,12 +245,20 @@ class LiveSource:
                     await alarm.pause(PAUSE_SECONDS)
         finally:
             alarm.close()
+        async for item in self._drain():
+            yield item
+        self._ledger.ended = True
+
+    async def _drain(self) -> AsyncIterator[Item]:
+        """What is left when the programs stop."""
         # To detach all programs takes the kernel a second or two; that can wait.
         self._kernel.policy.stop()
         deadline = time.monotonic() + REST_SECONDS
         while time.monotonic() < deadline:
             records = self._read()
             if records is not None:
+                for step in self._clock.steps():
+                    yield step
                 yield records
             elif self._at_rest():
                 break
@@ -242,7 +266,6 @@ class LiveSource:
                 await asyncio.sleep(0.01)
         for summaries in self._summarise(tables=2):
             yield summaries
-        self._ledger.ended = True
 
     def count(self) -> None:
         """Bring the kernel's side of the ledger up to date."""
@@ -280,17 +303,18 @@ class LiveSource:
         except BpfError as error:
             log.warning("no_iteration program=%s why=%s", program, error)
 
-    def _due_summaries(self) -> Iterator[Summaries]:
+    def _due_summaries(self) -> Iterator[Summaries | AgentEvent]:
         now = time.monotonic()
         if now >= self._next_summary:
             self._next_summary = now + self._summary_seconds
             yield from self._summarise(tables=1)
 
-    def _summarise(self, tables: int) -> Iterator[Summaries]:
+    def _summarise(self, tables: int) -> Iterator[Summaries | AgentEvent]:
         """What the kernel has counted instead of sending it."""
         for _ in range(tables):
             now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             records = self._kernel.policy.take_turn(now_ns, self._clock.refresh())
+            yield from self._clock.steps()
             if records is not None:
                 yield Summaries(records)
 

@@ -90,6 +90,8 @@ class Facts(msgspec.Struct):
     """What makes the UUIDs of processes unique."""
     hashes: bool = False
     """Somebody was asked about files."""
+    summary_seconds: float = 5.0
+    """How often counts were told."""
 
 
 class Recorder:

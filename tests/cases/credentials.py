@@ -200,6 +200,14 @@ NAMESPACES = [
     ),
 ]
 
+
+def long_type(length: int, *, truncated: list[str] | None) -> Case:
+    """A case of a type of key, of which an event has room for 31 bytes."""
+    expect = {"type": "x" * min(length, 31), "truncated": truncated, "unread": None}
+    act = ("credentials", "add_key", "x" * length, "nodeagent-added")
+    return Case(f"add-key-of-a-type-of-{length}-bytes", "keyctl", act, expect)
+
+
 KEYS = [
     Case(
         "add-key",
@@ -226,6 +234,9 @@ KEYS = [
             "description": "nodeagent-added",
         },
     ),
+    long_type(30, truncated=None),
+    long_type(31, truncated=None),
+    long_type(32, truncated=["type"]),
     Case(
         "request-key",
         "keyctl",

@@ -37,7 +37,7 @@ HOLES: Final = (
         "a name that cannot be read ends the call before anything is opened",
     ),
     Hole(
-        "evasion-call-of-32-bits",
+        "e12-*",
         "*",
         "tracepoint",
         "32-bit calls pass by the tracepoints of system calls",
@@ -49,7 +49,7 @@ HOLES: Final = (
             "*",
             "before commit 97b388d70b53 (v5.19) a request does not keep its descriptor",
         )
-        for case in ("io-uring-connect", "io-uring-send")
+        for case in ("e11-io-uring-connect", "e11-io-uring-send")
     ),
 )
 

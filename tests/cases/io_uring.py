@@ -10,7 +10,7 @@ PEER = {"address": "127.0.0.1", "port": Said("port")}
 
 CASES = [
     Case(
-        "io-uring-setup",
+        "e11-io-uring-setup",
         "io_uring",
         ("io_uring", "setup", "4"),
         {
@@ -22,31 +22,31 @@ CASES = [
         },
     ),
     Case(
-        "io-uring-setup-failed",
+        "e11-io-uring-setup-failed",
         "io_uring",
         ("io_uring", "setup", "0"),
         {"result": Said("setup"), "error": "EINVAL", "fd": None, "entries": 0},
     ),
     Case(
-        "io-uring-open",
+        "e11-io-uring-open",
         "io_uring",
         ("io_uring", "open", "file"),
         {**REQUEST, "operation": "IORING_OP_OPENAT", "argument": "file", "fd": None},
     ),
     Case(
-        "io-uring-unlink",
+        "e11-io-uring-unlink",
         "io_uring",
         ("io_uring", "unlink", "file"),
         {**REQUEST, "operation": "IORING_OP_UNLINKAT", "argument": "file", "fd": None},
     ),
     Case(
-        "io-uring-connect",
+        "e11-io-uring-connect",
         "io_uring",
         ("io_uring", "connect"),
         {**REQUEST, "operation": "IORING_OP_CONNECT", "remote": PEER, "fd": Said("fd")},
     ),
     Case(
-        "io-uring-send",
+        "e11-io-uring-send",
         "io_uring",
         ("io_uring", "send"),
         {**REQUEST, "operation": "IORING_OP_SEND", "remote": PEER, "fd": Said("fd")},

@@ -50,7 +50,7 @@ EXEC: Final = [
         {"path": "{program}", "environment": {"LD_LIBRARY_PATH": "/opt/lib:/x"}},
     ),
     Case(
-        "exec-long",
+        "e25-argument-beyond-what-is-kept",
         "exec",
         ("act", "exec_long", "own"),
         {"path": "{program}", "argc": 4, "truncated": ["argv"]},

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import UUID, uuid5
 
+import pytest
+
 from tests.kernel.stream import Acted, Event, Stream
 
 Do = Callable[..., Acted]
@@ -139,6 +141,29 @@ def test_argv_beyond_the_limit_is_cut_and_says_so(stream: Stream, do: Do) -> Non
     event = executed(stream, acted, argc=101)
     assert event["truncated"] == ["argv"]
     assert sum(len(argument) + 1 for argument in event["argv"]) in range(4090, 4098)
+
+
+@pytest.mark.parametrize("length", [1022, 1023, 1024])
+def test_string_says_truncated_only_when_it_does_not_fit(
+    stream: Stream, do: Do, length: int
+) -> None:
+    # The kernel side takes up to 1,023 bytes of one, and up to 4,095 of a name.
+    value = "x" * (length - len("LD_LIBRARY_PATH="))
+    acted = do("exec", "/bin/true", "true", env={"LD_LIBRARY_PATH": value})
+    event = executed(stream, acted)
+    assert event.get("truncated") == (["environment"] if length > 1023 else None)
+    assert event["environment"] == {"LD_LIBRARY_PATH": value[:1007]}
+
+    acted = do("exec", "/nowhere", "x" * length, "last")
+    (event,) = [e for e in stream.of(acted.pid, "exec") if e["result"] < 0]
+    assert event.get("truncated") == (["argv"] if length > 1023 else None)
+    assert event["argv"] == ["x" * min(length, 1023), "last"]
+
+    name = "./" * 1536 + "x" * length
+    acted = do("exec", name, "true")
+    (event,) = [e for e in stream.of(acted.pid, "exec") if e["result"] < 0]
+    assert event.get("truncated") == (["filename"] if length > 1023 else None)
+    assert event["filename"] == name[:4095]
 
 
 def test_execveat_of_a_descriptor_is_an_exec(stream: Stream, do: Do) -> None:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,22 @@ def test_repeated_reads_are_reported_twice_and_then_counted(tmp_path: Path) -> N
     assert summary["process"]["pid"] == pid
     assert [e["summary"] for e in opens_of(run.events, path)][:2] == [False, False]
     assert sum(e["count"] for e in opens_of(run.events, path)) == 500
+
+
+def test_count_of_a_program_that_has_ended_comes_soon_and_says_who_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "often"
+    path.touch()
+    with agent("filter.repeated_opens=count", f"filter.summary_seconds={SUMMARY_SECONDS}") as run:
+        pid = read_again_and_again(path, 500)
+        end = run.one(kind="exit", process__pid=pid)
+        summary = run.first(
+            lambda e: e["kind"] == "open" and e["summary"] and e["path"] == str(path), "summary"
+        )
+    assert summary["process"] == end["process"]
+    assert summary["process"]["lineage"][0]["pid"] == os.getpid()
+    delay = datetime.fromisoformat(summary["time"]) - datetime.fromisoformat(end["time"])
+    # Two turns, and what a busy machine needs.
+    assert delay < timedelta(seconds=2 * SUMMARY_SECONDS + 2)
 
 
 def test_counts_that_are_left_at_the_end_are_told(tmp_path: Path) -> None:

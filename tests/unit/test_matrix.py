@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from tests import matrix
-from tests.cases import Case, holes
+from tests.cases import Case, all_cases, holes
+from tests.cases.evasions import SIBLINGS
 from tests.cases.holes import Hole
 
 CASE = Case("open-it", "open", ("act", "open"), {"result": 3})
@@ -55,6 +58,18 @@ def test_hole_of_another_kernel_is_none_of_this_one(known: None) -> None:
 def test_call_that_the_kernel_does_not_have_is_skipped() -> None:
     with pytest.raises(pytest.skip.Exception):
         matrix.judge(CASE, [], {"pid": 7, "result": -38}, RELEASE)
+
+
+def test_e10_every_sibling_of_a_call_has_a_case() -> None:
+    assert {case.name for case in all_cases()} >= SIBLINGS
+
+
+def test_every_way_to_hide_from_events_has_a_case_or_a_test() -> None:
+    numbers = (*range(1, 5), 7, *range(9, 16), 17, *range(20, 26), 28)
+    tests = "".join(path.read_text() for path in Path(__file__).parents[1].glob("*/test_*.py"))
+    named = set(re.findall(r"def test_(e\d+)_", tests))
+    named |= {case.name.partition("-")[0] for case in all_cases()}
+    assert not {f"e{number}" for number in numbers} - named
 
 
 def report(

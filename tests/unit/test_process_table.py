@@ -31,9 +31,9 @@ SECOND = 1_000_000_000
 class World:
     """A table and a clock; tasks stand for the bytes that the kernel would send."""
 
-    def __init__(self) -> None:
+    def __init__(self, summary_seconds: float = 5.0) -> None:
         self.tasks: dict[bytes, Task] = {}
-        self.table = ProcessTable(self.tasks.__getitem__, BOOT)
+        self.table = ProcessTable(self.tasks.__getitem__, BOOT, summary_seconds=summary_seconds)
         self.now = TIME
 
     def raw(self, task: Task) -> bytes:
@@ -68,7 +68,11 @@ class World:
 
 @pytest.fixture
 def world() -> World:
-    made = World()
+    return a_world()
+
+
+def a_world(summary_seconds: float = 5.0) -> World:
+    made = World(summary_seconds)
     init = a_task(pid=1, parent_pid=0, start_time=1, exec_id=0, comm="init")
     shell = a_task(pid=100, parent_pid=1, start_time=50)
     # The children come first, as an iterator may give them.
@@ -222,12 +226,17 @@ def test_lineage_has_at_most_sixteen_steps(world: World) -> None:
     assert [ancestor.pid for ancestor in process.lineage] == list(range(228, 212, -1))
 
 
-def test_what_has_ended_is_forgotten_after_the_grace(world: World) -> None:
+@pytest.mark.parametrize("summary_seconds", [5, 60])
+def test_what_has_ended_is_remembered_until_its_counts_have_come(summary_seconds: int) -> None:
+    world = a_world(summary_seconds)
     before = len(world.table)
     world.happens(a_fork(child=CHILD, facts=some_facts(parent_start_time=50)), SHELL)
     world.happens(an_exec(path="/bin/ls"), CHILD_PROGRAM)
     world.happens(an_exit(), CHILD_PROGRAM)
     assert len(world.table) == before + 2
+    world.now += 2 * summary_seconds * SECOND
+    world.happens(an_open(), SHELL)
+    assert world.happens(an_open(), CHILD_PROGRAM).path == "/bin/ls"
     world.now += process.GRACE_NS
     world.happens(an_open(), SHELL)
     world.happens(an_open(), SHELL)

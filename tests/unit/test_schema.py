@@ -140,6 +140,7 @@ def test_unset_ids_fit() -> None:
                 interfaces=[{"name": "lo", "mac": "", "up": True, "addresses": ["::1/128"]}],
             ),
         ),
+        ("agent.clock", an_agent_event("agent.clock", stepped_seconds=-3600.0)),
         (
             "agent.coverage",
             an_agent_event(

@@ -63,6 +63,11 @@ READY_SECONDS: Final = 120.0
 END_SECONDS: Final = 60.0
 ACT_SECONDS: Final = 30.0
 
+STEPS: Final = (3600.0, -7200.0)
+"""How the clock is stepped when all acts are done."""
+STEP_SECONDS: Final = 1.0
+"""In between, so that there are events by each clock."""
+
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -214,6 +219,7 @@ def watch(family: str, plan: Mapping[str, Any]) -> dict[str, Any]:
     done = {}
     if ready:
         done = {name: act(*each) for name, each in commands.items() if name not in held}
+        step_clock()
     code = agent.end()
     done |= {name: each.end() for name, each in held.items()}
     return {
@@ -223,6 +229,14 @@ def watch(family: str, plan: Mapping[str, Any]) -> dict[str, Any]:
         "errors": agent.errors.read_text(errors="replace"),
         "events": agent.seen(),
     }
+
+
+def step_clock() -> None:
+    """Set the clock forward and back; programs run before and after each step."""
+    for seconds in STEPS:
+        time.clock_settime(time.CLOCK_REALTIME, time.time() + seconds)
+        act_once(Path(f"/tmp/step{time.monotonic_ns()}"), ("act", "exit", "0"))
+        time.sleep(STEP_SECONDS)
 
 
 def doctor() -> dict[str, Any]:

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import signal
+from datetime import datetime
+from itertools import pairwise
 
 import pytest
 
 from tests.cases import Case, all_cases
 from tests.kernel.stream import spoken
 from tests.matrix import Note, judge, note_cell
+from tests.vm.guest import STEPS
 from tests.vm.kernels import PLACES, Place
 from tests.vm.machine import Report
 
@@ -43,6 +46,21 @@ def test_agent_starts_and_loses_nothing(report: Report, family: str) -> None:
     # Each hook has seen what the agent does itself to try it.
     assert end["dead"] == []
     assert end["kinds"]["rename"]["filtered"]
+
+
+@each_family
+def test_e28_stream_says_that_the_clock_was_stepped(report: Report, family: str) -> None:
+    stepped, told, times = 0.0, [], []
+    for event in report.families[family].events:
+        if event["kind"] == "agent.clock":
+            told.append(event["stepped_seconds"])
+            stepped += told[-1]
+        elif event["kind"] == "exit":
+            times.append(datetime.fromisoformat(event["time"]).timestamp() - stepped)
+    assert told == pytest.approx(STEPS, abs=1.0)
+    # What the steps do not explain is how two processors call the time.
+    assert all(later - earlier > -0.1 for earlier, later in pairwise(times))
+    assert times[-1] - times[0] < 1800
 
 
 @each_family

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -209,6 +210,23 @@ static int act_call_of_32_bits(char **a)
 	__asm__ volatile("int $0x80"
 			 : "=a"(done)
 			 : "a"(5L), "b"(name), "c"((long)O_RDONLY), "d"(0L)
+			 : "memory", "r8", "r9", "r10", "r11");
+#endif
+	said("result", done);
+	return 0;
+}
+
+/* E12: the ids change by the 32-bit interface. */
+static int act_ids_changed_by_32_bits(char **a)
+{
+	long done = -ENOSYS;
+
+	(void)a;
+#ifdef __x86_64__
+	/* setresuid32 is number 208 there. */
+	__asm__ volatile("int $0x80"
+			 : "=a"(done)
+			 : "a"(208L), "b"(1001L), "c"(1002L), "d"(-1L)
 			 : "memory", "r8", "r9", "r10", "r11");
 #endif
 	said("result", done);
@@ -432,6 +450,64 @@ static int act_binfmt_misc(char **a)
 	return 0;
 }
 
+/* E20: PID ADDRESS: writes into another process what is there already. */
+static int act_rewrite(char **a)
+{
+	char bytes[8] = "";
+	struct iovec here = { bytes, sizeof(bytes) };
+	struct iovec there = { (void *)strtoul(a[1], NULL, 0), sizeof(bytes) };
+
+	process_vm_readv(atoi(a[0]), &here, 1, &there, 1, 0);
+	result(process_vm_writev(atoi(a[0]), &here, 1, &there, 1, 0));
+	return 0;
+}
+
+/* E20: the same through /proc. */
+static int act_rewrite_by_file(char **a)
+{
+	off_t address = strtoul(a[1], NULL, 0);
+	char bytes[8] = "";
+	char name[64];
+	int file;
+
+	snprintf(name, sizeof(name), "/proc/%s/mem", a[0]);
+	file = must(name, open(name, O_RDWR));
+	pread(file, bytes, sizeof(bytes), address);
+	result(pwrite(file, bytes, sizeof(bytes), address));
+	return 0;
+}
+
+/* A text in memory that nobody has touched yet: the next one who reads it must wait for it. */
+static char *absent(const char *text)
+{
+	int file = must("open", open("text", O_CREAT | O_RDWR, 0644));
+	char *found;
+
+	must("write", write(file, text, strlen(text) + 1));
+	found = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0);
+	must("mmap", found == MAP_FAILED ? -1 : 0);
+	close(file);
+	return found;
+}
+
+/* E24: the name of a file is not there when the call begins. */
+static int act_absent_name(char **a)
+{
+	(void)a;
+	result(syscall(SYS_openat, AT_FDCWD, absent("nowhere"), O_RDONLY));
+	return 0;
+}
+
+/* E24: nor is an argument of a program. */
+static int act_absent_argument(char **a)
+{
+	char *arguments[] = { absent("nowhere"), "nothing", NULL };
+
+	(void)a;
+	must("exec", execv("/proc/self/exe", arguments));
+	return 1;
+}
+
 static int act_nothing(char **a)
 {
 	(void)a;
@@ -449,11 +525,16 @@ static const struct act acts[] = {
 	{ "memory_by_name", act_memory_by_name },
 	{ "loader", act_loader },
 	{ "call_of_32_bits", act_call_of_32_bits },
+	{ "ids_changed_by_32_bits", act_ids_changed_by_32_bits },
 	{ "other_root", act_other_root },
 	{ "moved_folder", act_moved_folder },
 	{ "core_pattern", act_core_pattern },
 	{ "release_agent", act_release_agent },
 	{ "binfmt_misc", act_binfmt_misc },
+	{ "absent_name", act_absent_name },
+	{ "absent_argument", act_absent_argument },
+	{ "rewrite", act_rewrite },
+	{ "rewrite_by_file", act_rewrite_by_file },
 	{ "nothing", act_nothing },
 	{ NULL, NULL },
 };
