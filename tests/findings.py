@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -72,7 +72,7 @@ def _sorted(
     for report in reports:
         for name, value in report.user_properties if report.passed else ():
             if name in {FOUND, NEAR}:
-                type_, places = value  # type: ignore[misc]
+                type_, places = cast("tuple[str, list[str]]", value)
                 (found if name == FOUND else near)[type_].append(_short(report.nodeid))
                 evidence[type_].update(places)
     return found, near, evidence

@@ -45,5 +45,5 @@ def program_hash() -> str:
 def known_program() -> bytes:
     """The one that is on a list of the agent's own, from the page of its finding."""
     page = read_page("Execution:Runtime/MaliciousFileExecuted")
-    _, _, rest = page.partition("base64 -d >alarm <<'END'\n")
+    _, _, rest = page.partition("base64 -d >alarm <<END\n")
     return base64.b64decode(rest.partition("END\n")[0])

@@ -619,8 +619,7 @@ SEQUENCES: Final = [
     Scene(
         "attack-sequence",
         "AttackSequence:Runtime/CompromisedHost",
-        f"cat /etc/shadow; {_tool('shred', '/var/log/auth.log')};"
-        f" {_tool('find', '/ -perm -4000')}",
+        f"cat /etc/shadow; {_tool('shred', '/var/log/auth.log')}; {_tool('find', '/ -perm -4000')}",
         # As heavy, but of two tactics.
         f"{_tool('shred', '/var/log/auth.log')}; {_tool('find', '/ -perm -4000')};"
         f" {_tool('chmod', 'u+s x')}",

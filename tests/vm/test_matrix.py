@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
 from tests.cases import Case, all_cases
+from tests.detect.shapes import misfits
+from tests.findings import Note, note_found, note_near
 from tests.kernel.stream import spoken
-from tests.matrix import Note, judge, note_cell
-from tests.vm.kernels import PLACES, Place
+from tests.matrix import judge, note_cell
+from tests.vm.conftest import LOAD_MODULE
+from tests.vm.kernels import PLACES, Place, fetched
 from tests.vm.machine import Report
 
 pytestmark = pytest.mark.vm
@@ -43,6 +48,34 @@ def test_agent_starts_and_loses_nothing(report: Report, family: str) -> None:
     # Each hook has seen what the agent does itself to try it.
     assert end["dead"] == []
     assert end["kinds"]["rename"]["filtered"]
+
+
+@each_family
+def test_module_that_is_loaded_is_found(
+    place: Place, family: str, report: Report, record_property: Note
+) -> None:
+    if not fetched()[str(place)].module:
+        pytest.skip("this kernel comes without modules")
+    type_ = "DefenseEvasion:Runtime/KernelModuleLoaded"
+    watched = report.families[family]
+    done = watched.acts[LOAD_MODULE]
+    assert done.code == 0, done.output + done.errors
+    said = spoken(done.output)
+    assert said["result"] == 0
+    (found,) = findings_of(watched.events, said["pid"])
+    assert (found["type"], found["severity"]) == (type_, "high")
+    assert found["context"]["moduleName"] == "dummy"
+    assert found["context"]["moduleFilePath"] == f"/modules/{report.release}.ko"
+    assert not list(misfits(found))
+    note_found(record_property, found)
+    # It unloads one, as rmmod does.
+    near = spoken(watched.acts["delete-module-refused"].output)
+    assert not findings_of(watched.events, near["pid"])
+    note_near(record_property, type_)
+
+
+def findings_of(events: Iterable[dict[str, Any]], pid: int) -> list[dict[str, Any]]:
+    return [e for e in events if e["kind"] == "finding" and e["process"]["pid"] == pid]
 
 
 @each_family
