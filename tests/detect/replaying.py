@@ -18,7 +18,7 @@ REPLAY_SECONDS: Final = 300
 
 
 class Recorded:
-    """A recording and, beside it, the lines that the agent wrote meanwhile."""
+    """A recording and, beside it, the findings that the agent wrote meanwhile."""
 
     def __init__(self, folder: Path) -> None:
         """The folder is for both."""
@@ -28,13 +28,13 @@ class Recorded:
     @property
     def options(self) -> tuple[str, ...]:
         """For the agent."""
-        settings = (f"path={self.live}", "rotate_bytes=0", "queue_events=1000000")
+        settings = (f"path={self.live}", "rotate_bytes=0", 'kinds=["finding"]')
         sets = [word for each in settings for word in ("--set", f"sinks.file.{each}")]
         return "--record", str(self.recording), "--sink", "file", *sets
 
     def findings(self) -> list[bytes]:
-        """The lines of findings."""
-        return [line for line in self.live.read_bytes().splitlines() if line.startswith(FINDING)]
+        """Their lines."""
+        return self.live.read_bytes().splitlines()
 
     def replayed(self, options: Sequence[str]) -> list[bytes]:
         """The same from the recording, without root."""
