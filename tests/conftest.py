@@ -12,6 +12,11 @@ from hypothesis import settings
 from tests import findings
 from tests.requirement import is_required
 
+CHOOSING = (
+    *("keyword", "markexpr", "deselect", "ignore", "ignore_glob"),
+    *("lf", "stepwise", "maxfail", "collectonly"),
+)
+"""Options of pytest that leave tests out."""
 FINDINGS = Path(__file__).parents[1] / ".make/findings.txt"
 
 # How long an example takes says more about the machine than about the code.
@@ -24,27 +29,33 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A run of all tests fails when a type of finding is not proved."""
-    if is_whole(session.config) and list(findings.holes(passed(session.config))):
+    if missing(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Keep the table of findings in a file, and say what is missing in it."""
     config = terminalreporter.config
-    if not (lines := findings.table(passed(config))):
+    lines, holes = findings.table(passed(config)), missing(config)
+    if not lines and not holes:
         return
     FINDINGS.parent.mkdir(exist_ok=True)
-    FINDINGS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    FINDINGS.write_text("\n".join([*lines, *holes]) + "\n", encoding="utf-8")
     terminalreporter.section("what proves each finding")
-    for line in findings.holes(passed(config)) if is_whole(config) else ():
-        terminalreporter.write_line(line, red=True)
+    for line in holes:
+        terminalreporter.write_line(f"HOLE {line}", red=True)
     terminalreporter.write_line(f"kept in {FINDINGS}")
+
+
+def missing(config: pytest.Config) -> list[str]:
+    """Holes of the table; none when only some tests ran."""
+    return list(findings.holes(passed(config))) if is_whole(config) else []
 
 
 def is_whole(config: pytest.Config) -> bool:
     """Nothing was chosen, and nothing may be skipped."""
     chosen = config.args_source is pytest.Config.ArgsSource.ARGS or any(
-        config.getoption(name) for name in ("keyword", "markexpr", "lf", "stepwise", "maxfail")
+        config.getoption(name, default=None) for name in CHOOSING
     )
     return not chosen and all(map(is_required, ("kernel", "containers", "vm")))
 

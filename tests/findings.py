@@ -41,14 +41,15 @@ def note_near(note: Note, *types: str) -> None:
 
 
 def table(reports: Iterable[pytest.TestReport]) -> list[str]:
-    """A paragraph for each type; none when no test noted anything."""
+    """A paragraph for each type that some test was about."""
     found, near, evidence = _sorted(reports)
     lines = []
-    for each in TYPES if found or near else ():
-        lines.append(each)
-        lines.append(f"  found: {', '.join(found[each]) or 'HOLE'}")
-        lines.append(f"  near miss: {', '.join(near[each]) or 'HOLE'}")
-        lines.append(f"  evidence: {', '.join(sorted(evidence[each])) or 'process'}")
+    for each in TYPES:
+        if found[each] or near[each]:
+            lines.append(each)
+            lines.append(f"  found: {', '.join(found[each]) or '-'}")
+            lines.append(f"  near miss: {', '.join(near[each]) or '-'}")
+            lines.append(f"  evidence: {', '.join(sorted(evidence[each])) or 'process'}")
     return lines
 
 

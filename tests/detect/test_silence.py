@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What people and machines do all day gives next to no finding.
 
-NODEAGENT_SILENCE_SECONDS=3600 repeats it for so long.
+SILENCE_SECONDS=3600 repeats it for so long.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.detect.conftest import Watch
 from tests.kernel.stream import Event, Stream
 from tests.requirement import need
 
-SECONDS = float(os.environ.get("NODEAGENT_SILENCE_SECONDS", "0"))
+SECONDS = float(os.environ.get("SILENCE_SECONDS", "0"))
 """Once at least."""
 ROUND_SECONDS = 120
 TOOLS = ("dpkg", "gcc", "make", "git", "gdb", "strace", "run-parts", "script", "ssh", "curl")
