@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.kernel.object import find_object
-from tests.detect.conftest import Watch
+from tests.detect.conftest import AT_ONCE, Watch
 from tests.kernel.stream import Event, Stream
 from tests.requirement import need
 
@@ -147,7 +147,7 @@ def watch() -> Iterator[Watch]:
     need("kernel", find_object().exists(), "bpf/nodeagent.bpf.o is not built")
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     need("kernel", not missing, f"not installed: {', '.join(missing)}")
-    with Stream() as stream:
+    with Stream(*AT_ONCE) as stream:
         yield Watch(stream)
         assert stream.stop() == 143
 
