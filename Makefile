@@ -27,6 +27,9 @@ python3          3.11    3.11.2
 python3-venv     3.11    3.11.2       .venv
 qemu-system-x86  1:5.2   1:7.2        boots other kernels in tests/vm
 qemu-system-arm  1:5.2   1:7.2        the same for arm64
+gdb              10.1    13.1         looks at a program in tests/detect
+strace           5.10    6.1          the same
+openssh-client   1:8.4   1:9.2        the same, to a machine that is not there
 gcc-aarch64-linux-gnu 4:10 4:12.2.0   small programs that tests watch there
 libc6-dev-arm64-cross 2.31 2.36       the same
 containerd       1.4     1.6.20       runs pods in tests/containers

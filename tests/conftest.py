@@ -4,8 +4,20 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+from tests import findings
+from tests.requirement import is_required
+
+CHOOSING = (
+    *("keyword", "markexpr", "deselect", "ignore", "ignore_glob"),
+    *("lf", "stepwise", "maxfail", "collectonly"),
+)
+"""Options of pytest that leave tests out."""
+FINDINGS = Path(__file__).parents[1] / ".make/findings.txt"
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("untimed", deadline=None)
@@ -13,3 +25,42 @@ settings.load_profile("untimed")
 
 # A shell ignores SIGINT in what it starts in the background, and so would all agents here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run of all tests fails when a type of finding is not proved."""
+    if missing(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Keep the table of findings in a file, and say what is missing in it."""
+    config = terminalreporter.config
+    lines, holes = findings.table(passed(config)), missing(config)
+    if not lines and not holes:
+        return
+    FINDINGS.parent.mkdir(exist_ok=True)
+    FINDINGS.write_text("\n".join([*lines, *holes]) + "\n", encoding="utf-8")
+    terminalreporter.section("what proves each finding")
+    for line in holes:
+        terminalreporter.write_line(f"HOLE {line}", red=True)
+    terminalreporter.write_line(f"kept in {FINDINGS}")
+
+
+def missing(config: pytest.Config) -> list[str]:
+    """Holes of the table; none when only some tests ran."""
+    return list(findings.holes(passed(config))) if is_whole(config) else []
+
+
+def is_whole(config: pytest.Config) -> bool:
+    """Nothing was chosen, and nothing may be skipped."""
+    chosen = config.args_source is pytest.Config.ArgsSource.ARGS or any(
+        config.getoption(name, default=None) for name in CHOOSING
+    )
+    return not chosen and all(map(is_required, ("kernel", "containers", "vm")))
+
+
+def passed(config: pytest.Config) -> list[pytest.TestReport]:
+    """The reports of tests that passed."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return list(reporter.getreports("passed")) if reporter else []

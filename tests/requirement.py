@@ -12,6 +12,11 @@ def need(name: str, met: bool, reason: str) -> None:
     """Skip the test when `met` is false, or fail it when NODEAGENT_REQUIRE lists `name`."""
     if met:
         return
-    if name in os.environ.get("NODEAGENT_REQUIRE", "").split(","):
+    if is_required(name):
         pytest.fail(f"{name} is required here: {reason}")
     pytest.skip(reason)
+
+
+def is_required(name: str) -> bool:
+    """NODEAGENT_REQUIRE lists it."""
+    return name in os.environ.get("NODEAGENT_REQUIRE", "").split(",")

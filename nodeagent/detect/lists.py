@@ -61,6 +61,8 @@ FILE_BYTES: Final = 256 << 20
 LINE_BYTES: Final = 1024
 MASK: Final = (1 << 64) - 1
 EICAR: Final = "275a021bbfb6489e54d471899f7db9d1663fc695ec2fe2a2c4538aabf651fd0f"
+TEST_PROGRAM: Final = "29f477527e17c425f3dead9d37dffc03451337e248479811e8d6a4c04330e2a8"
+"""Linux cannot run EICAR; docs/findings/Execution-MaliciousFileExecuted.md has this one."""
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -272,5 +274,5 @@ def builtin_lists() -> list[ThreatList]:
         ThreatList("nodeagent mining pools", "mining", pools.split(), is_custom=False),
         ThreatList("nodeagent Tor directory", "tor", authorities.split(), is_custom=False),
         ThreatList("nodeagent test domain", "c2", ["guarddutyc2activityb.com"], is_custom=False),
-        ThreatList("nodeagent test file", "malware", [EICAR], is_custom=False),
+        ThreatList("nodeagent test file", "malware", [EICAR, TEST_PROGRAM], is_custom=False),
     ]

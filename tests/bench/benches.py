@@ -25,6 +25,7 @@ from typing import Any, Final, TypeAlias
 from nodeagent.kernel.features import PROCESS_KINDS, SERVES
 from nodeagent.kernel.libbpf import Libbpf
 from tests.bench.figure import Figure
+from tests.bench.latency import latencies, options
 from tests.bench.load import Done, Load, Running
 from tests.bench.pods import cgroups, serving
 from tests.bench.watch import (
@@ -418,6 +419,26 @@ def readiness(bench: Bench) -> list[Figure]:
     ]
 
 
+def latency(bench: Bench) -> list[Figure]:
+    """From a system call to its finding in the sink, while the agent has a lot to do."""
+    usual, worst, facts = [], [], []
+    for _ in bench.rounds("latency"):
+        with Agent(bench.folder, *options(bench.folder), *EACH) as agent:
+            agent.wait_until_ready()
+            with bench.load.opens(bench.plan.load_seconds, rate=OPENS_PER_SECOND) as running:
+                found = latencies(agent, bench.plan.load_seconds)
+                running.wait()
+            agent.finish()
+        cuts = statistics.quantiles(found, n=100, method="inclusive")
+        usual.append(cuts[49])
+        worst.append(cuts[98])
+        facts.append({"findings": len(found), "largest": round(max(found), 1)})
+    return [
+        Figure("latency: system call to finding, p50", "ms", usual),
+        Figure("latency: the same, p99", "ms", worst, bar=250.0, facts={"runs": facts}),
+    ]
+
+
 def seconds_to_first_event(folder: Path) -> float:
     """Opens a new name every 10 ms; the first that is in the output tells."""
     opened: dict[str, float] = {}
@@ -727,6 +748,7 @@ BENCHES: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     "budget": budget,
     "overload": overload,
     "ready": readiness,
+    "latency": latency,
     "idle": idle,
     "tables": tables,
     "bpftrace": bpftrace,

@@ -10,7 +10,15 @@ import pytest
 
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import find_object
-from tests.bench.benches import QUICK, SCRATCH, Bench, open_cost, overload, scratch_folder
+from tests.bench.benches import (
+    QUICK,
+    SCRATCH,
+    Bench,
+    latency,
+    open_cost,
+    overload,
+    scratch_folder,
+)
 from tests.bench.figure import Figure, table
 from tests.bench.load import Load
 from tests.bench.watch import check_balance
@@ -46,6 +54,14 @@ def test_under_overload_every_event_is_accounted_for(bench: Bench) -> None:
         check_balance(kind, row)
     assert facts["ledger"]["open"]["seen"] > 0
     assert figure(figures, "overload: largest RSS").median < 256
+
+
+def test_each_connection_to_a_listed_address_is_found(bench: Bench) -> None:
+    """latency() itself waits for the finding of each."""
+    figures = latency(bench)
+    usual, worst = (each.median for each in figures)
+    assert 0 < usual <= worst
+    assert figures[-1].facts["runs"][0]["findings"] > 10
 
 
 def test_what_does_not_add_up_is_an_error() -> None:

@@ -3,15 +3,34 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.containers.lab import Lab
 from tests.containers.test_files import DROP, exec_of
+from tests.detect.replaying import Recorded
 from tests.detect.shapes import misfits
+from tests.findings import Note, note_found, note_near
 from tests.kernel.stream import ACTS, Event, Stream
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """What the agent of these tests sees."""
+    return Recorded(tmp_path_factory.mktemp("recorded"))
+
+
+@pytest.fixture(scope="module")
+def stream(lab: Lab, recorded: Recorded) -> Iterator[Stream]:
+    """An agent that asks this containerd, and records."""
+    options = ("--signals", *recorded.options)
+    with Stream("--set", f'containers.cri_sockets=["{lab.socket}"]', *options) as running:
+        yield running
 
 
 def findings(stream: Stream, container: str) -> list[Event]:
@@ -30,13 +49,18 @@ def finding(stream: Stream, container: str, type_: str) -> Event:
     )
 
 
-def test_program_that_was_written_in_the_container_is_found(lab: Lab, stream: Stream) -> None:
+def test_program_that_was_written_in_the_container_is_found(
+    lab: Lab, stream: Stream, record_property: Note
+) -> None:
     pod = lab.pod("shop-5d8f-abcde", namespace="shop", labels={"pod-template-hash": "5d8f"})
     number = lab.container(pod, "main", ["/bin/sh", "-c", "exec sleep 1000", "quiet-mark"])
     exec_of(stream, "quiet-mark")
+    # What is in the image may run.
     assert not findings(stream, number)
     assert lab.execute(number, "/bin/sh", "-c", DROP).exit_code == 0
     found = finding(stream, number, "Execution:Runtime/NewBinaryExecuted")
+    note_near(record_property, found["type"])
+    note_found(record_property, found)
     assert found["context"]["modifyingProcess"]["executablePath"] == "/bin/busybox"
     assert found["context"]["modifiedAt"].startswith("20")
     assert not list(misfits(found))
@@ -63,17 +87,26 @@ def test_script_that_was_written_in_the_container_is_found(lab: Lab, stream: Str
 
 
 def test_library_that_was_written_in_the_container_is_found(
-    lab: Lab, stream: Stream, tmp_path: Path
+    lab: Lab, stream: Stream, tmp_path: Path, record_property: Note
 ) -> None:
+    type_ = "Execution:Runtime/NewLibraryLoaded"
     program = tmp_path / "memory"
     command = ["gcc", "-static", "-O1", "-pthread", "-o", str(program), str(ACTS / "memory.c")]
     subprocess.run(command, check=True)
     pod = lab.pod("library")
     mounts = [{"container_path": "/volume", "host_path": str(tmp_path), "readonly": True}]
     number = lab.container(pod, "main", ["/bin/sh", "-c", "exec sleep 1000"], mounts=mounts)
+    # These libraries came with the volume.
+    loader = copy_with_libraries(Path("/bin/true"), tmp_path)
+    near = f"/volume/{loader} --library-path /volume /volume/true"
+    assert lab.execute(number, "/bin/sh", "-c", near).exit_code == 0
+    stream.one(kind="mmap", path="/volume/libc.so.6", container__id=number)
+    assert type_ not in {each["type"] for each in findings(stream, number)}
+    note_near(record_property, type_)
     script = "cd /tmp && /volume/memory mmap_library"
     assert lab.execute(number, "/bin/sh", "-c", script).exit_code == 0
-    found = finding(stream, number, "Execution:Runtime/NewLibraryLoaded")
+    found = finding(stream, number, type_)
+    note_found(record_property, found)
     assert found["context"]["libraryPath"] == "/tmp/library"
     assert not list(misfits(found))
     assert found["context"]["modifyingProcess"]["executablePath"] == "/volume/memory"
@@ -81,6 +114,41 @@ def test_library_that_was_written_in_the_container_is_found(
     assert "Execution:Runtime/NewBinaryExecuted" not in {
         each["type"] for each in findings(stream, number)
     }
+    lab.remove(pod)
+
+
+def copy_with_libraries(program: Path, folder: Path) -> str:
+    """Copies of a program and of what it is linked to; the name of the one that loads it."""
+    linked = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
+    needed = [Path(name) for name in re.findall(r"(/\S+) \(0x", linked)]
+    for each in (program, *needed):
+        shutil.copy(each, folder)
+    (loader,) = (each.name for each in needed if each.name.startswith("ld-"))
+    return loader
+
+
+def test_three_tactics_in_one_container_are_an_attack_sequence(
+    lab: Lab, stream: Stream, record_property: Note
+) -> None:
+    type_ = "AttackSequence:Runtime/CompromisedContainer"
+    pod = lab.pod("sequence")
+    number = lab.container(pod, "main", ["/bin/sh", "-c", "exec sleep 1000"])
+    for each in ("echo x > /tmp/release_agent", "touch /tmp/runc; echo x >> /tmp/runc", DROP):
+        lab.execute(number, "/bin/sh", "-c", each)
+    finding(stream, number, "Execution:Runtime/NewBinaryExecuted")
+    # Two tactics only, heavy as they are.
+    assert type_ not in {each["type"] for each in findings(stream, number)}
+    note_near(record_property, type_)
+    lab.execute(number, "/bin/sh", "-c", "ln -s /etc/shadow /tmp/harmless")
+    found = finding(stream, number, type_)
+    assert found["severity"] == "critical"
+    assert {each["type"].partition(":")[0] for each in found["evidence"]["signals"]} == {
+        "CredentialAccess",
+        "Execution",
+        "PrivilegeEscalation",
+    }
+    assert not list(misfits(found))
+    note_found(record_property, found)
     lab.remove(pod)
 
 
@@ -108,3 +176,12 @@ def test_pods_that_just_start_and_end_give_no_finding(lab: Lab, stream: Stream) 
     for pod in pods:
         lab.remove(pod)
     assert not [each for number in numbers for each in findings(stream, number)]
+
+
+def test_replay_gives_all_of_it_again_byte_for_byte(stream: Stream, recorded: Recorded) -> None:
+    # The last one of these tests, since it ends their agent.
+    assert stream.stop() == 143
+    assert "balanced" in stream.errors
+    found = recorded.findings()
+    assert b"CompromisedContainer" in b"".join(found)
+    assert recorded.replayed(()) == found

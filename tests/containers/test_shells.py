@@ -6,10 +6,13 @@ from __future__ import annotations
 from tests.containers.lab import Lab
 from tests.containers.test_findings import finding, findings
 from tests.detect.shapes import misfits
+from tests.findings import Note, note_found, note_near
 from tests.kernel.stream import Stream
 
 
-def test_shells_that_come_from_outside_are_told_in_older_containers_too(lab: Lab) -> None:
+def test_shells_that_come_from_outside_are_told_in_older_containers_too(
+    lab: Lab, record_property: Note
+) -> None:
     type_ = "Execution:Runtime/ContainerExec"
     forever = ["/bin/sh", "-c", "sleep 1000; true"]
     pods = [lab.pod("older"), lab.pod("newer")]
@@ -20,12 +23,14 @@ def test_shells_that_come_from_outside_are_told_in_older_containers_too(lab: Lab
         # What it was started for, and what is no shell.
         assert lab.execute(newer, "/bin/true").exit_code == 0
         assert type_ not in {each["type"] for each in findings(stream, newer)}
+        note_near(record_property, type_)
         for number in (older, newer):
             assert lab.execute(number, "/bin/sh", "-c", "true").exit_code == 0
             found = finding(stream, number, type_)
             assert found["severity"] == "informational"
             assert found["process"]["name"] == "busybox"
             assert not list(misfits(found))
+            note_found(record_property, found)
         assert stream.stop() == 143
     for pod in pods:
         lab.remove(pod)

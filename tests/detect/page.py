@@ -40,9 +40,8 @@ ELSEWHERE: Final = {
     "UnauthorizedAccess:Runtime/MetadataDNSRebind": LISTS,
     "Execution:Runtime/MaliciousFileExecuted": LISTS,
     "Execution:Runtime/MaliciousFileExecuted.Custom": LISTS,
-    "DefenseEvasion:Runtime/KernelModuleLoaded": "unit/test_engine",
-    "AttackSequence:Runtime/CompromisedContainer": "unit/test_engine",
-    "AttackSequence:Runtime/CompromisedHost": "unit/test_engine",
+    "DefenseEvasion:Runtime/KernelModuleLoaded": "vm/test_matrix",
+    "AttackSequence:Runtime/CompromisedContainer": "containers/test_findings",
 }
 """Tests of types that are no scenes."""
 

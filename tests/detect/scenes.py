@@ -30,6 +30,8 @@ class Scene:
     """In a pid and mount namespace of its own."""
     severity: str = ""
     """Informational: alone it stays a signal."""
+    made_of: frozenset[str] = frozenset()
+    """Other types that it is made of."""
 
 
 def _python(body: str) -> str:
@@ -613,6 +615,26 @@ SIGNALS: Final = [
     ),
 ]
 
+SEQUENCES: Final = [
+    Scene(
+        "attack-sequence",
+        "AttackSequence:Runtime/CompromisedHost",
+        f"cat /etc/shadow; {_tool('shred', '/var/log/auth.log')}; {_tool('find', '/ -perm -4000')}",
+        # As heavy, but of two tactics.
+        f"{_tool('shred', '/var/log/auth.log')}; {_tool('find', '/ -perm -4000')};"
+        f" {_tool('chmod', 'u+s x')}",
+        {"evidence.signals": ...},
+        severity="critical",
+        made_of=frozenset(
+            {
+                "CredentialAccess:Runtime/SensitiveFileRead",
+                f"DefenseEvasion:{SUSPICIOUS}",
+                f"PrivilegeEscalation:{SUSPICIOUS}",
+            }
+        ),
+    ),
+]
+
 SCENES: Final = [
     *SIGNALS,
     *SHELLS,
@@ -624,4 +646,5 @@ SCENES: Final = [
     *FILES,
     *COMMANDS,
     *NETWORK,
+    *SEQUENCES,
 ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 from array import array
 from pathlib import Path
@@ -14,11 +15,14 @@ from nodeagent.detect.catalogue import RULES, rule_of_entry
 from nodeagent.detect.lists import CATEGORIES, ThreatList, ThreatLists, builtin_lists, read_list
 from nodeagent.errors import ConfigError
 from tests.detect.conftest import Watch
-from tests.detect.lists import ADDRESSES, DOMAINS, program
+from tests.detect.lists import ADDRESSES, DOMAINS, known_program, program
 from tests.detect.shapes import misfits
+from tests.findings import Note, note_found, note_near
 
 CONNECTED = {name: rule for name in CATEGORIES if (rule := rule_of_entry(name, "connect"))}
 REQUESTED = {name: rule for name in CATEGORIES if (rule := rule_of_entry(name, "dns"))}
+
+only_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="it is for x86-64")
 
 CONNECT = "exec python3 -c 'import socket; socket.socket().connect_ex((\"{address}\", 9))'"
 ASK = """exec python3 - <<'EOF'
@@ -46,7 +50,7 @@ EOF"""
 
 @pytest.mark.parametrize("category", CONNECTED)
 def test_connection_to_a_listed_address_is_found(
-    category: str, watch: Watch, tmp_path: Path
+    category: str, watch: Watch, tmp_path: Path, record_property: Note
 ) -> None:
     address = ADDRESSES[category]
     root = watch.play(CONNECT.format(address=address), tmp_path)
@@ -57,11 +61,12 @@ def test_connection_to_a_listed_address_is_found(
     assert details == {"threatListName": category, "threatNames": [category]}
     assert not list(misfits(finding))
     assert len(watch.findings(root)) == 1
+    note_found(record_property, finding)
 
 
 @pytest.mark.parametrize("category", REQUESTED)
 def test_request_for_a_name_below_a_listed_domain_is_found(
-    category: str, watch: Watch, tmp_path: Path
+    category: str, watch: Watch, tmp_path: Path, record_property: Note
 ) -> None:
     name = f"www.{DOMAINS[category]}"
     root = watch.play(ASK.format(name=name), tmp_path)
@@ -69,6 +74,7 @@ def test_request_for_a_name_below_a_listed_domain_is_found(
     assert finding["action"]["dnsRequestAction"]["domain"] == name
     assert not list(misfits(finding))
     assert len(watch.findings(root)) == 1
+    note_found(record_property, finding)
 
 
 def test_test_domain_of_the_reference_is_found(watch: Watch, tmp_path: Path) -> None:
@@ -76,11 +82,19 @@ def test_test_domain_of_the_reference_is_found(watch: Watch, tmp_path: Path) -> 
     assert watch.finding(root, "Backdoor:Runtime/C&CActivity.B!DNS")["severity"] == "high"
 
 
-def test_other_addresses_and_names_are_not_found(watch: Watch, tmp_path: Path) -> None:
-    root = watch.play(CONNECT.format(address="127.99.0.1"), tmp_path / "a")
+def test_other_addresses_and_names_are_not_found(
+    watch: Watch, tmp_path: Path, record_property: Note
+) -> None:
+    others = [ADDRESSES[category].replace("127.7.", "127.8.") for category in CONNECTED]
+    connect = "; ".join(CONNECT.format(address=each) for each in others)
+    root = watch.play(connect.replace("exec ", ""), tmp_path / "a")
     assert not watch.findings(root)
-    root = watch.play(ASK.format(name="notc2.test"), tmp_path / "b")
+    names = [f"not{DOMAINS[category]}" for category in REQUESTED]
+    ask = "\n".join(ASK.format(name=each) for each in names)
+    root = watch.play(ask.replace("exec ", ""), tmp_path / "b")
     assert not watch.findings(root)
+    rules = (*CONNECTED.values(), *REQUESTED.values())
+    note_near(record_property, *(RULES[rule].type for rule in rules))
 
 
 def test_entries_that_no_finding_is_about_are_not_found(watch: Watch, tmp_path: Path) -> None:
@@ -90,26 +104,45 @@ def test_entries_that_no_finding_is_about_are_not_found(watch: Watch, tmp_path: 
     assert not watch.findings(root)
 
 
-def test_name_that_leads_to_the_metadata_service_is_found(watch: Watch, tmp_path: Path) -> None:
+def test_name_that_leads_to_the_metadata_service_is_found(
+    watch: Watch, tmp_path: Path, record_property: Note
+) -> None:
     root = watch.play(REBIND.format(name="rebind.example"), tmp_path / "a")
     finding = watch.finding(root, "UnauthorizedAccess:Runtime/MetadataDNSRebind")
     assert finding["action"]["dnsRequestAction"]["domain"] == "rebind.example"
     assert not list(misfits(finding))
+    note_found(record_property, finding)
     root = watch.play(REBIND.format(name="metadata.google.internal"), tmp_path / "b")
     assert not watch.findings(root)
+    note_near(record_property, finding["type"])
 
 
-def test_program_whose_hash_is_listed_is_found(watch: Watch, tmp_path: Path) -> None:
-    (tmp_path / "program").write_bytes(program())
-    (tmp_path / "program").chmod(0o755)
+@pytest.mark.parametrize(
+    ("content", "type_"),
+    [
+        (program(), "Execution:Runtime/MaliciousFileExecuted.Custom"),
+        pytest.param(known_program(), "Execution:Runtime/MaliciousFileExecuted", marks=only_x86),
+    ],
+    ids=["custom", "known"],
+)
+def test_program_whose_hash_is_listed_is_found(
+    content: bytes, type_: str, watch: Watch, tmp_path: Path, record_property: Note
+) -> None:
+    (tmp_path / "program").write_bytes(content)
+    # It has the same name, and does the same, but is another file.
+    (tmp_path / "other").write_bytes(content + b"\n")
     # Long enough to be hashed while it runs for the first time.
-    script = "mount -t tmpfs none /mnt; cp program /mnt/; /mnt/program 2"
-    root = watch.play(script, tmp_path)
-    finding = watch.finding(root, "Execution:Runtime/MaliciousFileExecuted.Custom")
+    script = "mount -t tmpfs none /mnt; install {file} /mnt/program; /mnt/program 2"
+    root = watch.play(script.format(file="program"), tmp_path)
+    finding = watch.finding(root, type_)
     assert finding["context"]["threatFilePath"] == "/mnt/program"
     (details,) = finding["evidence"]["threatIntelligenceDetails"]
     assert details["threatFileSha256"] == finding["process"]["executableSha256"]
     assert not list(misfits(finding))
+    note_found(record_property, finding)
+    root = watch.play(script.format(file="other"), tmp_path)
+    assert not watch.findings(root)
+    note_near(record_property, type_)
 
 
 def test_what_is_built_in_is_not_custom() -> None:

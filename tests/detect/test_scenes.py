@@ -12,6 +12,7 @@ import pytest
 from tests.detect.conftest import Watch
 from tests.detect.scenes import INFORMATIONAL, SCENES, Scene
 from tests.detect.shapes import misfits
+from tests.findings import Note, note_found, note_near
 
 each_scene = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 
@@ -24,7 +25,9 @@ def value_at(finding: Mapping[str, Any], place: str) -> Any:
 
 
 @each_scene
-def test_it_is_found_with_its_evidence(scene: Scene, watch: Watch, tmp_path: Path) -> None:
+def test_it_is_found_with_its_evidence(
+    scene: Scene, watch: Watch, tmp_path: Path, record_property: Note
+) -> None:
     root = watch.play(scene.script, tmp_path, contained=scene.contained)
     finding = watch.finding(root, scene.type, scene.severity)
     for place, wanted in scene.evidence.items():
@@ -32,12 +35,16 @@ def test_it_is_found_with_its_evidence(scene: Scene, watch: Watch, tmp_path: Pat
         if wanted is not ...:
             assert found == (wanted.format(cwd=tmp_path) if isinstance(wanted, str) else wanted)
     assert not list(misfits(finding))
-    wanted = set() if scene.severity == INFORMATIONAL else {scene.type}
+    wanted = set() if scene.severity == INFORMATIONAL else {scene.type, *scene.made_of}
     assert {each["type"] for each in watch.findings(root)} == wanted
+    note_found(record_property, finding)
 
 
 @each_scene
-def test_what_only_looks_like_it_is_not_found(scene: Scene, watch: Watch, tmp_path: Path) -> None:
+def test_what_only_looks_like_it_is_not_found(
+    scene: Scene, watch: Watch, tmp_path: Path, record_property: Note
+) -> None:
     root = watch.play(scene.near, tmp_path, contained=scene.contained)
     seen = watch.signals(root) if scene.severity == INFORMATIONAL else watch.findings(root)
     assert scene.type not in {each["type"] for each in seen}
+    note_near(record_property, scene.type)

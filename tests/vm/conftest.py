@@ -18,12 +18,14 @@ from tests.kernel.stream import build_acts
 from tests.matrix import table
 from tests.requirement import need
 from tests.vm import arm64, initramfs
-from tests.vm.kernels import X86, Place, fetched
+from tests.vm.kernels import PLACES, X86, Place, fetched
 from tests.vm.machine import MACHINES, GuestError, Report, boot
 
 AT_ONCE = 2
 MATRIX = Path(__file__).parents[2] / ".make/matrix.txt"
 
+LOAD_MODULE = "load-module"
+"""What is done in each guest, besides the cases."""
 CROSS_COMPILER = "aarch64-linux-gnu-gcc"
 
 
@@ -70,9 +72,16 @@ def make_archive(architecture: str, folder: Path) -> Path:
         acts = build_acts(programs, CROSS_COMPILER)
     archive = folder / f"{architecture}.cpio.gz"
     commands = {case.name: case.act for case in all_cases()}
+    commands[LOAD_MODULE] = ("system", "load_module", str(initramfs.MODULES))
     canary = ("--set", "canary.interval_seconds=5")
     options = {family: (*EVERYTHING, *canary, *chosen) for family, chosen in FAMILIES.items()}
-    initramfs.make(archive, root, acts.values(), commands, options)
+    modules = [
+        Path(kernel.module)
+        for place in PLACES
+        if place.architecture == architecture and (kernel := fetched().get(str(place)))
+        if kernel.module
+    ]
+    initramfs.make(archive, root, acts.values(), commands, options, modules=modules)
     return archive
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The root file system of the virtual machines: Python, this agent, the acts.
 
-One archive serves all kernels of an architecture; it holds nothing that belongs to one of them.
+One archive serves all kernels of an architecture; all that it holds of each is a small module.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ DEVICES: Final = {Path("/dev/console"): (5, 1)}
 """The kernel opens the console before anything is mounted."""
 OPENED: Final = (SONAME, "libgcc_s.so.1")
 """Libraries that are opened by name: by the agent, and by pthread_exit(3)."""
+MODULES: Final = Path("/modules")
 LIBRARY_CACHE: Final = Path("/etc/ld.so.cache")
 
 
@@ -124,10 +125,13 @@ def make(
     programs: Collection[Path],
     acts: Mapping[str, Sequence[str]],
     options: Mapping[str, Sequence[str]],
+    *,
+    modules: Collection[Path] = (),
 ) -> None:
     """Write the archive.
 
-    `acts` are what to run, by name of the case; `options` are for an agent, by family of hooks.
+    `acts` are what to run, by name of the case; `options` are for an agent, by family of hooks;
+    `modules` are of kernels, named like their releases.
     """
     archive = Archive(path)
     for device, number in DEVICES.items():
@@ -136,6 +140,8 @@ def make(
         archive.file(target, source)
     for program in programs:
         archive.file(ACTS / program.name, program)
+    for module in modules:
+        archive.file(MODULES / module.name, module)
     guest = Path(__file__).with_name("guest.py").read_text(encoding="utf-8")
     archive.text(Path("/init"), f"#!{root.python} -u\n{guest}", 0o755)
     archive.text(PLAN, json.dumps({"acts": acts, "options": options}))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import shutil
 import sys
@@ -17,6 +18,9 @@ from tests.vm.debian import FetchError, Suite, mirror, unpack, version
 FOLDER: Final = Path(__file__).parents[2] / ".make/kernels"
 LIST: Final = FOLDER / "kernels.json"
 """Written last, so it is there when all kernels are."""
+
+MODULE: Final = "dummy"
+"""A small one that needs no hardware."""
 
 X86: Final = "amd64"
 ARM: Final = "arm64"
@@ -55,6 +59,8 @@ class Kernel(msgspec.Struct, frozen=True):
     version: str
     image: str
     """Its path."""
+    module: str = ""
+    """The path of a module of it; empty where modules are in a package of their own."""
 
 
 def fetched() -> dict[str, Kernel]:
@@ -82,10 +88,23 @@ def fetch(place: Place) -> Kernel:
         images = list(files.rglob("vmlinuz*"))
         if images:
             images[0].rename(kernel.image)
+            kernel = msgspec.structs.replace(kernel, module=keep_module(files, folder))
         shutil.rmtree(files)
         if images:
             return kernel
     raise FetchError(f"no package of {place} has a kernel in it")
+
+
+def keep_module(files: Path, folder: Path) -> str:
+    """Take the module out of a package, named like the release of the kernel; its path."""
+    for source in files.rglob(f"{MODULE}.ko*"):
+        # …/lib/modules/RELEASE/kernel/drivers/net/dummy.ko
+        release = source.parents[3].name
+        target = folder / f"{release}.ko"
+        content = source.read_bytes()
+        target.write_bytes(lzma.decompress(content) if source.suffix == ".xz" else content)
+        return str(target)
+    return ""
 
 
 def main() -> int:

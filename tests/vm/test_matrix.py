@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterable
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from tests.cases import Case, all_cases
+from tests.detect.shapes import misfits
+from tests.findings import Note, note_found, note_near
 from tests.kernel.stream import spoken
-from tests.matrix import Note, judge, note_cell
+from tests.matrix import judge, note_cell
+from tests.vm.conftest import LOAD_MODULE
 from tests.vm.guest import STEPS
-from tests.vm.kernels import PLACES, Place
+from tests.vm.kernels import PLACES, Place, fetched
 from tests.vm.machine import Report
 
 pytestmark = pytest.mark.vm
@@ -61,6 +66,34 @@ def test_e28_stream_says_that_the_clock_was_stepped(report: Report, family: str)
     # What the steps do not explain is how two processors call the time.
     assert all(later - earlier > -0.1 for earlier, later in pairwise(times))
     assert times[-1] - times[0] < 1800
+
+
+@each_family
+def test_module_that_is_loaded_is_found(
+    place: Place, family: str, report: Report, record_property: Note
+) -> None:
+    if not fetched()[str(place)].module:
+        pytest.skip("this kernel comes without modules")
+    type_ = "DefenseEvasion:Runtime/KernelModuleLoaded"
+    watched = report.families[family]
+    done = watched.acts[LOAD_MODULE]
+    assert done.code == 0, done.output + done.errors
+    said = spoken(done.output)
+    assert said["result"] == 0
+    (found,) = findings_of(watched.events, said["pid"])
+    assert (found["type"], found["severity"]) == (type_, "high")
+    assert found["context"]["moduleName"] == "dummy"
+    assert found["context"]["moduleFilePath"] == f"/modules/{report.release}.ko"
+    assert not list(misfits(found))
+    note_found(record_property, found)
+    # It unloads one, as rmmod does.
+    near = spoken(watched.acts["delete-module-refused"].output)
+    assert not findings_of(watched.events, near["pid"])
+    note_near(record_property, type_)
+
+
+def findings_of(events: Iterable[dict[str, Any]], pid: int) -> list[dict[str, Any]]:
+    return [e for e in events if e["kind"] == "finding" and e["process"]["pid"] == pid]
 
 
 @each_family

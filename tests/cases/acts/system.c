@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 
 /* IMAGE PARAMETERS: what is no module at all. */
@@ -37,6 +38,19 @@ static int act_finit_module(char **a)
 	fd = must("open", open("no-module", O_RDONLY));
 	result(syscall(SYS_finit_module, fd, a[1], MODULE_INIT_IGNORE_VERMAGIC));
 	unlink("no-module");
+	return 0;
+}
+
+/* FOLDER: loads the module of this kernel in it, and unloads it again. */
+static int act_load_module(char **a)
+{
+	char path[4096];
+	struct utsname kernel;
+
+	must("uname", uname(&kernel));
+	snprintf(path, sizeof(path), "%s/%s.ko", a[0], kernel.release);
+	result(syscall(SYS_finit_module, must("open", open(path, O_RDONLY)), "", 0));
+	must("delete_module", syscall(SYS_delete_module, "dummy", O_NONBLOCK));
 	return 0;
 }
 
@@ -589,6 +603,7 @@ static int act_kill_quietly(char **a)
 static const struct act acts[] = {
 	{ "init_module", act_init_module },
 	{ "finit_module", act_finit_module },
+	{ "load_module", act_load_module },
 	{ "delete_module", act_delete_module },
 	{ "prog_load", act_prog_load },
 	{ "prog_load_refused", act_prog_load_refused },
