@@ -12,13 +12,7 @@ from typing import Any, ClassVar, Final
 
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
-from nodeagent.detect.where import (
-    PACKAGE_MANAGERS,
-    RUNTIMES,
-    is_below,
-    is_contained,
-    is_runtime,
-)
+from nodeagent.detect.where import RUNTIMES, is_contained, is_runtime
 from nodeagent.event import Connect, Event, Exec, Mount, Open, Process, Setns, Socket, Symlink
 from nodeagent.names import MOUNT_FLAGS
 
@@ -125,13 +119,8 @@ def _on_open(event: Open) -> Iterator[Signal]:
         yield Signal("release_agent", event, {"releaseAgentPath": path}, key=path)
     elif path in HELPERS:
         yield Signal("kernel_helper", event, _written(path), key=path)
-    elif name in RUNTIMES and not event.created and not _is_upgrade(event):
+    elif name in RUNTIMES and not event.created:
         yield Signal("runc_escape", event, {"runcBinaryPath": path}, key=path)
-
-
-def _is_upgrade(event: Open) -> bool:
-    """A builder's image has a runtime of its own, which a package manager replaces."""
-    return event.process is not None and is_below(event.process, PACKAGE_MANAGERS)
 
 
 def _on_connect(event: Connect) -> Iterator[Signal]:

@@ -113,7 +113,7 @@ class Drift:
         if preloaded := event.environment.get("LD_PRELOAD"):
             yield Signal("preload", event, {"ldPreloadValue": preloaded}, key=preloaded)
         yield from self._on_code(event, process, event.path, event.file)
-        if event.script and not is_below(process, PACKAGE_MANAGERS):
+        if event.script_name and not is_below(process, PACKAGE_MANAGERS):
             yield from self._on_code(event, process, event.script_path, event.script_file)
 
     def _on_code(

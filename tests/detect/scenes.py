@@ -257,10 +257,12 @@ CONTAINERS: Final = [
     Scene(
         "runc-upgraded-by-a-stranger",
         "PrivilegeEscalation:Runtime/RuncContainerEscape",
-        "mount -t tmpfs none /mnt; cp /bin/bash /mnt/dpkg; touch runc; /mnt/dpkg -c ': >> runc'",
+        # Whoever made the image has chosen what lies where a package manager should.
         "mount -t tmpfs none /usr/local/sbin; cp /bin/bash /usr/local/sbin/dpkg; touch runc;"
         " /usr/local/sbin/dpkg -c ': >> runc'",
-        {"process.executablePath": "/mnt/dpkg"},
+        # What a package manager does: it writes beside it.
+        "touch runc; : > runc.dpkg-new; : >> runc.dpkg-new; mv runc.dpkg-new runc",
+        {"process.executablePath": "/usr/local/sbin/dpkg"},
         contained=True,
         severity="high",
     ),
@@ -351,6 +353,17 @@ DRIFT: Final = [
         "curl -s -o got file://$OLDPWD/source; chmod 755 got; mkdir below; cd below; ../got",
         f"printf '#!/bin/sh\\n' > source; {MEMORY_FOLDER}"
         "curl -s -o got file://$OLDPWD/source; cat got > other; chmod 755 other; ./other",
+        {
+            "context.modifyingProcess.executablePath": "/usr/bin/curl",
+            "context.threatFilePath": "/mnt/got",
+        },
+        severity="high",
+    ),
+    Scene(
+        "downloaded-script-for-a-shell",
+        f"Execution:{SUSPICIOUS}",
+        f"echo : > source; {MEMORY_FOLDER}curl -s -o got file://$OLDPWD/source; sh -e got",
+        f"echo : > source; {MEMORY_FOLDER}curl -s -o got file://$OLDPWD/source; sh -c : got",
         {
             "context.modifyingProcess.executablePath": "/usr/bin/curl",
             "context.threatFilePath": "/mnt/got",
@@ -538,7 +551,15 @@ COMMANDS: Final = [
         "Impact:Runtime/CryptoMinerExecuted",
         # Not one word, since the shell that plays this would be told by itself.
         "pool=stratum+tc''p://192.0.2.1:3333; nohup sh -c \": --url $pool\"",
-        "pool=stratum+tc''p://; grep -rF $pool .; echo x | less -p $pool; cat $pool",
+        "pool=stratum+tc''p://; grep -rF $pool .; echo x | less -p $pool; cat $pool;"
+        ' sh -c "cd .; grep -rF $pool . | sed s:$pool::"',
+        severity="high",
+    ),
+    Scene(
+        "miner-behind-a-reader",
+        "Impact:Runtime/CryptoMinerExecuted",
+        "pool=stratum+tc''p://192.0.2.1:3333; sh -c \"cat x | : --url $pool\"",
+        "pool=stratum+tc''p://192.0.2.1:3333; sh -c \"cat x | grep -F -- $pool\"",
         severity="high",
     ),
 ]
