@@ -20,6 +20,7 @@ from nodeagent.detect.where import (
     PACKAGE_MANAGERS,
     SHELLS,
     is_below,
+    is_contained,
     is_runtime,
     is_system_path,
 )
@@ -145,6 +146,34 @@ PATTERNS: Final = (
     ),
     _pattern("logs_cleared", "shred truncate", r"/var/log/|history\b", "shred /var/log/…"),
     _pattern("logs_cleared", "dmesg", r"(?:^|\s)(?:-C|-c|--clear)\b", "dmesg --clear"),
+    _pattern(
+        "data_destroyed",
+        "shred",
+        r"^(?!.*(?:/var/log/|history\b|--(?:help|version)\b)).*\S",
+        "shred FILE",
+    ),
+    _pattern(
+        "data_destroyed",
+        "rm",
+        r"(?:^|\s)(?:-\w*[rR]\w*|--recursive)\s(?:.*\s)?(?:--no-preserve-root\b|/\*?(?:\s|$)"
+        r"|/(?:home|etc|usr|var|boot|root|srv|lib|bin|sbin|opt)/?\*?(?:\s|$))",
+        "rm -rf /",
+    ),
+    _pattern(
+        "data_destroyed",
+        "dd",
+        r"\bof=/dev/(?:sd[a-z]|vd[a-z]|xvd[a-z]|nvme\d|mmcblk\d|md\d|dm-\d|mapper/)",
+        "dd of=/dev/sda",
+    ),
+    _pattern("data_destroyed", "wipefs", r"(?:^|\s)(?:-\w*a|--all)\b", "wipefs -a DEVICE"),
+    _pattern("trust_added", "trust", r"\banchor\s+(?!.*--remove).*\S", "trust anchor FILE"),
+    _pattern("trust_added", "certutil", r"(?:^|\s)-A\s.*-t\s*\S*[CT]", "certutil -A -t C"),
+    _pattern(
+        "package_in_container",
+        "apt apt-get dnf microdnf yum zypper apk pacman",
+        r"^(?:-\S+\s+)*(?:install|add|in|reinstall|upgrade)\b|^-S",
+        "apt-get install PACKAGE",
+    ),
     _pattern("made_immutable", "chattr", r"\+\w*i", "chattr +i FILE"),
     _pattern(
         "time_changed", "touch", r"(?:^|\s)(?:-\w*[tdr]|--date|--reference)\b", "touch -r FILE"
@@ -347,6 +376,8 @@ class Commands:
 
     def _say(self, pattern: _Pattern, event: Exec, process: Process) -> Iterator[Signal]:
         if pattern.rule in LOUD_IN_PACKAGES and is_below(process, PACKAGE_MANAGERS):
+            return
+        if pattern.rule == "package_in_container" and not is_contained(process):
             return
         if pattern.rule == "bind_tool":
             yield _tool("tool_offensive", event, name_of(event.path), "Backdoor Tool")

@@ -120,6 +120,8 @@ class Drift:
         self, event: Exec, process: Process, path: str, file: FileFacts | None
     ) -> Iterator[Signal]:
         """A program or a script, and what is known of it."""
+        if name_of(path).startswith(".") and not is_below(process, PACKAGE_MANAGERS):
+            yield Signal("hidden_file", event, {"threatFilePath": path}, key=path)
         writer = _writer(file)
         if writer in DOWNLOADERS:
             yield Signal("downloaded", event, _found(path, file), key=writer)
