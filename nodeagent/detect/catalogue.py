@@ -253,7 +253,7 @@ _OWN: Final[dict[str, Rule]] = {
         "{process} changes what packages are there or come from where: {key}", "T1554", "T1195.002",
     ),
     "sensitive_binary": _rule(
-        "Persistence:Runtime/SensitiveFileModified", LOW, 20,
+        "Persistence:Runtime/SensitiveFileModified", LOW, 10,
         "{process} changes the program {key} of this system", "T1554", "T1036.005",
     ),
     "environment_read": _rule(

@@ -104,7 +104,7 @@ GUARDS: Final = (
         r"/proc/sysrq-trigger|/proc/sys/kernel/(?:sysrq|randomize_va_space|kptr_restrict|dmesg_restrict"
         r"|perf_event_paranoid|unprivileged_bpf_disabled|yama/ptrace_scope|kexec_load_disabled"
         r"|modules_disabled)|/proc/sys/vm/mmap_min_addr|/proc/sys/fs/(?:suid_dumpable|protected_.*)"
-        r"|/sys/kernel/debug/.*",
+        r"|/sys/kernel/debug/(?!tracing/).*",
         "systemd-sysctl sysctl systemd",
     ),
     _guard(
