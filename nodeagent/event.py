@@ -8,6 +8,7 @@ mean. The two are joined by field name when the object is loaded.
 from __future__ import annotations
 
 import posixpath
+import re
 from typing import Annotated, ClassVar, Final
 
 import msgspec
@@ -403,6 +404,14 @@ class Code(Event):
     """What is found out about it; None without a file."""
 
 
+INTERPRETERS: Final = re.compile(
+    r"(?:python|perl|ruby|node|php|lua|sh|bash|dash|ash|zsh|ksh|mksh)[\d.]*"
+)
+CODE_ELSEWHERE: Final = frozenset({"-", "--eval", "--print"})
+WITH_VALUE: Final = frozenset({"-o", "+o", "-O", "+O", "-W", "-X", "--rcfile", "--init-file"})
+"""Options of interpreters whose value is the next word."""
+
+
 class Exec(Code):
     """A process runs a new program, or tried to."""
 
@@ -436,11 +445,37 @@ class Exec(Code):
     facts: ProcessFacts
 
     @property
+    def script_name(self) -> str:
+        """The script as it was passed, also to an interpreter as in `sh x.sh`; empty: none."""
+        return self.script or _passed_script(self.path, self.argv)
+
+    @property
     def script_path(self) -> str:
         """Where the script lies; empty when it is none, or cannot be told."""
-        if not self.script or not (self.cwd or self.script.startswith("/")):
+        name = self.script_name
+        if not name or not (self.cwd or name.startswith("/")):
             return ""
-        return posixpath.normpath(posixpath.join(self.cwd, self.script))
+        return posixpath.normpath(posixpath.join(self.cwd, name))
+
+
+def _passed_script(path: str, argv: tuple[str, ...]) -> str:
+    """The first word that is no option, unless the code comes from elsewhere."""
+    name = posixpath.basename(argv[0] if argv and path.endswith("/busybox") else path)
+    if not INTERPRETERS.fullmatch(name):
+        return ""
+    inline = "cs" if name.rstrip("0123456789.").endswith("sh") else "cmeE"
+    words = iter(argv[1:])
+    for word in words:
+        if word == "--":
+            return next(words, "")
+        if not word.startswith(("-", "+")):
+            return word
+        is_short = word[:2] != "--"
+        if word in CODE_ELSEWHERE or (is_short and any(each in inline for each in word[1:])):
+            return ""
+        if word in WITH_VALUE:
+            next(words, None)
+    return ""
 
 
 class Fork(Event):

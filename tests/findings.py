@@ -7,12 +7,13 @@ Tests note what was found and what was not, rightly; the table is made of their 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 import pytest
 
 from nodeagent.detect.catalogue import RULES
+from tests.matrix import Note
 
 __all__ = ["Note", "holes", "note_found", "note_near", "table"]
 
@@ -23,9 +24,6 @@ OWN: Final = ("action", "context", "evidence")
 """Parts of a finding that depend on its type."""
 COMMON: Final = {"evidence.rule", "evidence.weight", "evidence.event", "action.actionType"}
 TYPES: Final = sorted({rule.type for rule in RULES.values()})
-
-Note = Callable[[str, object], None]
-"""pytest's record_property."""
 
 
 def note_found(note: Note, finding: Mapping[str, Any]) -> None:

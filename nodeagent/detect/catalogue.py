@@ -94,6 +94,14 @@ _OWN: Final[dict[str, Rule]] = {
         "Execution:Runtime/SuspiciousShellCreated", LOW, 30,
         "{key}, which takes connections, started the shell {process}", "T1059.004", "T1190",
     ),
+    "relayed_shell": _rule(
+        "Execution:Runtime/ReverseShell", MEDIUM, 50,
+        "{process} takes commands by pipes beside a connection to {key}", "T1059.004", "T1071",
+    ),
+    "system_user_shell": _rule(
+        "Execution:Runtime/SuspiciousShellCreated", LOW, 30,
+        "User {key} of the system, which nobody is, has the shell {process}", "T1059.004", "T1078.003",
+    ),
     # Memory.
     "fileless": _rule(
         "DefenseEvasion:Runtime/FilelessExecution", MEDIUM, 60,
@@ -148,6 +156,18 @@ _OWN: Final[dict[str, Rule]] = {
         "PrivilegeEscalation:Runtime/NamespaceEntered", MEDIUM, 40,
         "{process} in a container enters other namespaces", "T1611",
     ),
+    "user_namespace": _rule(
+        "PrivilegeEscalation:Runtime/NamespaceEntered", LOW, 20,
+        "{process} in a container makes a user namespace, in which it has all rights", "T1068", "T1611",
+    ),
+    "kernel_files_mounted": _rule(
+        "PrivilegeEscalation:Runtime/ContainerMountsHostDirectory", MEDIUM, 60,
+        "{process} in a container mounts {key}, which shows the inside of the kernel", "T1611",
+    ),
+    "process_hidden": _rule(
+        "DefenseEvasion:Runtime/ProcessHidden", HIGH, 70,
+        "{process} hides what {key} shows by a mount over it", "T1564", "T1014",
+    ),
     "raw_device": _rule(
         "PrivilegeEscalation:Runtime/RawDeviceAccessed", HIGH, 70,
         "{process} in a container opens the device {key}", "T1006", "T1611",
@@ -168,6 +188,9 @@ _OWN: Final[dict[str, Rule]] = {
     "temporary_file": _rule(
         "Execution:Runtime/TemporaryFileExecuted", LOW, 30,
         "{process} runs what lies in a folder for temporary files", "T1204", "T1564",
+    ),
+    "hidden_file": _command(
+        "DefenseEvasion", LOW, 30, "{process} runs a hidden file: {key}", "T1564.001",
     ),
     "downloaded": _command(
         "Execution", HIGH, 70, "{process} runs a file that {key} has downloaded", "T1105", "T1059",
@@ -216,6 +239,30 @@ _OWN: Final[dict[str, Rule]] = {
     "sensitive_evasion": _rule(
         "DefenseEvasion:Runtime/SensitiveFileModified", MEDIUM, 50,
         "{process} removes traces: {key}", "T1070", "T1070.003",
+    ),
+    "sensitive_kernel": _rule(
+        "DefenseEvasion:Runtime/SensitiveFileModified", MEDIUM, 50,
+        "{process} changes {key}, by which the kernel is protected or commanded", "T1562.001", "T1529",
+    ),
+    "sensitive_authority": _rule(
+        "DefenseEvasion:Runtime/SensitiveFileModified", MEDIUM, 50,
+        "{process} changes which authorities this system trusts: {key}", "T1553.004",
+    ),
+    "sensitive_packages": _rule(
+        "Persistence:Runtime/SensitiveFileModified", LOW, 30,
+        "{process} changes what packages are there or come from where: {key}", "T1554", "T1195.002",
+    ),
+    "sensitive_binary": _rule(
+        "Persistence:Runtime/SensitiveFileModified", LOW, 10,
+        "{process} changes the program {key} of this system", "T1554", "T1036.005",
+    ),
+    "environment_read": _rule(
+        "CredentialAccess:Runtime/SensitiveFileRead", LOW, 20,
+        "{process} reads the environment of another process: {key}", "T1552.001", "T1057",
+    ),
+    "token_read": _rule(
+        "CredentialAccess:Runtime/SensitiveFileRead", LOW, 20,
+        "{process} reads the token of a service account: {key}", "T1552.001", "T1528",
     ),
     "sensitive_read": _rule(
         "CredentialAccess:Runtime/SensitiveFileRead", MEDIUM, 50,
@@ -271,6 +318,15 @@ _OWN: Final[dict[str, Rule]] = {
     "time_changed": _command(
         "DefenseEvasion", LOW, 30, "{process} gives files another time", "T1070.006",
     ),
+    "data_destroyed": _command(
+        "Impact", MEDIUM, 50, "{process} destroys data", "T1485", "T1561",
+    ),
+    "trust_added": _command(
+        "DefenseEvasion", MEDIUM, 50, "{process} lets this system trust another authority", "T1553.004",
+    ),
+    "package_in_container": _command(
+        "Execution", LOW, 20, "{process} installs packages in a running container", "T1072", "T1105",
+    ),
     "recon_user": _command(
         "Discovery", LOW, 10, "{process} asks about users", "T1033", "T1087.001",
     ),
@@ -324,6 +380,18 @@ _OWN: Final[dict[str, Rule]] = {
     "metadata_access": _rule(
         "CredentialAccess:Runtime/MetadataServiceContacted", LOW, 30,
         "{process} in a container asks the metadata service", "T1552.005",
+    ),
+    "ssh_port": _rule(
+        "CommandAndControl:Runtime/UnusualPort", LOW, 30,
+        "{process} connects to {key}, which is not the port of SSH", "T1571", "T1021.004",
+    ),
+    "kubernetes_api": _rule(
+        "Discovery:Runtime/KubernetesApiContacted", LOW, 20,
+        "{process} in a container turns to Kubernetes: {key}", "T1613", "T1552.007",
+    ),
+    "kubernetes_api_name": _rule(
+        "Discovery:Runtime/KubernetesApiContacted", LOW, 10,
+        "{process} in a container asks where Kubernetes is: {key}", "T1613", "T1552.007",
     ),
     "port_scan": _rule(
         "Discovery:Runtime/PortScan", MEDIUM, 60,

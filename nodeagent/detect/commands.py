@@ -20,6 +20,7 @@ from nodeagent.detect.where import (
     PACKAGE_MANAGERS,
     SHELLS,
     is_below,
+    is_contained,
     is_runtime,
     is_system_path,
 )
@@ -145,6 +146,34 @@ PATTERNS: Final = (
     ),
     _pattern("logs_cleared", "shred truncate", r"/var/log/|history\b", "shred /var/log/…"),
     _pattern("logs_cleared", "dmesg", r"(?:^|\s)(?:-C|-c|--clear)\b", "dmesg --clear"),
+    _pattern(
+        "data_destroyed",
+        "shred",
+        r"^(?!.*(?:/var/log/|history\b|--(?:help|version)\b)).*\S",
+        "shred FILE",
+    ),
+    _pattern(
+        "data_destroyed",
+        "rm",
+        r"(?:^|\s)(?:-\w*[rR]\w*|--recursive)\s(?:.*\s)?(?:--no-preserve-root\b|/\*?(?:\s|$)"
+        r"|/(?:home|etc|usr|var|boot|root|srv|lib|bin|sbin|opt)/?\*?(?:\s|$))",
+        "rm -rf /",
+    ),
+    _pattern(
+        "data_destroyed",
+        "dd",
+        r"\bof=/dev/(?:sd[a-z]|vd[a-z]|xvd[a-z]|nvme\d|mmcblk\d|md\d|dm-\d|mapper/)",
+        "dd of=/dev/sda",
+    ),
+    _pattern("data_destroyed", "wipefs", r"(?:^|\s)(?:-\w*a|--all)\b", "wipefs -a DEVICE"),
+    _pattern("trust_added", "trust", r"\banchor\s+(?!.*--remove).*\S", "trust anchor FILE"),
+    _pattern("trust_added", "certutil", r"(?:^|\s)-A\s.*-t\s*\S*[CT]", "certutil -A -t C"),
+    _pattern(
+        "package_in_container",
+        "apt apt-get dnf microdnf yum zypper apk pacman",
+        r"^(?:-\S+\s+)*(?:install|add|in|reinstall|upgrade)\b|^-S",
+        "apt-get install PACKAGE",
+    ),
     _pattern("made_immutable", "chattr", r"\+\w*i", "chattr +i FILE"),
     _pattern(
         "time_changed", "touch", r"(?:^|\s)(?:-\w*[tdr]|--date|--reference)\b", "touch -r FILE"
@@ -289,7 +318,8 @@ READERS: Final = frozenset(
     ]
 )
 """Programs that search and show text, and so may be told the words of others."""
-INTERPRETERS: Final = re.compile(r"(?:python|perl|ruby|node|bash|sh|dash)[\d.]*")
+SEPARATORS: Final = re.compile(r"[;|&()`{}\n]")
+"""What may stand between commands of a shell; cutting a word as well does no harm."""
 LOUD_IN_PACKAGES: Final = frozenset(
     {"add_service", "add_user", "service_off", "make_setuid", "recon_user", "recon_network"}
     | {"firewall_changed", "time_changed", "add_crontab"}
@@ -339,12 +369,15 @@ class Commands:
                     told.add(pattern.rule)
                     yield from self._say(pattern, event, process)
         if miner is None and not _is_reader(event):
+            ran = _without_readers(line) if _is_shell_command(event) else line
             for pattern in self._of_any:
-                if pattern.words.search(line):
+                if pattern.words.search(ran):
                     yield Signal(pattern.rule, event, _example(pattern), key=pattern.example)
 
     def _say(self, pattern: _Pattern, event: Exec, process: Process) -> Iterator[Signal]:
         if pattern.rule in LOUD_IN_PACKAGES and is_below(process, PACKAGE_MANAGERS):
+            return
+        if pattern.rule == "package_in_container" and not is_contained(process):
             return
         if pattern.rule == "bind_tool":
             yield _tool("tool_offensive", event, name_of(event.path), "Backdoor Tool")
@@ -360,11 +393,27 @@ def _is_reader(event: Exec) -> bool:
     return name in READERS and is_system_path(event.path)
 
 
+def _is_shell_command(event: Exec) -> bool:
+    return name_of(event.path) in SHELLS and is_system_path(event.path) and not event.script_name
+
+
+def _without_readers(line: str) -> str:
+    """The commands of a line for a shell, but those that only search and show text."""
+    commands = (each for each in SEPARATORS.split(line) if each.strip())
+    return "\n".join(each for each in commands if not _is_of_reader(each))
+
+
+def _is_of_reader(command: str) -> bool:
+    words = (each for each in command.split() if not each.startswith("-"))
+    return name_of(next(words, "").strip("'\"")) in READERS
+
+
 def _arguments(event: Exec) -> tuple[str, ...]:
     """What follows the name of the program or script."""
     argv = event.argv
-    if event.script and event.script in argv:
-        return argv[argv.index(event.script) + 1 :]
+    script = event.script_name
+    if script and script in argv:
+        return argv[argv.index(script) + 1 :]
     return argv[1:]
 
 
@@ -373,10 +422,8 @@ def _names(event: Exec) -> list[str]:
     names = [name_of(event.path)]
     if event.argv:
         names.append(name_of(event.argv[0]).lstrip("-"))
-    if event.script:
-        names.append(name_of(event.script))
-    elif INTERPRETERS.fullmatch(names[0]) and len(event.argv) > 1:
-        names.append(name_of(event.argv[1]))
+    if script := event.script_name:
+        names.append(name_of(script))
     return list(dict.fromkeys(names))
 
 
@@ -386,7 +433,7 @@ def _example(pattern: _Pattern) -> dict[str, object]:
 
 def _tool(rule: str, event: Exec, tool: str, category: str) -> Signal:
     context: dict[str, object] = {"toolName": tool, "toolCategory": category}
-    if event.script:
-        context["scriptPath"] = event.script
+    if script := event.script_name:
+        context["scriptPath"] = script
     article = "an" if category[0] in "AEIOU" else "a"
     return Signal(rule, event, context, key=f"{article} {category.lower()} ({tool})")

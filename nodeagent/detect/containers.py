@@ -12,15 +12,20 @@ from typing import Any, ClassVar, Final
 
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
-from nodeagent.detect.where import (
-    PACKAGE_MANAGERS,
-    RUNTIMES,
-    is_below,
-    is_contained,
-    is_runtime,
+from nodeagent.detect.where import RUNTIMES, is_contained, is_runtime
+from nodeagent.event import (
+    Connect,
+    Event,
+    Exec,
+    Mount,
+    Open,
+    Process,
+    Setns,
+    Socket,
+    Symlink,
+    Unshare,
 )
-from nodeagent.event import Connect, Event, Exec, Mount, Open, Process, Setns, Socket, Symlink
-from nodeagent.names import MOUNT_FLAGS
+from nodeagent.names import CLONE_FLAGS, MOUNT_FLAGS
 
 __all__ = ["Containers"]
 
@@ -46,6 +51,13 @@ HELPER_WRITERS: Final = frozenset(
 DISK_TYPES: Final = frozenset(
     {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "ntfs", "vfat"}
 )
+KERNEL_TYPES: Final = frozenset({"debugfs", "tracefs", "securityfs"})
+PROCESS_FOLDER: Final = re.compile(r"/proc/\d+(?:/(?!fd/).*)?")
+MS_REMOUNT: Final = 0x20
+PROPAGATION: Final = 0x1E0000
+"""MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED."""
+NEW_USER_NAMESPACE: Final = 0x10000000
+"""CLONE_NEWUSER."""
 OWN_DESCRIPTOR: Final = re.compile(r"/proc/(?:self|thread-self|\d+)/fd/\d+(?:/|$)")
 BLOCK_DEVICE: Final = re.compile(
     r"/dev/(?:sd[a-z]|vd[a-z]|xvd[a-z]|nvme\d|mmcblk\d|md[\d/]|loop\d|nbd\d|dm-\d|mapper/"
@@ -65,6 +77,7 @@ class Containers:
         "symlink",
         "setns",
         "socket",
+        "unshare",
     )
 
     def __init__(self) -> None:
@@ -76,6 +89,7 @@ class Containers:
             Symlink: _on_symlink,
             Setns: _on_setns,
             Socket: _on_socket,
+            Unshare: _on_unshare,
         }
 
     def wants_path(self, path: str) -> bool:
@@ -91,6 +105,8 @@ class Containers:
         process = event.process
         if process is None:
             return ()
+        if isinstance(event, Mount) and PROCESS_FOLDER.fullmatch(event.path):
+            return _on_hiding(event, process)
         if not is_contained(process):
             return _helper(event, process) if isinstance(event, Open) else ()
         if is_runtime(process):
@@ -125,13 +141,8 @@ def _on_open(event: Open) -> Iterator[Signal]:
         yield Signal("release_agent", event, {"releaseAgentPath": path}, key=path)
     elif path in HELPERS:
         yield Signal("kernel_helper", event, _written(path), key=path)
-    elif name in RUNTIMES and not event.created and not _is_upgrade(event):
+    elif name in RUNTIMES and not event.created:
         yield Signal("runc_escape", event, {"runcBinaryPath": path}, key=path)
-
-
-def _is_upgrade(event: Open) -> bool:
-    """A builder's image has a runtime of its own, which a package manager replaces."""
-    return event.process is not None and is_below(event.process, PACKAGE_MANAGERS)
 
 
 def _on_connect(event: Connect) -> Iterator[Signal]:
@@ -156,15 +167,31 @@ def _on_symlink(event: Symlink) -> Iterator[Signal]:
 
 def _on_mount(event: Mount) -> Iterator[Signal]:
     source = event.source
-    if event.type not in DISK_TYPES and not BLOCK_DEVICE.match(source):
-        return
-    context: dict[str, object] = {
-        "mountSource": source,
+    if event.type in KERNEL_TYPES:
+        yield Signal("kernel_files_mounted", event, _mounted(event), key=event.type)
+    elif event.type in DISK_TYPES or BLOCK_DEVICE.match(source):
+        yield Signal("host_mount", event, _mounted(event), key=source or event.type)
+
+
+def _on_hiding(event: Mount, process: Process) -> Iterator[Signal]:
+    """Who looks below /proc sees what was mounted; a change of flags alone hides nothing."""
+    hides_nothing = MS_REMOUNT | PROPAGATION
+    if not is_runtime(process) and not event.flags & hides_nothing:
+        yield Signal("process_hidden", event, _mounted(event), key=event.path)
+
+
+def _mounted(event: Mount) -> dict[str, object]:
+    return {
+        "mountSource": event.source,
         "mountTarget": event.path,
         "fileSystemType": event.type,
         "flags": MOUNT_FLAGS.show(event.flags),
     }
-    yield Signal("host_mount", event, context, key=source or event.type)
+
+
+def _on_unshare(event: Unshare) -> Iterator[Signal]:
+    if event.flags & NEW_USER_NAMESPACE:
+        yield Signal("user_namespace", event, {"flags": CLONE_FLAGS.show(event.flags)})
 
 
 def _on_setns(event: Setns) -> Iterator[Signal]:

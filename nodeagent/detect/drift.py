@@ -113,13 +113,15 @@ class Drift:
         if preloaded := event.environment.get("LD_PRELOAD"):
             yield Signal("preload", event, {"ldPreloadValue": preloaded}, key=preloaded)
         yield from self._on_code(event, process, event.path, event.file)
-        if event.script and not is_below(process, PACKAGE_MANAGERS):
+        if event.script_name and not is_below(process, PACKAGE_MANAGERS):
             yield from self._on_code(event, process, event.script_path, event.script_file)
 
     def _on_code(
         self, event: Exec, process: Process, path: str, file: FileFacts | None
     ) -> Iterator[Signal]:
         """A program or a script, and what is known of it."""
+        if name_of(path).startswith(".") and not is_below(process, PACKAGE_MANAGERS):
+            yield Signal("hidden_file", event, {"threatFilePath": path}, key=path)
         writer = _writer(file)
         if writer in DOWNLOADERS:
             yield Signal("downloaded", event, _found(path, file), key=writer)

@@ -11,6 +11,7 @@ import msgspec
 
 from nodeagent.detect import Signal
 from nodeagent.detect.catalogue import rule_of_entry
+from nodeagent.detect.describe import name_of
 from nodeagent.detect.lists import ThreatLists
 from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import is_contained
@@ -28,6 +29,12 @@ METADATA_NAMES: Final = (
     "instance-data",
 )
 """Names that may lead to the metadata service."""
+API_NAMES: Final = "kubernetes.default."
+"""How pods call the API server, before the domain of the cluster."""
+KUBERNETES_PORTS: Final = frozenset({6443, 10250, 10255, 2379})
+"""API server, kubelet and etcd; 443 is of everybody."""
+SSH: Final = "ssh"
+SSH_PORT: Final = 22
 ADDRESS_TYPES: Final = (1, 28)
 """A and AAAA."""
 SCANS_LIMIT: Final = 2048
@@ -66,7 +73,7 @@ class NetworkTalk:
         if isinstance(event, Connect):
             return () if event.remote is None else self._on_connect(event, process, event.remote)
         if isinstance(event, Dns):
-            return () if event.message is None else self._on_dns(event, event.message)
+            return () if event.message is None else self._on_dns(event, process, event.message)
         return self.inspect_hash(event)
 
     def _on_connect(self, event: Connect, process: Process, remote: Endpoint) -> Iterator[Signal]:
@@ -79,6 +86,8 @@ class NetworkTalk:
             yield Signal(
                 "metadata_access", event, {}, connection_action(event, remote), key=address
             )
+        if event.type == socket.SOCK_STREAM:
+            yield from _odd_port(event, process, remote)
         yield from self._scan(event, process.uuid, remote)
 
     def _scan(self, event: Connect, uuid: str, remote: Endpoint) -> Iterator[Signal]:
@@ -93,10 +102,13 @@ class NetworkTalk:
             if known < len(scan.ports) == SCAN_PORTS:
                 yield Signal("port_scan", event, {}, connection_action(event, remote), key=address)
 
-    def _on_dns(self, event: Dns, message: DnsMessage) -> Iterator[Signal]:
+    def _on_dns(self, event: Dns, process: Process, message: DnsMessage) -> Iterator[Signal]:
         question = message.question
         name = question.name.lower() if question is not None else ""
         if not message.response:
+            if f"{name}.".startswith(API_NAMES) and is_contained(process):
+                action = request_action(event, name)
+                yield Signal("kubernetes_api_name", event, {}, action, key=name)
             for match in self._lists.domain(name):
                 if rule := rule_of_entry(match.category, "dns"):
                     action = request_action(event, name)
@@ -120,6 +132,15 @@ class NetworkTalk:
             shown = {**match.shown(), "threatFileSha256": event.file.sha256}
             context: dict[str, object] = {"threatFilePath": event.path}
             yield Signal(rule, event, context, None, (shown,), key=event.file.sha256)
+
+
+def _odd_port(event: Connect, process: Process, remote: Endpoint) -> Iterator[Signal]:
+    """Of SSH, and those of Kubernetes for what runs in a container."""
+    key = f"port {remote.port} of {remote.address}"
+    if name_of(process.path) == SSH and remote.port != SSH_PORT:
+        yield Signal("ssh_port", event, {}, connection_action(event, remote), key=key)
+    elif remote.port in KUBERNETES_PORTS and is_contained(process):
+        yield Signal("kubernetes_api", event, {}, connection_action(event, remote), key=key)
 
 
 def _may_be_metadata(name: str) -> bool:

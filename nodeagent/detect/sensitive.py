@@ -91,10 +91,52 @@ GUARDS: Final = (
         r"/etc/(?:shadow|gshadow)-?|(?:/root|/home/[^/]+)/\.ssh/(?:id_[^./]+|[^/]+\.pem)"
         r"|(?:/root|/home/[^/]+)/\.(?:aws/credentials|config/gcloud/.*\.(?:db|json)|azure/.*|kube/config"
         r"|docker/config\.json|netrc|git-credentials|gnupg/private-keys.*|pgpass|my\.cnf)"
-        r"|/etc/kubernetes/(?:admin\.conf|pki/.*\.key)|/etc/ssh/ssh_host_[^/]*_key|/proc/kcore",
+        r"|/etc/kubernetes/(?:(?:super-)?admin\.conf|pki/.*\.key)|/var/lib/kubelet/pki/.*\.(?:pem|key)"
+        r"|/var/lib/rancher/(?:k3s|rke2)/(?:server/(?:tls/.*\.key|cred/.*|token)|agent/.*\.key)"
+        r"|/etc/rancher/(?:k3s|rke2)/(?:k3s|rke2)\.yaml|/etc/ssh/ssh_host_[^/]*_key|/proc/kcore",
         f"{ADMINISTRATION} {SYSTEM} sshd sshd-session ssh ssh-add ssh-agent ssh-keygen scp sftp login su"
         " sudo pkexec unix_chkpwd cron crond atd aws gcloud az kubectl helm docker git gpg gpg-agent"
-        " kubelet kube-apiserver gdm-session-worker sddm lightdm systemd-logind polkitd screen",
+        " kubelet kube-apiserver etcd k3s rke2 gdm-session-worker sddm lightdm systemd-logind polkitd screen",
+        frozenset({"Read"}),
+    ),
+    _guard(
+        "sensitive_kernel",
+        r"/proc/sysrq-trigger|/proc/sys/kernel/(?:sysrq|randomize_va_space|kptr_restrict|dmesg_restrict"
+        r"|perf_event_paranoid|unprivileged_bpf_disabled|yama/ptrace_scope|kexec_load_disabled"
+        r"|modules_disabled)|/proc/sys/vm/mmap_min_addr|/proc/sys/fs/(?:suid_dumpable|protected_.*)"
+        r"|/sys/kernel/debug/(?!tracing/).*",
+        "systemd-sysctl sysctl systemd",
+    ),
+    _guard(
+        "sensitive_authority",
+        r"/usr/local/share/ca-certificates/.*|/usr/share/pki/(?:ca-trust-source|trust)/anchors/.*"
+        r"|/etc/pki/(?:ca-trust/source|trust)/anchors/.*|/etc/ca-certificates/trust-source/.*",
+        "trust update-ca-trust",
+    ),
+    _guard(
+        "sensitive_packages",
+        r"/var/lib/(?:dpkg|rpm|pacman/local)/.*|/usr/lib/sysimage/rpm/.*|/lib/apk/db/.*"
+        r"|/etc/apt/(?:sources\.list|(?:sources\.list\.d|trusted\.gpg\.d|apt\.conf\.d)/.*)"
+        r"|/etc/(?:yum|zypp)(?:/repos\.d|\.repos\.d)/.*|/etc/apk/(?:repositories|keys/.*)",
+        f"{SYSTEM} deb-systemd-invoke dpkg-divert dpkg-statoverride update-alternatives rpmdb"
+        " add-apt-repository apt-key packagekitd update-notifier",
+    ),
+    _guard(
+        "sensitive_binary",
+        r"(?:/usr(?:/local)?)?/s?bin/[^/]+",
+        f"{SYSTEM} update-alternatives alternatives",
+    ),
+    _guard(
+        "environment_read",
+        r"/proc/\d+/(?:task/\d+/)?environ",
+        f"{SYSTEM} systemd-logind systemd-coredump ps pgrep polkitd sshd apport udisksd",
+        frozenset({"Read"}),
+    ),
+    _guard(
+        "token_read",
+        r"(?:/var)?/run/secrets/(?:kubernetes\.io/serviceaccount|eks\.amazonaws\.com/serviceaccount"
+        r"|azure/tokens)/(?:.*/)?[\w-]*token",
+        "kubelet",
         frozenset({"Read"}),
     ),
     _guard(
@@ -188,6 +230,8 @@ class Sensitive:
             wanted = operation in guard.operations or (truncated and DELETE in guard.operations)
             if not wanted or (name in guard.expected and is_system_path(process.path)):
                 continue
+            if guard.rule == "environment_read" and _is_own(process, path):
+                continue
             if truncated and WRITE not in guard.operations and name in SHELLS and "history" in path:
                 # A shell that ends writes its history anew.
                 continue
@@ -204,6 +248,13 @@ class Sensitive:
         others = [each for each in known if each != path]
         self._related.put(process.uuid, [*others, path][-RELATED_LIMIT:])
         return others
+
+
+def _is_own(process: Process, path: str) -> bool:
+    """It is about the process itself, or what it has started from."""
+    pid = path.split("/")[2]
+    own = process.facts.namespace_pid if process.facts is not None else process.task.pid
+    return pid in (str(process.task.pid), str(own))
 
 
 def _is_script(path: str) -> bool:

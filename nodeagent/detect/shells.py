@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import stat
 from collections.abc import Iterable, Iterator
@@ -32,6 +33,11 @@ CONTAINERS_LIMIT: Final = 2048
 UNDECIDED_LIMIT: Final = 256
 """Connections of one port."""
 STANDARD_STREAMS: Final = 3
+PIPES: Final = (stat.S_IFIFO, stat.S_IFSOCK)
+RELAY_NS: Final = 10_000_000_000
+"""So soon what sends and receives comes after its shell."""
+SYSTEM_USERS: Final = range(1, 100)
+"""Those that each system has for its services; people come later, and users of packages."""
 LOGINS: Final = frozenset({"sshd", "sshd-session", "login", "dropbear", "systemd", "agetty"})
 """Servers whose work it is to start shells."""
 INTERNET: Final[dict[int, str]] = {socket.AF_INET: "AF_INET", socket.AF_INET6: "AF_INET6"}
@@ -50,6 +56,10 @@ class Shells:
         """Programs that accepted a connection, by the UUID of the process."""
         self._started: Recent[str, bool] = Recent(CONTAINERS_LIMIT)
         """Containers of which the first program was seen."""
+        self._clients: Recent[str, Endpoint] = Recent(REMOTES_LIMIT)
+        """Other ends of connections that a process made, by its UUID."""
+        self._piped: Recent[str, Exec] = Recent(UNDECIDED_LIMIT)
+        """Shells that take commands by pipes on purpose, by the UUID of what started them."""
         self._since = 0
         """When the first event came."""
         self._listened: Recent[int, bool] = Recent(REMOTES_LIMIT)
@@ -74,9 +84,32 @@ class Shells:
         elif isinstance(event, Connect):
             if event.remote is not None:
                 self._incoming.put(event.remote, value=False)
+                return self._on_connect(event, event.remote)
         elif isinstance(event, OlderSocket):
             self._learn_older(event)
         return ()
+
+    def _on_connect(self, event: Connect, remote: Endpoint) -> Iterator[Signal]:
+        """A shell between pipes, and beside it what sends and receives."""
+        process = event.process
+        is_open = event.result >= 0 or event.result == -errno.EINPROGRESS
+        if process is None or event.type != socket.SOCK_STREAM or not is_open:
+            return
+        self._clients.put(process.uuid, remote)
+        shell = self._piped.get(process.lineage[0].uuid) if process.lineage else None
+        if shell is not None and event.time - shell.time < RELAY_NS:
+            yield self._connected(shell, remote, "relayed_shell")
+
+    def _relay(self, event: Exec, process: Process) -> Iterator[Signal]:
+        """A program with a connection that started a shell, to copy from one to the other."""
+        if not process.lineage or is_below(process, LOGINS):
+            return
+        parent = process.lineage[0].uuid
+        remote = self._clients.get(parent)
+        if remote is not None:
+            yield self._connected(event, remote, "relayed_shell")
+        elif any(word.startswith("-") and "i" in word for word in event.argv[1:]):
+            self._piped.put(parent, event)
 
     def _learn_older(self, event: OlderSocket) -> None:
         """A connection that is older than the agent was accepted where somebody listens."""
@@ -114,8 +147,14 @@ class Shells:
         if remote is not None:
             yield self._connected(event, remote)
             return
+        is_interactive = _is_interactive(event.argv, event.stdio)
+        if is_interactive and all(each.type in PIPES for each in event.stdio[:2]):
+            yield from self._relay(event, process)
+        uid = process.task.uid
+        if is_interactive and uid is not None and uid in SYSTEM_USERS:
+            yield Signal("system_user_shell", event, key=process.user or str(uid))
         if server := self._server_above(process):
-            if _is_interactive(event.argv, event.stdio):
+            if is_interactive:
                 yield Signal("network_shell", event, key=server)
         elif process.container is not None and not is_first and _comes_from_outside(process):
             yield Signal("container_shell", event)
@@ -142,7 +181,7 @@ class Shells:
         ):
             yield self._connected(event, event.remote)
 
-    def _connected(self, event: Exec | Dup, remote: Endpoint) -> Signal:
+    def _connected(self, event: Exec | Dup, remote: Endpoint, rule: str = "") -> Signal:
         incoming = self._incoming.get(remote) is True
         family = int(socket.AF_INET6 if ":" in remote.address else socket.AF_INET)
         version = "ipAddressV6" if family == socket.AF_INET6 else "ipAddressV4"
@@ -159,7 +198,7 @@ class Shells:
             "addressFamily": INTERNET[family],
             "ianaProtocolNumber": int(socket.IPPROTO_TCP),
         }
-        rule = "bind_shell" if incoming else "reverse_shell"
+        rule = rule or ("bind_shell" if incoming else "reverse_shell")
         return Signal(rule, event, context, action, key=remote.address)
 
     def _server_above(self, process: Process) -> str:

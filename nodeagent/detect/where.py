@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from nodeagent.detect.describe import name_of
@@ -41,6 +42,8 @@ RUNTIMES: Final = frozenset(
         "podman",
         "buildah",
         "kubelet",
+        "k3s",
+        "rke2",
     }
 )
 """Programs that make containers; what they do inside of one is how it is made."""
@@ -58,6 +61,8 @@ SYSTEM_FOLDERS: Final = (
     "/snap/",
     "/nix/store/",
 )
+RUNTIME_FOLDER: Final = re.compile(r"/var/lib/rancher/(?:k3s|rke2)/data/[^/]+/bin/[^/]+")
+"""Where k3s and RKE2 unpack theirs."""
 MEMFD: Final = "/memfd:"
 
 
@@ -84,7 +89,9 @@ def _is_nameless(path: str) -> bool:
 
 def is_runtime_path(path: str) -> bool:
     """It is where a system has a container runtime."""
-    return name_of(path) in RUNTIMES and is_system_path(path)
+    return name_of(path) in RUNTIMES and (
+        is_system_path(path) or RUNTIME_FOLDER.fullmatch(path) is not None
+    )
 
 
 def is_system_path(path: str) -> bool:

@@ -239,7 +239,7 @@ class FileTable:
         if file is None:
             file = self._add(key, event, process)
         event.file = file.facts
-        if isinstance(event, Exec) and event.script:
+        if isinstance(event, Exec) and event.script_name:
             event.script_file = self._script(event, process)
         if file.may_ask:
             self._ask(file, key, event, process)

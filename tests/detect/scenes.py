@@ -43,6 +43,10 @@ LISTEN: Final = (
     "l = socket.socket(); l.bind(('127.0.0.1', 0)); l.listen()\n"
     "c = socket.socket(); c.connect(l.getsockname()); s = l.accept()[0]\n"
 )
+CONNECTED: Final = (
+    "l = socket.socket(); l.bind(('127.0.0.1', 0)); l.listen()\n"
+    "c = socket.socket(); c.connect(l.getsockname())\n"
+)
 MEMORY_FOLDER: Final = "mount -t tmpfs none /mnt; cd /mnt; "
 """Not a folder for temporary files, from which nothing should run."""
 SLEEPER: Final = "child = subprocess.Popen(['sleep', '20'])\ntime.sleep(0.2)\n"
@@ -74,6 +78,22 @@ LOADER: Final = (
     "    return libc.syscall(321, command, (ctypes.c_char * 64)(*passed), 64)\n"
 )
 """An eBPF program that returns 0, and what asks the kernel to load it."""
+
+
+ASKING: Final = (
+    "def ask(*labels):\n"
+    "    name = b''.join(bytes([len(each)]) + each for each in labels)\n"
+    "    message = bytes.fromhex('123401000001000000000000') + name + bytes([0, 0, 1, 0, 1])\n"
+    "    socket.socket(type=socket.SOCK_DGRAM).sendto(message, ('127.0.0.1', 53))\n"
+)
+"""What sends a DNS request for an address to nobody."""
+ACCOUNT: Final = "/run/secrets/kubernetes.io/serviceaccount"
+KUBELET: Final = "/var/lib/kubelet/pki"
+
+
+def _secret(above: str, path: str) -> str:
+    """A file that is there only for this, and read."""
+    return f"mount -t tmpfs none {above}; install -D /etc/hostname {path}; cat {path}"
 
 
 def _tool(name: str, arguments: str) -> str:
@@ -137,6 +157,33 @@ SHELLS: Final = [
         _python(LISTEN + "subprocess.run(['/bin/true'], stdin=s)"),
         {"action.networkConnectionAction.connectionDirection": "INBOUND"},
         severity="high",
+    ),
+]
+
+COPIER: Final = (
+    "p = subprocess.Popen(['/bin/sh', '-i'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+    "p.communicate(b'exit\\n')"
+)
+RELAYS: Final = [
+    Scene(
+        "reverse-shell-by-a-relay",
+        "Execution:Runtime/ReverseShell",
+        _python(CONNECTED + COPIER),
+        # It talks to its own machine only by a file.
+        _python("a, b = socket.socketpair()\n" + COPIER),
+        {"action.networkConnectionAction.remoteIpDetails.ipAddressV4": "127.0.0.1"},
+        severity="medium",
+    ),
+    Scene(
+        "reverse-shell-by-a-named-pipe",
+        "Execution:Runtime/ReverseShell",
+        'python3 -c \'import socket; l = socket.socket(); l.bind(("127.0.0.1", 0)); l.listen();'
+        ' print(l.getsockname()[1], flush=True); l.accept()[0].send(b"exit\\n")\' > port &'
+        " until [ -s port ]; do sleep 0.1; done; mkfifo f;"
+        " cat f | sh -i 2>&1 | curl -sN telnet://127.0.0.1:$(cat port) > f",
+        "python3 -m http.server -b 127.0.0.1 0 & sleep 0.5; echo : | sh | cat; kill $!",
+        {"action.networkConnectionAction.remoteIpDetails.ipAddressV4": "127.0.0.1"},
+        severity="medium",
     ),
 ]
 
@@ -259,10 +306,11 @@ CONTAINERS: Final = [
     Scene(
         "runc-upgraded-by-a-stranger",
         "PrivilegeEscalation:Runtime/RuncContainerEscape",
-        "mount -t tmpfs none /mnt; cp /bin/bash /mnt/dpkg; touch runc; /mnt/dpkg -c ': >> runc'",
-        "mount -t tmpfs none /usr/local/sbin; cp /bin/bash /usr/local/sbin/dpkg; touch runc;"
-        " /usr/local/sbin/dpkg -c ': >> runc'",
-        {"process.executablePath": "/mnt/dpkg"},
+        # Whoever made the image has chosen what lies where a package manager should.
+        "mount -t tmpfs none /opt; cp /bin/bash /opt/dpkg; touch runc; /opt/dpkg -c ': >> runc'",
+        # What a package manager does: it writes beside it.
+        "touch runc; : > runc.dpkg-new; : >> runc.dpkg-new; mv runc.dpkg-new runc",
+        {"process.executablePath": "/opt/dpkg"},
         contained=True,
         severity="high",
     ),
@@ -353,6 +401,17 @@ DRIFT: Final = [
         "curl -s -o got file://$OLDPWD/source; chmod 755 got; mkdir below; cd below; ../got",
         f"printf '#!/bin/sh\\n' > source; {MEMORY_FOLDER}"
         "curl -s -o got file://$OLDPWD/source; cat got > other; chmod 755 other; ./other",
+        {
+            "context.modifyingProcess.executablePath": "/usr/bin/curl",
+            "context.threatFilePath": "/mnt/got",
+        },
+        severity="high",
+    ),
+    Scene(
+        "downloaded-script-for-a-shell",
+        f"Execution:{SUSPICIOUS}",
+        f"echo : > source; {MEMORY_FOLDER}curl -s -o got file://$OLDPWD/source; sh -e got",
+        f"echo : > source; {MEMORY_FOLDER}curl -s -o got file://$OLDPWD/source; sh -c : got",
         {
             "context.modifyingProcess.executablePath": "/usr/bin/curl",
             "context.threatFilePath": "/mnt/got",
@@ -540,7 +599,15 @@ COMMANDS: Final = [
         "Impact:Runtime/CryptoMinerExecuted",
         # Not one word, since the shell that plays this would be told by itself.
         "pool=stratum+tc''p://192.0.2.1:3333; nohup sh -c \": --url $pool\"",
-        "pool=stratum+tc''p://; grep -rF $pool .; echo x | less -p $pool; cat $pool",
+        "pool=stratum+tc''p://; grep -rF $pool .; echo x | less -p $pool; cat $pool;"
+        ' sh -c "cd .; grep -rF $pool . | sed s:$pool::"',
+        severity="high",
+    ),
+    Scene(
+        "miner-behind-a-reader",
+        "Impact:Runtime/CryptoMinerExecuted",
+        "pool=stratum+tc''p://192.0.2.1:3333; sh -c \"cat x | : --url $pool\"",
+        "pool=stratum+tc''p://192.0.2.1:3333; sh -c \"cat x | grep -F -- $pool\"",
         severity="high",
     ),
 ]
@@ -635,8 +702,171 @@ SEQUENCES: Final = [
     ),
 ]
 
+GAPS: Final = [
+    Scene(
+        "shell-of-a-system-user",
+        "Execution:Runtime/SuspiciousShellCreated",
+        "setpriv --reuid 33 --clear-groups sh -i < /dev/null",
+        "setpriv --reuid 33 --clear-groups sh -c :;"
+        " setpriv --reuid 1000 --clear-groups sh -i < /dev/null",
+        {"evidence.rule": "system_user_shell"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "user-namespace",
+        "PrivilegeEscalation:Runtime/NamespaceEntered",
+        "unshare --user true",
+        "unshare --uts true",
+        {"context.flags": ["CLONE_NEWUSER"]},
+        contained=True,
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "kernel-files-mounted",
+        "PrivilegeEscalation:Runtime/ContainerMountsHostDirectory",
+        _python(LIBC + "libc.mount(b'x', b'/mnt', b'debugfs', 0, None)"),
+        _python(LIBC + "libc.mount(b'x', b'/mnt', b'ramfs', 0, None)"),
+        {"context.fileSystemType": "debugfs", "context.mountTarget": "/mnt"},
+        contained=True,
+        severity="medium",
+    ),
+    Scene(
+        "process-hidden",
+        "DefenseEvasion:Runtime/ProcessHidden",
+        "mkdir none; mount --bind none /proc/1",
+        "mkdir none; mount --bind none /mnt; mount -t proc proc /proc",
+        {"context.mountTarget": "/proc/1"},
+        severity="high",
+    ),
+    Scene(
+        "hidden-file",
+        f"DefenseEvasion:{SUSPICIOUS}",
+        f"{MEMORY_FOLDER}cp /bin/true .odd; ./.odd",
+        f"{MEMORY_FOLDER}mkdir .config; cp /bin/true .config/odd; .config/odd",
+        {"context.threatFilePath": "/mnt/.odd"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "kernel-protection",
+        "DefenseEvasion:Runtime/SensitiveFileModified",
+        ": >> /proc/sys/kernel/randomize_va_space",
+        "cat /proc/sys/kernel/randomize_va_space; : >> /proc/sys/kernel/domainname",
+        {"context.filePath": "/proc/sys/kernel/randomize_va_space"},
+        severity="medium",
+    ),
+    Scene(
+        "kernel-commanded",
+        "DefenseEvasion:Runtime/SensitiveFileModified",
+        # Opened, and nothing asked for.
+        ": >> /proc/sysrq-trigger",
+        "[ -e /proc/sysrq-trigger ]",
+        {"context.filePath": "/proc/sysrq-trigger"},
+        severity="medium",
+    ),
+    Scene(
+        "authority-added",
+        "DefenseEvasion:Runtime/SensitiveFileModified",
+        "mount -t tmpfs none /usr/local/share; cd /usr/local/share; mkdir ca-certificates;"
+        " echo x > ca-certificates/x.crt",
+        "mount -t tmpfs none /usr/local/share; cd /usr/local/share; mkdir certificates;"
+        " echo x > certificates/x.crt",
+        {"context.filePath": "/usr/local/share/ca-certificates/x.crt"},
+        severity="medium",
+    ),
+    Scene(
+        "packages-changed",
+        "Persistence:Runtime/SensitiveFileModified",
+        "mount -t tmpfs none /var/lib; mkdir /var/lib/dpkg; echo x > /var/lib/dpkg/status",
+        "cat /var/lib/dpkg/status",
+        {"evidence.rule": "sensitive_packages"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "binary-changed",
+        "Persistence:Runtime/SensitiveFileModified",
+        "mount -t tmpfs none /usr/local/sbin; cp /bin/true /usr/local/sbin/odd",
+        "mount -t tmpfs none /usr/local/share; cp /bin/true /usr/local/share/odd",
+        {"context.filePath": "/usr/local/sbin/odd"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "environment-read",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        "cat /proc/1/environ",
+        "cat /proc/self/environ /proc/1/cmdline",
+        {"context.filePath": "/proc/1/environ"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "environment-read-in-a-container",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        "sleep 5 & cat /proc/$!/environ; kill $!",
+        "cat /proc/self/environ",
+        {"evidence.rule": "environment_read"},
+        contained=True,
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "token-read",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        _secret("/run", f"{ACCOUNT}/token"),
+        _secret("/run", f"{ACCOUNT}/ca.crt"),
+        {"context.filePath": f"{ACCOUNT}/token"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "cluster-key-read",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        _secret("/var/lib", f"{KUBELET}/x.pem"),
+        _secret("/var/lib", f"{KUBELET}/x.crt"),
+        {"context.filePath": f"{KUBELET}/x.pem"},
+        severity="medium",
+    ),
+    _command("data-shredded", "Impact", "shred", "-u x", "--help"),
+    _command("data-removed", "Impact", "rm", "-rf --no-preserve-root /", "-rf /var/lib/x /tmp/"),
+    _command("disk-overwritten", "Impact", "dd", "if=x of=/dev/sda", "if=/dev/sda of=x"),
+    _command("authority-trusted", "DefenseEvasion", "trust", "anchor x", "list"),
+    Scene(
+        "package-in-a-container",
+        f"Execution:{SUSPICIOUS}",
+        _tool("apt-get", "-y install x"),
+        _tool("apt-get", "-s update"),
+        {"context.commandLineExample": "apt-get install PACKAGE"},
+        contained=True,
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "ssh-on-an-odd-port",
+        "CommandAndControl:Runtime/UnusualPort",
+        "ssh -o BatchMode=yes -p 1 127.0.0.1",
+        "ssh -o BatchMode=yes -p 22 127.0.0.9",
+        {"action.networkConnectionAction.remotePortDetails.port": 1},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "kubernetes-contacted",
+        "Discovery:Runtime/KubernetesApiContacted",
+        _python("socket.socket().connect_ex(('127.0.0.1', 6443))"),
+        _python("socket.socket().connect_ex(('127.0.0.1', 443))"),
+        {"action.networkConnectionAction.remotePortDetails.port": 6443},
+        contained=True,
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "kubernetes-asked-for",
+        "Discovery:Runtime/KubernetesApiContacted",
+        _python(ASKING + "ask(b'kubernetes', b'default', b'svc')"),
+        _python(ASKING + "ask(b'web', b'default', b'svc')"),
+        {"action.dnsRequestAction.domain": "kubernetes.default.svc"},
+        contained=True,
+        severity=INFORMATIONAL,
+    ),
+]
+
 SCENES: Final = [
     *SIGNALS,
+    *RELAYS,
+    *GAPS,
     *SHELLS,
     *MEMORY,
     *GUARDS,

@@ -45,13 +45,29 @@ CHANGED_FILE: Final = _shape(
 )
 TOOL: Final = _shape("exec", "toolName toolCategory scriptPath")
 SHELL_OF_A_CONNECTION: Final = _shape("exec dup", "addressFamily ianaProtocolNumber", CONNECTION)
+MOUNT: Final = _shape("mount", "mountSource mountTarget fileSystemType flags")
 MODULE: Final = _shape("module", "moduleName moduleFilePath moduleSha256")
 SEQUENCE: Final = _shape("any")
 
 _OWN: Final[dict[str, Shape]] = {
     "reverse_shell": SHELL_OF_A_CONNECTION,
     "bind_shell": SHELL_OF_A_CONNECTION,
+    "relayed_shell": _shape("exec", "addressFamily ianaProtocolNumber", CONNECTION),
     "network_shell": _shape("exec"),
+    "system_user_shell": _shape("exec"),
+    "user_namespace": _shape("unshare", "flags"),
+    "kernel_files_mounted": MOUNT,
+    "process_hidden": MOUNT,
+    "hidden_file": _shape("exec", "threatFilePath"),
+    "sensitive_kernel": CHANGED_FILE,
+    "sensitive_authority": CHANGED_FILE,
+    "sensitive_packages": CHANGED_FILE,
+    "sensitive_binary": CHANGED_FILE,
+    "environment_read": _shape("open", " ".join(CHANGED_FILE.context)),
+    "token_read": _shape("open", " ".join(CHANGED_FILE.context)),
+    "ssh_port": _shape("connect", "", CONNECTION),
+    "kubernetes_api": _shape("connect", "", CONNECTION),
+    "kubernetes_api_name": _shape("dns", "", REQUEST),
     "fileless": _shape("exec", "threatFilePath"),
     "inject_proc": _shape("open", "targetProcess.pid"),
     "inject_ptrace": _shape("ptrace", f"{TARGET} flags"),
@@ -62,7 +78,7 @@ _OWN: Final[dict[str, Shape]] = {
     "runc_escape": _shape("open", "runcBinaryPath"),
     "runc_folder": _shape("exec symlink", "filePath"),
     "release_agent": _shape("open", "releaseAgentPath"),
-    "host_mount": _shape("mount", "mountSource mountTarget fileSystemType flags"),
+    "host_mount": MOUNT,
     "kernel_helper": _shape("open", "filePath fileOperation"),
     "setns_host": _shape("setns", "flags"),
     "raw_device": _shape("open", "filePath"),
@@ -103,6 +119,7 @@ _BY_PATTERN: Final = (
     "download_pipe decoded_pipe shell_by_network find_setuid make_setuid enter_host"
     " privileged_container firewall_off firewall_changed guard_off service_off crontab_removed"
     " logs_cleared made_immutable time_changed recon_user recon_network recon_cloud"
+    " data_destroyed trust_added package_in_container"
     " recon_kubernetes credential_search add_service add_crontab add_user remote_copy"
 )
 

@@ -13,6 +13,7 @@ from nodeagent.detect.containers import Containers
 from nodeagent.detect.drift import Drift
 from nodeagent.detect.sensitive import Sensitive
 from nodeagent.detect.shells import Shells
+from nodeagent.detect.where import is_runtime_path
 from nodeagent.encode import timestamp
 from nodeagent.event import Container, Event, Incomplete
 from tests.events import (
@@ -123,3 +124,42 @@ def test_a_shell_from_outside_is_told_even_when_the_container_is_older_than_the_
     assert rules(shells, a_shell(older, 1)) == []
     assert rules(shells, a_shell(older, 7)) == told
     assert rules(shells, a_shell(older, 8, runtime="/usr/bin/dash")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("/usr/bin/runc", True),
+        ("/var/lib/rancher/k3s/data/3a1f/bin/containerd-shim-runc-v2", True),
+        ("/var/lib/rancher/rke2/data/v1.31.2-rke2r1-3a1f/bin/kubelet", True),
+        ("/var/lib/rancher/k3s/data/3a1f/bin/busybox", False),
+        ("/var/lib/rancher/k3s/data/3a1f/bin/x/runc", False),
+        ("/var/lib/rancher/k3s/storage/bin/runc", False),
+        ("/tmp/runc", False),
+    ],
+)
+def test_runtimes_are_where_a_system_or_k3s_has_them(path: str, is_one: bool) -> None:
+    assert is_runtime_path(path) is is_one
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "script"),
+    [
+        ("/usr/bin/dash", "sh x.sh a", "/home/me/x.sh"),
+        ("/usr/bin/bash", "bash -eu -o pipefail x.sh", "/home/me/x.sh"),
+        ("/usr/bin/bash", "bash -c x.sh", ""),
+        ("/usr/bin/bash", "bash -lc x.sh", ""),
+        ("/usr/bin/bash", "bash -s x.sh", ""),
+        ("/usr/bin/bash", "bash - x.sh", ""),
+        ("/usr/bin/bash", "bash -i", ""),
+        ("/usr/bin/bash", "bash -- /x/../y.sh", "/y.sh"),
+        ("/usr/bin/python3.11", "python3 -W ignore x.py", "/home/me/x.py"),
+        ("/usr/bin/python3.11", "python3 -m x.py", ""),
+        ("/usr/bin/perl", "perl -ne print", ""),
+        ("/usr/bin/busybox", "sh x.sh", "/home/me/x.sh"),
+        ("/usr/bin/busybox", "cat x.sh", ""),
+        ("/usr/bin/cat", "cat x.sh", ""),
+    ],
+)
+def test_script_that_an_interpreter_is_given(path: str, line: str, script: str) -> None:
+    assert an_exec(tuple(line.split()), path=path, cwd="/home/me").script_path == script
