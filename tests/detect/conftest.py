@@ -48,8 +48,8 @@ class Watch:
         return running.pid
 
     def findings(self, root: int) -> list[Event]:
-        """All that were found in a process tree that has ended."""
-        return [each for each in self.signals(root) if not is_signal(each)]
+        """All that were found in a process tree that has ended, and not because of other trees."""
+        return [each for each in self.signals(root) if not (is_signal(each) or is_of_node(each))]
 
     def signals(self, root: int) -> list[Event]:
         """The same with signals that are no findings."""
@@ -74,6 +74,11 @@ class Watch:
 def is_signal(event: Event) -> bool:
     """It is too weak for a finding."""
     return bool(event["severity"] == INFORMATIONAL)
+
+
+def is_of_node(event: Event) -> bool:
+    """Weak signals of the whole node, which all scenes give, became findings together."""
+    return any(each["scope"] == "node" for each in event["evidence"].get("signals", ()))
 
 
 def is_below(event: Event, root: int) -> bool:
