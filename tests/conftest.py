@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import settings
 
 from tests import findings
 from tests.requirement import is_required
+from tests.vm.kernels import Place
+from tests.vm.pool import Pool
 
 CHOOSING = (
     *("keyword", "markexpr", "deselect", "ignore", "ignore_glob"),
@@ -25,6 +28,29 @@ settings.load_profile("untimed")
 
 # A shell ignores SIGINT in what it starts in the background, and so would all agents here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """The virtual machines."""
+    with Pool(tmp_path_factory.mktemp("vm")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def booting(request: pytest.FixtureRequest, pool: Pool) -> None:
+    """Machines boot beside the tests that come before theirs, but for those that measure."""
+    if request.path.parent.name != "bench":
+        pool.start(places(request.session.items))
+
+
+def places(items: Iterable[pytest.Item]) -> Iterator[Place]:
+    """The place of each test that has one."""
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            place = item.callspec.params.get("place")
+            if isinstance(place, Place):
+                yield place
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -34,7 +34,7 @@ def port() -> int:
 def stream(kernel: None, port: int) -> Iterator[Stream]:
     with Stream("--set", f"metrics.listen=127.0.0.1:{port}") as running:
         yield running
-        assert running.stop() == 143
+        assert running.stop() == 143, running.errors
 
 
 def get(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
@@ -94,7 +94,7 @@ def test_it_serves_both_versions_of_ip_on_all_addresses(kernel: None) -> None:
     with Stream("--set", f"metrics.listen=[::]:{port}") as stream:
         for host in ("127.0.0.1", "[::1]"):
             assert get(port, "/healthz", host) == (200, "ok\n")
-        assert stream.stop() == 143
+        assert stream.stop() == 143, stream.errors
 
 
 def test_client_that_says_nothing_holds_up_nobody(stream: Stream, port: int) -> None:
@@ -113,7 +113,7 @@ def test_end_of_the_agent_does_not_wait_for_a_client(kernel: None, path: str) ->
         socket.create_connection(("127.0.0.1", port)) as slow,
     ):
         slow.sendall(f"GET {path} HTTP/1.1\r\n".encode())
-        assert stream.stop() == 143
+        assert stream.stop() == 143, stream.errors
     assert "Traceback" not in stream.errors
 
 

@@ -14,7 +14,7 @@ CONFIG: Final = "/etc/nodeagent/config.toml"
 NEWER: Final = "9.9.9"
 """The version of the second package."""
 NEWER_DEB: Final = Path("/dist/newer.deb")
-WATCHDOG_SECONDS: Final = 20
+WATCHDOG_SECONDS: Final = 30
 """Less, and an emulated machine beside others sets it off by itself."""
 RESTARTS: Final = 10 if "vm" in os.environ.get("NODEAGENT_REQUIRE", "").split(",") else 1
 """An emulated machine takes a quarter of a minute for each."""

@@ -23,6 +23,8 @@ HARDWARE: Final = (
     *("-serial", "file:console", "-chardev", "file,id=report,path=report"),
 )
 REPORT: Final = "report"
+COURTEOUS: Final = ("nice", "-n", "19")
+"""It takes what the tests beside it leave of the processors."""
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -166,6 +168,7 @@ def _run_once(
     machine = MACHINES[architecture]
     line = " ".join((f"console={machine.console}", "quiet", "panic=-1", *words))
     command: list[str | Path] = [
+        *COURTEOUS,
         machine.emulator,
         *HARDWARE,
         *machine.options,

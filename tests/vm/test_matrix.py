@@ -16,10 +16,10 @@ from tests.detect.shapes import misfits
 from tests.findings import Note, note_found, note_near
 from tests.kernel.stream import spoken
 from tests.matrix import judge, note_cell
-from tests.vm.conftest import LOAD_MODULE
 from tests.vm.guest import STEPS
 from tests.vm.kernels import PLACES, Place, fetched
 from tests.vm.machine import Report
+from tests.vm.pool import LOAD_MODULE
 
 pytestmark = pytest.mark.vm
 
