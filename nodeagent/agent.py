@@ -225,9 +225,10 @@ async def run(
                     {"reload": reload.reload, "pods": pods.report, "coverage": coverage.report},
                 ),
             }
-            source.attach()
+            # An address of no use is told before the kernel has to detach anything.
             if config.metrics.listen:
                 stack.callback(_metrics(config, source, pipeline, ledger, kernel).close)
+            source.attach()
             _introduce(pipeline, config, coverage)
             followers.start()
             _settle(started, notifier)
