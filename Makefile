@@ -206,6 +206,7 @@ run: setup build ## watch this node; ARGS="..." goes to `nodeagent run`
 # Written when all kernels are there; what is in it changes with each release of Debian.
 KERNELS := .make/kernels/kernels.json
 SYSTEM  := .make/system.cpio
+OLDEST  := .make/oldest.tar
 
 .PHONY: kernels system test test-unit check format bpf-stats bench
 kernels: $(KERNELS) ## fetch the kernels that tests/vm boots; needs a mirror of Debian
@@ -214,11 +215,14 @@ kernels: $(KERNELS) ## fetch the kernels that tests/vm boots; needs a mirror of 
 $(KERNELS): tests/vm/kernels.py | .make/editable
 	@$(PY) -m tests.vm.kernels
 
-system: $(SYSTEM) ## make the Debian that tests/packaging boots; needs a mirror of Debian
+system: $(SYSTEM) $(OLDEST) ## make what tests/packaging boots and runs in; needs a mirror of Debian
 	@:
 
 $(SYSTEM): tests/vm/system.py | .make/editable
 	@$(PY) -m tests.vm.system
+
+$(OLDEST): tests/packaging/oldest.py | .make/editable
+	@$(PY) -m tests.packaging.oldest
 
 test: setup build ## run all tests; what this machine cannot do is skipped
 	@# Where there is no mirror the tests say what that means.
@@ -278,7 +282,7 @@ pack     = VERSION=$(VERSION) ARCH=$(NFPM_ARCH) LIBC=$$(cat dist/files/libc) $(S
 dist: $(ONE) $(ONE).tar.gz dist/nodeagent.deb dist/nodeagent.rpm dist/nodeagent.oci.tar ## build the binary, its packages and its image
 	@ls -lh dist
 
-$(FROZEN): bpf/nodeagent.bpf.o packaging/nodeagent.spec packaging/needed.py packaging/older.py $(CODE) .make/editable
+$(FROZEN): bpf/nodeagent.bpf.o packaging/nodeagent.spec packaging/needed.py packaging/older.py packaging/older.c $(CODE) .make/editable
 	@echo "dist: dist/nodeagent" >&2
 	$(call quietly,$(call freeze,dist))
 	find dist/nodeagent -exec touch --no-dereference --date=@1 {} +

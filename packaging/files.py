@@ -36,9 +36,8 @@ DATA: Final = {"project_name": "nodeagent", "manual_title": "System Administrati
 
 ASSIGNMENT: Final = re.compile(r"^\w+ = ")
 
-
-GLIBC: Final = re.compile(rb"\0GLIBC_2\.(\d+)(?=\0)")
-"""Where the versions of symbols are named that a program or library takes."""
+ASKED: Final = re.compile(r"Name: GLIBC_2\.(\d+)\S*  Flags: none")
+"""A version of the C library that a file cannot do without, in what readelf(1) says."""
 
 
 def main(binary: Path, folder: Path) -> None:
@@ -53,9 +52,12 @@ def main(binary: Path, folder: Path) -> None:
 
 
 def libc(folder: Path) -> str:
-    """The newest version of the C library that a file asks for."""
-    files = (path.read_bytes() for path in folder.rglob("*") if path.is_file())
-    return f"2.{max(int(minor) for data in files for minor in GLIBC.findall(data))}"
+    """The newest version of the C library that a file cannot do without."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    # It says of some that they are no programs.
+    command = ["readelf", "--version-info", "--wide", *files]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return f"2.{max(map(int, ASKED.findall(done.stdout)))}"
 
 
 def configuration() -> str:

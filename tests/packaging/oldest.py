@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The oldest system that the frozen program has to run on: Debian 11, made by `make system`.
+
+Its C library and what the packages depend on besides; no shell, nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from tests.vm.debian import FetchError, mirror, run
+
+SUITE: Final = "bullseye"
+PACKAGES: Final = ("libc6", "libstdc++6", "zlib1g")
+ARCHIVE: Final = Path(__file__).parents[2] / ".make/oldest.tar"
+
+
+def main() -> int:
+    """Returns the exit code."""
+    try:
+        print(f"oldest: making a Debian 11 from {mirror()}", file=sys.stderr)
+        options = ("--quiet", "--variant=extract", f"--include={','.join(PACKAGES)}")
+        run("mmdebstrap", *options, SUITE, str(ARCHIVE), mirror())
+    except FetchError as error:
+        print(f"oldest: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
