@@ -172,6 +172,22 @@ _OWN: Final[dict[str, Rule]] = {
         "PrivilegeEscalation:Runtime/RawDeviceAccessed", HIGH, 70,
         "{process} in a container opens the device {key}", "T1006", "T1611",
     ),
+    "container_privileged": _rule(
+        "PrivilegeEscalation:Runtime/PrivilegedContainerStarted", MEDIUM, 20,
+        "{process} starts in a container that may do everything on the node", "T1610", "T1611",
+    ),
+    "container_capabilities": _rule(
+        "PrivilegeEscalation:Runtime/PrivilegedContainerStarted", LOW, 10,
+        "{process} starts in a container with {key}", "T1610", "T1611",
+    ),
+    "container_host_pids": _rule(
+        "PrivilegeEscalation:Runtime/PrivilegedContainerStarted", LOW, 10,
+        "{process} starts in a container that sees {key} of the node", "T1610", "T1611",
+    ),
+    "container_host_path": _rule(
+        "PrivilegeEscalation:Runtime/PrivilegedContainerStarted", LOW, 15,
+        "{process} starts in a container that has {key} of the node", "T1610", "T1611",
+    ),
     "container_shell": _rule(
         "Execution:Runtime/ContainerExec", LOW, 20,
         "A shell was started in a running container from outside: {process}", "T1609",

@@ -10,6 +10,7 @@ from nodeagent.detect.drift import Drift
 from nodeagent.detect.lists import ThreatLists
 from nodeagent.detect.memory import Memory
 from nodeagent.detect.network import NetworkTalk
+from nodeagent.detect.posture import Posture
 from nodeagent.detect.sensitive import Sensitive
 from nodeagent.detect.shells import Shells
 
@@ -22,6 +23,7 @@ def own_detectors(lists: ThreatLists) -> tuple[Detector, ...]:
         Shells(),
         Memory(),
         Containers(),
+        Posture(),
         Drift(),
         Sensitive(),
         Commands(),

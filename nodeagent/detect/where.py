@@ -7,13 +7,16 @@ import re
 from typing import Final
 
 from nodeagent.detect.describe import name_of
-from nodeagent.event import Process
+from nodeagent.event import Process, ProcessFacts
+from nodeagent.names import CAPABILITIES
 
 __all__ = [
     "BUSYBOX",
+    "FIRST_USERS",
     "PACKAGE_MANAGERS",
     "RUNTIMES",
     "SHELLS",
+    "capabilities_of",
     "is_below",
     "is_contained",
     "is_runtime",
@@ -64,6 +67,16 @@ SYSTEM_FOLDERS: Final = (
 RUNTIME_FOLDER: Final = re.compile(r"/var/lib/rancher/(?:k3s|rke2)/data/[^/]+/bin/[^/]+")
 """Where k3s and RKE2 unpack theirs."""
 MEMFD: Final = "/memfd:"
+FIRST_USERS: Final = 0xEFFFFFFD
+"""The inode number of the first user namespace, PROC_USER_INIT_INO of the kernel."""
+POWERS: Final = {
+    name: 1 << CAPABILITIES[name]
+    for name in (
+        *("CAP_DAC_READ_SEARCH", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_PTRACE"),
+        *("CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_PERFMON", "CAP_BPF"),
+    )
+}
+"""Capabilities that lead to all others; no container has one unless somebody asks for it."""
 
 
 def is_contained(process: Process) -> bool:
@@ -105,3 +118,8 @@ def is_below(process: Process, names: frozenset[str]) -> bool:
         name_of(ancestor.path) in names and is_system_path(ancestor.path)
         for ancestor in process.lineage
     )
+
+
+def capabilities_of(facts: ProcessFacts) -> list[str]:
+    """The effective ones by which a process may take over the node."""
+    return [name for name, bit in POWERS.items() if facts.capabilities & bit]

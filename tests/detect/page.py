@@ -41,6 +41,7 @@ ELSEWHERE: Final = {
     "Execution:Runtime/MaliciousFileExecuted": LISTS,
     "Execution:Runtime/MaliciousFileExecuted.Custom": LISTS,
     "DefenseEvasion:Runtime/KernelModuleLoaded": "vm/test_matrix",
+    "PrivilegeEscalation:Runtime/PrivilegedContainerStarted": "containers/test_findings",
     "AttackSequence:Runtime/CompromisedContainer": "containers/test_findings",
 }
 """Tests of types that are no scenes."""
