@@ -216,6 +216,18 @@ _OWN: Final[dict[str, Rule]] = {
         "PrivilegeEscalation:Runtime/ElevationToRoot", MEDIUM, 60,
         "{process} gives user {key} the rights of root", "T1548.001",
     ),
+    "became_root": _rule(
+        "PrivilegeEscalation:Runtime/ElevationToRoot", HIGH, 70,
+        "{process} of user {key} makes itself root, which it has never been", "T1548.001", "T1068",
+    ),
+    "capable_program": _rule(
+        "PrivilegeEscalation:Runtime/ElevationToRoot", MEDIUM, 40,
+        "{process} runs with {key}, although its user is not root", "T1548.001",
+    ),
+    "capabilities_taken": _rule(
+        "PrivilegeEscalation:Runtime/ElevationToRoot", LOW, 20,
+        "{process}, whose user is not root, begins to use {key}", "T1548.001",
+    ),
     "pkexec_exploit": _rule(
         "PrivilegeEscalation:Runtime/ExploitedSetuidProgram", HIGH, 90,
         "{process} was started without any argument, not even its name", "T1068", "T1548.001",

@@ -96,7 +96,7 @@ PATTERNS: Final = (
     _pattern(
         "make_setuid",
         "setcap",
-        r"cap_(?:setuid|sys_admin|dac_override|sys_ptrace|sys_module)",
+        r"cap_(?:set[ug]id|setfcap|sys_(?:admin|ptrace|module|rawio|boot)|dac_|perfmon|bpf)",
         "setcap cap_setuid+ep FILE",
     ),
     _pattern("enter_host", "nsenter", r"(?:-t|--target)[\s=]*1\b", "nsenter --target 1"),

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 from nodeagent.detect import Signal
 from nodeagent.detect.recent import Recent
-from nodeagent.detect.where import FIRST_USERS, capabilities_of, is_runtime
+from nodeagent.detect.where import POWERS, is_runtime, powers_of
 from nodeagent.event import Container, Event, Exec, Mount, ProcessFacts
 
 __all__ = ["Posture"]
@@ -71,8 +71,7 @@ class Posture:
             self._mounted.put(container.id, [*mounted, event.source])
 
     def _judge(self, event: Exec, facts: ProcessFacts, container: Container) -> Iterator[Signal]:
-        # In a user namespace of its own it has all of them, and none over the node.
-        names = capabilities_of(facts) if facts.namespaces.user == FIRST_USERS else []
+        names = powers_of(facts, facts.capabilities, POWERS)
         context: dict[str, object] = {"capabilities": names}
         if {*names} >= EVERYTHING:
             yield Signal("container_privileged", event, context)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from nodeagent.detect.describe import name_of
@@ -12,16 +13,17 @@ from nodeagent.names import CAPABILITIES
 
 __all__ = [
     "BUSYBOX",
-    "FIRST_USERS",
     "PACKAGE_MANAGERS",
+    "POWERS",
+    "POWERS_OF_ROOT",
     "RUNTIMES",
     "SHELLS",
-    "capabilities_of",
     "is_below",
     "is_contained",
     "is_runtime",
     "is_runtime_path",
     "is_system_path",
+    "powers_of",
 ]
 
 SHELLS: Final = frozenset(
@@ -77,6 +79,11 @@ POWERS: Final = {
     )
 }
 """Capabilities that lead to all others; no container has one unless somebody asks for it."""
+POWERS_OF_ROOT: Final = POWERS | {
+    name: 1 << CAPABILITIES[name]
+    for name in ("CAP_DAC_OVERRIDE", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP")
+}
+"""The same with those that root has in each container, and no other user anywhere."""
 
 
 def is_contained(process: Process) -> bool:
@@ -120,6 +127,11 @@ def is_below(process: Process, names: frozenset[str]) -> bool:
     )
 
 
-def capabilities_of(facts: ProcessFacts) -> list[str]:
-    """The effective ones by which a process may take over the node."""
-    return [name for name, bit in POWERS.items() if facts.capabilities & bit]
+def powers_of(facts: ProcessFacts, capabilities: int, powers: Mapping[str, int]) -> list[str]:
+    """Which of these capabilities a process has over the node.
+
+    In a user namespace of its own it may have all of them, and none over the node.
+    """
+    if facts.namespaces.user != FIRST_USERS:
+        return []
+    return [name for name, bit in powers.items() if capabilities & bit]

@@ -863,7 +863,53 @@ GAPS: Final = [
     ),
 ]
 
+MAKE_CAPABLE: Final = (
+    'os.setxattr("odd", "security.capability", struct.pack("<5I", 0x2000001, 1 << {bit}, 0, 0, 0))'
+)
+CAPABLE: Final = (
+    f"{MEMORY_FOLDER}cp /usr/bin/true odd; python3 -c 'import os, struct; {MAKE_CAPABLE}';"
+    " setpriv --reuid 65534 --clear-groups ./odd"
+)
+"""A program whose file has a capability."""
+BECOME_USER: Final = LIBC + "libc.prctl(8, 1, 0, 0, 0); os.setresuid(65534, 65534, 65534)\n"
+"""Without what it may do, but what it might do is left."""
+TAKE: Final = (
+    "asked = (ctypes.c_uint32 * 6)(1 << {bit}, 1 << {bit})\n"
+    "libc.capset((ctypes.c_uint32 * 2)(0x20080522, 0), asked)"
+)
+KEEP_SETUID: Final = (
+    "setpriv --reuid 65534 --clear-groups --inh-caps +setuid --ambient-caps +setuid"
+)
+RIGHTS: Final = [
+    Scene(
+        "root-by-a-capability",
+        "PrivilegeEscalation:Runtime/ElevationToRoot",
+        f"{KEEP_SETUID} setpriv --reuid 0 true",
+        _python("os.setresuid(65534, 65534, 0); os.seteuid(0)"),
+        {"evidence.rule": "became_root"},
+        severity="high",
+    ),
+    Scene(
+        "capable-program",
+        "PrivilegeEscalation:Runtime/ElevationToRoot",
+        CAPABLE.format(bit=19),
+        # Like ping, it may send whatever packet it likes.
+        CAPABLE.format(bit=13),
+        {"context.threatFilePath": "/mnt/odd", "context.capabilities": ["CAP_SYS_PTRACE"]},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "capabilities-taken",
+        "PrivilegeEscalation:Runtime/ElevationToRoot",
+        _python(BECOME_USER + TAKE.format(bit=2)),
+        _python(BECOME_USER + TAKE.format(bit=13)),
+        {"context.capabilities": ["CAP_DAC_READ_SEARCH"]},
+        severity=INFORMATIONAL,
+    ),
+]
+
 SCENES: Final = [
+    *RIGHTS,
     *SIGNALS,
     *RELAYS,
     *GAPS,
