@@ -201,6 +201,11 @@ _OWN: Final[dict[str, Rule]] = {
         "Execution:Runtime/NewLibraryLoaded", MEDIUM, 60,
         "{process} loads {key}, which was written in this container", "T1574.006",
     ),
+    "packaged_script": _rule(
+        "Execution:Runtime/NewBinaryExecuted", LOW, 10,
+        "{process}, below a package manager of the container's own, runs what {key} has written",
+        "T1105", "T1195.002",
+    ),
     "temporary_file": _rule(
         "Execution:Runtime/TemporaryFileExecuted", LOW, 30,
         "{process} runs what lies in a folder for temporary files", "T1204", "T1564",
@@ -284,6 +289,10 @@ _OWN: Final[dict[str, Rule]] = {
         "Persistence:Runtime/SensitiveFileModified", LOW, 10,
         "{process} changes the program {key} of this system", "T1554", "T1036.005",
     ),
+    "packaged_change": _rule(
+        "Persistence:Runtime/SensitiveFileModified", LOW, 10,
+        "{process}, below a package manager of the container's own, changes {key}", "T1554", "T1036.005",
+    ),
     "environment_read": _rule(
         "CredentialAccess:Runtime/SensitiveFileRead", LOW, 20,
         "{process} reads the environment of another process: {key}", "T1552.001", "T1057",
@@ -354,6 +363,11 @@ _OWN: Final[dict[str, Rule]] = {
     ),
     "package_in_container": _command(
         "Execution", LOW, 20, "{process} installs packages in a running container", "T1072", "T1105",
+    ),
+    "packaged_command": _command(
+        "Persistence", LOW, 10,
+        "{process}, below a package manager of the container's own, does what packages do: {key}",
+        "T1554", "T1036.005",
     ),
     "recon_user": _command(
         "Discovery", LOW, 10, "{process} asks about users", "T1033", "T1087.001",

@@ -20,6 +20,7 @@ from nodeagent.detect.where import (
     PACKAGE_MANAGERS,
     SHELLS,
     is_below,
+    is_below_host,
     is_contained,
     is_runtime,
     is_system_path,
@@ -376,6 +377,8 @@ class Commands:
 
     def _say(self, pattern: _Pattern, event: Exec, process: Process) -> Iterator[Signal]:
         if pattern.rule in LOUD_IN_PACKAGES and is_below(process, PACKAGE_MANAGERS):
+            if not is_below_host(process, PACKAGE_MANAGERS):
+                yield Signal("packaged_command", event, _example(pattern), key=pattern.example)
             return
         if pattern.rule == "package_in_container" and not is_contained(process):
             return

@@ -15,9 +15,10 @@ from nodeagent.detect.where import (
     PACKAGE_MANAGERS,
     POWERS_OF_ROOT,
     is_below,
+    is_below_host,
     is_contained,
     is_runtime,
-    is_runtime_path,
+    is_runtime_above,
     is_system_path,
     powers_of,
 )
@@ -149,21 +150,27 @@ class Drift:
         if preloaded := event.environment.get("LD_PRELOAD"):
             yield Signal("preload", event, {"ldPreloadValue": preloaded}, key=preloaded)
         yield from self._on_code(event, process, event.path, event.file)
-        if event.script_name and not is_below(process, PACKAGE_MANAGERS):
-            yield from self._on_code(event, process, event.script_path, event.script_file)
+        if event.script_name and not is_below_host(process, PACKAGE_MANAGERS):
+            new = "packaged_script" if is_below(process, PACKAGE_MANAGERS) else "new_binary"
+            yield from self._on_code(event, process, event.script_path, event.script_file, new)
 
     def _on_code(
-        self, event: Exec, process: Process, path: str, file: FileFacts | None
+        self,
+        event: Exec,
+        process: Process,
+        path: str,
+        file: FileFacts | None,
+        new: str = "new_binary",
     ) -> Iterator[Signal]:
-        """A program or a script, and what is known of it."""
-        if name_of(path).startswith(".") and not is_below(process, PACKAGE_MANAGERS):
+        """A program or a script, what is known of it, and the rule for one that is new."""
+        if name_of(path).startswith(".") and not is_below_host(process, PACKAGE_MANAGERS):
             yield Signal("hidden_file", event, {"threatFilePath": path}, key=path)
         writer = _writer(file)
         if writer in DOWNLOADERS:
             yield Signal("downloaded", event, _found(path, file), key=writer)
         if process.container is not None and file is not None and _is_new(file, process):
-            yield Signal("new_binary", event, _found(path, file), key=writer)
-        elif path.startswith(TEMPORARY) and not is_below(process, PACKAGE_MANAGERS):
+            yield Signal(new, event, _found(path, file), key=writer)
+        elif path.startswith(TEMPORARY) and not is_below_host(process, PACKAGE_MANAGERS):
             yield Signal("temporary_file", event, {"threatFilePath": path}, key=path)
 
     def _elevation(self, event: Exec, process: Process) -> Iterator[Signal]:
@@ -226,7 +233,7 @@ class Drift:
 def _gives(parent: Ancestor) -> bool:
     """It is there to start programs with what their units or containers say."""
     is_master = name_of(parent.path) == "systemd" and is_system_path(parent.path)
-    return is_master or is_runtime_path(parent.path)
+    return is_master or is_runtime_above(parent)
 
 
 def _on_setuid(event: Setuid) -> Iterator[Signal]:
@@ -264,7 +271,7 @@ def _is_new(file: FileFacts, process: Process) -> bool:
         file.modified_by is not None
         and file.origin in WRITTEN_INSIDE
         # What makes a container may have to copy its image.
-        and not is_runtime_path(file.modified_by.path)
+        and not is_runtime_above(file.modified_by)
         and not is_runtime(process)
     )
 

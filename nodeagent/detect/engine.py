@@ -27,7 +27,7 @@ from nodeagent.detect.catalogue import (
 )
 from nodeagent.detect.describe import describe_process, describe_resource, name_of
 from nodeagent.detect.recent import Recent
-from nodeagent.detect.where import is_runtime_path
+from nodeagent.detect.where import is_runtime_above
 from nodeagent.encode import timestamp
 from nodeagent.event import EVENTS, PENDING, Ancestor, Code, Event, Exec, Open, Process
 from nodeagent.finding import Finding, Severity
@@ -462,7 +462,7 @@ def _seen(signal: Signal, rule: Rule, process: Process) -> _Seen:
 def _tree_above(process: Process) -> Iterator[Ancestor]:
     """Whose doing it is, too; a container ends where what has made it begins."""
     for ancestor in process.lineage[:ANCESTORS]:
-        if process.container is not None and is_runtime_path(ancestor.path):
+        if process.container is not None and is_runtime_above(ancestor):
             return
         if ancestor.pid > 1:
             yield ancestor

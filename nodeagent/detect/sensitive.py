@@ -13,7 +13,14 @@ import msgspec
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
 from nodeagent.detect.recent import Recent
-from nodeagent.detect.where import PACKAGE_MANAGERS, SHELLS, is_below, is_runtime, is_system_path
+from nodeagent.detect.where import (
+    PACKAGE_MANAGERS,
+    SHELLS,
+    is_below,
+    is_below_host,
+    is_runtime,
+    is_system_path,
+)
 from nodeagent.event import Event, Link, Open, Process, Rename, Symlink, Unlink
 
 __all__ = ["Sensitive"]
@@ -222,8 +229,9 @@ class Sensitive:
         operation: str,
         guards: tuple[_Guard, ...],
     ) -> Iterator[Signal]:
-        if is_runtime(process) or is_below(process, PACKAGE_MANAGERS):
+        if is_runtime(process) or is_below_host(process, PACKAGE_MANAGERS):
             return
+        is_packaged = operation in CHANGES and is_below(process, PACKAGE_MANAGERS)
         name = name_of(process.path)
         for guard in guards:
             truncated = operation == WRITE and _truncates(event)
@@ -240,7 +248,8 @@ class Sensitive:
                 context["relatedFilePaths"] = related
             if guard.rule == "sensitive_evasion" and "history" in path:
                 context["shellHistoryFilePath"] = path
-            yield Signal(guard.rule, event, context, key=path)
+            rule = "packaged_change" if is_packaged else guard.rule
+            yield Signal(rule, event, context, key=path)
 
     def _relate(self, process: Process, path: str) -> list[str]:
         """The other sensitive files that this process has touched."""

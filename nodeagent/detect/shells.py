@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
 from nodeagent.detect.recent import Recent
-from nodeagent.detect.where import BUSYBOX, SHELLS, is_below, is_runtime, is_runtime_path
+from nodeagent.detect.where import BUSYBOX, SHELLS, is_below, is_runtime, is_runtime_above
 from nodeagent.encode import timestamp
 from nodeagent.event import (
     Accept,
@@ -224,6 +224,6 @@ def _is_interactive(argv: tuple[str, ...], stdio: tuple[Stream, ...]) -> bool:
 
 def _comes_from_outside(process: Process) -> bool:
     """Its parent is a container runtime."""
-    return bool(process.lineage) and (
-        process.lineage[0].path.startswith("/memfd:") or is_runtime_path(process.lineage[0].path)
-    )
+    parent = process.lineage[0] if process.lineage else None
+    is_copy = parent is not None and parent.of_host and parent.path.startswith("/memfd:")
+    return is_copy or (parent is not None and is_runtime_above(parent))

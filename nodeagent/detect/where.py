@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from nodeagent.detect.describe import name_of
-from nodeagent.event import Process, ProcessFacts
+from nodeagent.event import Ancestor, Brief, Process, ProcessFacts
 from nodeagent.names import CAPABILITIES
 
 __all__ = [
@@ -19,8 +19,10 @@ __all__ = [
     "RUNTIMES",
     "SHELLS",
     "is_below",
+    "is_below_host",
     "is_contained",
     "is_runtime",
+    "is_runtime_above",
     "is_runtime_path",
     "is_system_path",
     "powers_of",
@@ -95,16 +97,24 @@ def is_contained(process: Process) -> bool:
 
 
 def is_runtime(process: Process) -> bool:
-    """It is a container runtime that belongs to the host, also where it copied itself."""
+    """It is a container runtime of the host, also where it copied itself, and in containers."""
+    if not process.of_host:
+        return False
     if not _is_nameless(process.path):
         return is_runtime_path(process.path)
-    above = (each.path for each in process.lineage if not _is_nameless(each.path))
-    return is_runtime_path(next(above, ""))
+    above = (each for each in process.lineage if not _is_nameless(each.path))
+    first = next(above, None)
+    return first is not None and is_runtime_above(first)
 
 
 def _is_nameless(path: str) -> bool:
     """A runtime runs as a copy of itself in memory, or on a mount that is in no folder."""
     return path == "/" or path.startswith(MEMFD)
+
+
+def is_runtime_above(ancestor: Ancestor | Brief) -> bool:
+    """What has started or written something is a container runtime of the host."""
+    return ancestor.of_host and is_runtime_path(ancestor.path)
 
 
 def is_runtime_path(path: str) -> bool:
@@ -120,11 +130,19 @@ def is_system_path(path: str) -> bool:
 
 
 def is_below(process: Process, names: frozenset[str]) -> bool:
-    """It is one of these programs of the system, or was started by one of them."""
-    return (name_of(process.path) in names and is_system_path(process.path)) or any(
-        name_of(ancestor.path) in names and is_system_path(ancestor.path)
-        for ancestor in process.lineage
+    """It is one of these programs of the system or of its image, or was started by one of them."""
+    return _is_one(process, names) or any(_is_one(each, names) for each in process.lineage)
+
+
+def is_below_host(process: Process, names: frozenset[str]) -> bool:
+    """The same with programs of the host: who makes an image chooses what it calls its own."""
+    return (process.of_host and _is_one(process, names)) or any(
+        each.of_host and _is_one(each, names) for each in process.lineage
     )
+
+
+def _is_one(process: Process | Ancestor, names: frozenset[str]) -> bool:
+    return name_of(process.path) in names and is_system_path(process.path)
 
 
 def powers_of(facts: ProcessFacts, capabilities: int, powers: Mapping[str, int]) -> list[str]:

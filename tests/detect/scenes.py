@@ -908,7 +908,41 @@ RIGHTS: Final = [
     ),
 ]
 
+OWN_DPKG: Final = "mount -t tmpfs none /opt; cp /bin/bash /opt/dpkg; "
+"""What an image may call a package manager, where one belongs."""
+OWN_ETC: Final = "mount -t tmpfs none /etc; mkdir /etc/profile.d; "
+PACKAGED: Final = [
+    Scene(
+        "package-manager-of-an-image",
+        "Persistence:Runtime/SensitiveFileModified",
+        f"{OWN_DPKG}{OWN_ETC}/opt/dpkg -c 'echo x > /etc/profile.d/x.sh; true'",
+        f"{OWN_DPKG}{OWN_ETC}/opt/dpkg -c 'ls /etc/profile.d; true'",
+        {"evidence.rule": "packaged_change", "context.filePath": "/etc/profile.d/x.sh"},
+        contained=True,
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "secret-read-by-a-package-manager-of-an-image",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        f"{OWN_DPKG}/opt/dpkg -c 'cat /etc/shadow; true'",
+        f"{OWN_DPKG}/opt/dpkg -c 'cat /etc/passwd; true'",
+        {"context.filePath": "/etc/shadow"},
+        contained=True,
+        severity="medium",
+    ),
+    Scene(
+        "mount-by-a-runtime-of-an-image",
+        "PrivilegeEscalation:Runtime/ContainerMountsHostDirectory",
+        "mount -t tmpfs none /opt; cp /bin/mount /opt/runc; /opt/runc -t ext4 /dev/nowhere /mnt",
+        "mount -t tmpfs none /opt; cp /bin/mount /opt/runc; /opt/runc -t ramfs none /mnt",
+        {"process.executablePath": "/opt/runc"},
+        contained=True,
+        severity="medium",
+    ),
+]
+
 SCENES: Final = [
+    *PACKAGED,
     *RIGHTS,
     *SIGNALS,
     *RELAYS,

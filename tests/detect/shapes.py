@@ -63,6 +63,7 @@ _OWN: Final[dict[str, Shape]] = {
     "sensitive_authority": CHANGED_FILE,
     "sensitive_packages": CHANGED_FILE,
     "sensitive_binary": CHANGED_FILE,
+    "packaged_change": CHANGED_FILE,
     "environment_read": _shape("open", " ".join(CHANGED_FILE.context)),
     "token_read": _shape("open", " ".join(CHANGED_FILE.context)),
     "ssh_port": _shape("connect", "", CONNECTION),
@@ -89,6 +90,7 @@ _OWN: Final[dict[str, Shape]] = {
     "container_host_path": _shape("exec", "mountSource"),
     "new_binary": _shape("exec", f"threatFilePath {WRITER}"),
     "new_library": _shape("mmap", f"libraryPath {WRITER}"),
+    "packaged_script": _shape("exec", f"threatFilePath {WRITER}"),
     "temporary_file": _shape("exec", "threatFilePath"),
     "downloaded": _shape("exec", f"threatFilePath {WRITER}"),
     "elevation": _shape("exec", "threatFilePath"),
@@ -126,7 +128,7 @@ _BY_PATTERN: Final = (
     "download_pipe decoded_pipe shell_by_network find_setuid make_setuid enter_host"
     " privileged_container firewall_off firewall_changed guard_off service_off crontab_removed"
     " logs_cleared made_immutable time_changed recon_user recon_network recon_cloud"
-    " data_destroyed trust_added package_in_container"
+    " packaged_command data_destroyed trust_added package_in_container"
     " recon_kubernetes credential_search add_service add_crontab add_user remote_copy"
 )
 

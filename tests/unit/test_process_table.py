@@ -300,6 +300,24 @@ def test_new_namespaces_show_in_what_the_process_does_from_then_on(world: World)
     assert after.facts == facts
 
 
+def test_program_is_of_the_host_where_it_was_started_not_where_it_went(
+    world: World,
+) -> None:
+    inside = a_task(pid=102, parent_pid=100, start_time=91, exec_id=0)
+    facts = some_facts(parent_start_time=50, namespace_pid=1)
+    world.happens(a_fork(child=inside, facts=facts), SHELL)
+    # What makes a container goes into it.
+    assert world.happens(an_open(), inside).of_host
+    own = world.happens(an_exec(path="/usr/bin/runc", facts=facts), inside)
+    assert not own.of_host
+    child = a_task(pid=103, parent_pid=102, start_time=92)
+    facts = some_facts(parent_start_time=91, namespace_pid=2)
+    world.happens(a_fork(child=child, facts=facts), inside)
+    copy = world.happens(an_open(), child)
+    assert not copy.of_host
+    assert [each.of_host for each in copy.lineage[:2]] == [False, True]
+
+
 def test_failed_change_changes_nothing(world: World) -> None:
     world.happens(an_unshare(facts=some_facts(capabilities=0), result=-1), SHELL)
     facts = world.happens(an_open(), SHELL).facts
