@@ -111,6 +111,7 @@ __all__ = [
     "Mount",
     "Mprotect",
     "Namespaces",
+    "Network",
     "NewCgroup",
     "OlderProcess",
     "OlderSocket",

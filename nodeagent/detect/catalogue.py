@@ -305,6 +305,10 @@ _OWN: Final[dict[str, Rule]] = {
         "CredentialAccess:Runtime/SensitiveFileRead", MEDIUM, 50,
         "{process} reads {key}", "T1552.001", "T1003.008",
     ),
+    "sensitive_read_late": _rule(
+        "CredentialAccess:Runtime/SensitiveFileRead", MEDIUM, 50,
+        "{process} reads {key} while it serves, and not when it starts", "T1552.001", "T1003.008",
+    ),
     "sensitive_link": _rule(
         "CredentialAccess:Runtime/SensitiveFileLinked", MEDIUM, 50,
         "{process} makes a link to {key}", "T1552.001",

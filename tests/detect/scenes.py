@@ -941,7 +941,22 @@ PACKAGED: Final = [
     ),
 ]
 
+SSHD: Final = "mount -t tmpfs none /opt; cp /usr/bin/perl /opt/sshd; /opt/sshd -MSocket -e '{}'"
+"""Something in the place of a server that is expected to read secrets."""
+SERVE: Final = "socket(S, PF_INET, SOCK_STREAM, 0); listen(S, 1);"
+LATE: Final = [
+    Scene(
+        "secret-read-late",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        SSHD.format(SERVE + ' open(F, "/etc/shadow")'),
+        SSHD.format('open(F, "/etc/shadow"); ' + SERVE),
+        {"evidence.rule": "sensitive_read_late", "context.filePath": "/etc/shadow"},
+        severity="medium",
+    ),
+]
+
 SCENES: Final = [
+    *LATE,
     *PACKAGED,
     *RIGHTS,
     *SIGNALS,

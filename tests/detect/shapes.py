@@ -110,6 +110,7 @@ _OWN: Final[dict[str, Shape]] = {
         context=(*CHANGED_FILE.context, "shellHistoryFilePath")
     ),
     "sensitive_read": _shape("open", " ".join(CHANGED_FILE.context)),
+    "sensitive_read_late": _shape("open", " ".join(CHANGED_FILE.context)),
     "sensitive_link": _shape("link symlink", " ".join(CHANGED_FILE.context)),
     "tool_offensive": TOOL,
     "tool_dual_use": TOOL,
