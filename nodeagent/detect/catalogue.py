@@ -192,6 +192,14 @@ _OWN: Final[dict[str, Rule]] = {
         "Execution:Runtime/ContainerExec", LOW, 20,
         "A shell was started in a running container from outside: {process}", "T1609",
     ),
+    "container_copied_out": _rule(
+        "Exfiltration:Runtime/RemoteFileCopy", LOW, 30,
+        "Somebody outside copies {key} out of a running container: {process}", "T1048", "T1005",
+    ),
+    "container_copied_in": _rule(
+        "Execution:Runtime/ContainerExec", LOW, 20,
+        "Somebody outside copies {key} into a running container: {process}", "T1609", "T1105",
+    ),
     # What was not there before.
     "new_binary": _rule(
         "Execution:Runtime/NewBinaryExecuted", MEDIUM, 60,

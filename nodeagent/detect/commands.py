@@ -231,6 +231,14 @@ PATTERNS: Final = (
     ),
     _pattern("remote_copy", "scp sftp rsync rclone croc", r"\S+@?\S*:", "scp FILE HOST:"),
     _pattern(
+        "remote_copy",
+        "curl",
+        r"(?:^|\s)(?:-[A-WYZa-z]*T\b|--upload-file\b|(?:-d|--data(?:-binary|-urlencode)?)[=\s]?@"
+        r"|(?:-F|--form)[=\s]?[^\s=]+=[\"']?@)",
+        "curl -T FILE URL",
+    ),
+    _pattern("remote_copy", "wget", r"--(?:post|body)-file\b", "wget --post-file=FILE URL"),
+    _pattern(
         "miner",
         "",
         r"\bstratum\+(?:tcp|ssl|tls)://|(?:--donate-level|--randomx-\w+|--coin[=\s](?:monero|xmr))\b|\brandomx\b.*--url",

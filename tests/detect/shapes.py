@@ -84,6 +84,8 @@ _OWN: Final[dict[str, Shape]] = {
     "setns_host": _shape("setns", "flags"),
     "raw_device": _shape("open", "filePath"),
     "container_shell": _shape("exec"),
+    "container_copied_out": _shape("exec"),
+    "container_copied_in": _shape("exec"),
     "container_privileged": _shape("exec", "capabilities"),
     "container_capabilities": _shape("exec", "capabilities"),
     "container_host_pids": _shape("exec"),
