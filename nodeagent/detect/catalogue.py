@@ -123,6 +123,14 @@ _OWN: Final[dict[str, Rule]] = {
         "DefenseEvasion:Runtime/PtraceAntiDebugging", LOW, 20,
         "{process} asks to be traced, as programs do that want no debugger", "T1622",
     ),
+    "written_code": _rule(
+        "DefenseEvasion:Runtime/MemoryMadeExecutable", LOW, 20,
+        "{process} makes memory executable that it could write: {key}", "T1620", "T1055",
+    ),
+    "code_in_data": _rule(
+        "DefenseEvasion:Runtime/MemoryMadeExecutable", MEDIUM, 40,
+        "{process} makes memory executable that is for data: {key}", "T1620", "T1055",
+    ),
     "userfaultfd": _rule(
         "PrivilegeEscalation:Runtime/UserfaultfdUsage", MEDIUM, 50,
         "{process} handles page faults by itself, as exploits of the kernel do", "T1068",

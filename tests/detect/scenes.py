@@ -970,7 +970,41 @@ COPIES: Final = [
     )
 ]
 
+MAP: Final = (
+    LIBC + "libc.mmap.restype = ctypes.c_void_p\n"
+    "at = ctypes.c_void_p(libc.mmap(None, 4096, {}, 0x22, -1, 0))\n"
+    "assert not libc.mprotect(at, 4096, 5)"
+)
+"""Memory with a protection, which becomes executable."""
+CODE: Final = [
+    Scene(
+        "written-code",
+        "DefenseEvasion:Runtime/MemoryMadeExecutable",
+        _python(MAP.format(3)),
+        _python(MAP.format(1)),
+        {"context.memoryRegions": ["anonymous"]},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "code-in-the-heap",
+        "DefenseEvasion:Runtime/MemoryMadeExecutable",
+        _python(
+            LIBC + "libc.sbrk.restype = ctypes.c_void_p\n"
+            "at = (libc.sbrk(8192) + 4095) // 4096 * 4096\n"
+            "assert not libc.mprotect(ctypes.c_void_p(at), 4096, 5)"
+        ),
+        _python(
+            LIBC + "libc.sbrk.restype = ctypes.c_void_p\n"
+            "at = (libc.sbrk(8192) + 4095) // 4096 * 4096\n"
+            "assert not libc.mprotect(ctypes.c_void_p(at), 4096, 1)"
+        ),
+        {"context.memoryRegions": ["heap"]},
+        severity=INFORMATIONAL,
+    ),
+]
+
 SCENES: Final = [
+    *CODE,
     *COPIES,
     *LATE,
     *PACKAGED,

@@ -73,6 +73,8 @@ _OWN: Final[dict[str, Shape]] = {
     "inject_proc": _shape("open", "targetProcess.pid"),
     "inject_ptrace": _shape("ptrace", f"{TARGET} flags"),
     "inject_vm": _shape("vm_write", TARGET),
+    "written_code": _shape("mprotect", "memoryRegions"),
+    "code_in_data": _shape("mprotect", "memoryRegions"),
     "antidebug": _shape("ptrace"),
     "userfaultfd": _shape("userfaultfd"),
     "docker_socket": _shape("connect", "socketPath"),
