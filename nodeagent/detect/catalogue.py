@@ -176,6 +176,10 @@ _OWN: Final[dict[str, Rule]] = {
         "DefenseEvasion:Runtime/ProcessHidden", HIGH, 70,
         "{process} hides what {key} shows by a mount over it", "T1564", "T1014",
     ),
+    "kernel_name": _rule(
+        "DefenseEvasion:Runtime/FalseProcessName", HIGH, 70,
+        "{process} calls itself {key}, like a thread of the kernel", "T1036", "T1036.005",
+    ),
     "raw_device": _rule(
         "PrivilegeEscalation:Runtime/RawDeviceAccessed", HIGH, 70,
         "{process} in a container opens the device {key}", "T1006", "T1611",

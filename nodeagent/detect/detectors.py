@@ -6,6 +6,7 @@ from __future__ import annotations
 from nodeagent.detect import Detector
 from nodeagent.detect.commands import Commands
 from nodeagent.detect.containers import Containers
+from nodeagent.detect.disguise import Disguise
 from nodeagent.detect.drift import Drift
 from nodeagent.detect.lists import ThreatLists
 from nodeagent.detect.memory import Memory
@@ -25,6 +26,7 @@ def own_detectors(lists: ThreatLists) -> tuple[Detector, ...]:
         Containers(),
         Posture(),
         Drift(),
+        Disguise(),
         Sensitive(),
         Commands(),
         NetworkTalk(lists),

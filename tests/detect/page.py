@@ -55,6 +55,7 @@ TECHNIQUES: Final = {
     "T1021.004": "Remote Services: SSH",
     "T1027": "Obfuscated Files or Information",
     "T1033": "System Owner/User Discovery",
+    "T1036": "Masquerading",
     "T1036.005": "Match Legitimate Resource Name or Location",
     "T1040": "Network Sniffing",
     "T1041": "Exfiltration Over C2 Channel",

@@ -1003,7 +1003,27 @@ CODE: Final = [
     ),
 ]
 
+NAMES: Final = [
+    Scene(
+        "named-like-the-kernel",
+        "DefenseEvasion:Runtime/FalseProcessName",
+        _python(LIBC + "libc.prctl(15, b'kworker/u8:2')"),
+        _python(LIBC + "libc.prctl(15, b'worker/u8:2')"),
+        {"context.claimedName": "kworker/u8:2"},
+        severity="high",
+    ),
+    Scene(
+        "started-like-the-kernel",
+        "DefenseEvasion:Runtime/FalseProcessName",
+        "bash -c 'exec -a [kworker/0:1-events] true'",
+        "bash -c 'exec -a [worker/0:1-events] true'",
+        {"context.claimedName": "[kworker/0:1-events]"},
+        severity="high",
+    ),
+]
+
 SCENES: Final = [
+    *NAMES,
     *CODE,
     *COPIES,
     *LATE,

@@ -84,6 +84,7 @@ _OWN: Final[dict[str, Shape]] = {
     "host_mount": MOUNT,
     "kernel_helper": _shape("open", "filePath fileOperation"),
     "setns_host": _shape("setns", "flags"),
+    "kernel_name": _shape("exec fork exit connect accept listen", "claimedName"),
     "raw_device": _shape("open", "filePath"),
     "container_shell": _shape("exec"),
     "container_copied_out": _shape("exec"),
