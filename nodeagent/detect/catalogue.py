@@ -388,6 +388,10 @@ _OWN: Final[dict[str, Rule]] = {
     "package_in_container": _command(
         "Execution", LOW, 20, "{process} installs packages in a running container", "T1072", "T1105",
     ),
+    "fetched_in_package": _command(
+        "Execution", LOW, 30, "{process} goes to the network while a package is installed",
+        "T1195.002", "T1105",
+    ),
     "packaged_command": _command(
         "Persistence", LOW, 10,
         "{process}, below a package manager of the container's own, does what packages do: {key}",
@@ -450,6 +454,16 @@ _OWN: Final[dict[str, Rule]] = {
     "ssh_port": _rule(
         "CommandAndControl:Runtime/UnusualPort", LOW, 30,
         "{process} connects to {key}, which is not the port of SSH", "T1571", "T1021.004",
+    ),
+    "server_listener": _rule(
+        "CommandAndControl:Runtime/UnusualPort", MEDIUM, 40,
+        "{process}, which a web server has started, waits for connections on {key}",
+        "T1571", "T1505.003",
+    ),
+    "node_port": _rule(
+        "CommandAndControl:Runtime/UnusualPort", LOW, 10,
+        "{process} in a container connects to {key}, where nodes have services for the outside",
+        "T1571", "T1046",
     ),
     "kubernetes_api": _rule(
         "Discovery:Runtime/KubernetesApiContacted", LOW, 20,

@@ -336,6 +336,14 @@ LOUD_IN_PACKAGES: Final = frozenset(
 """What packages do when they are installed."""
 
 
+INSTALLERS: Final = PACKAGE_MANAGERS - {"cloud-init", "snapd"}
+"""Those that fetch what they install by themselves, before its scripts run."""
+FETCHERS: Final = frozenset(
+    {"curl", "wget", "aria2c", "ftp", "tftp", "nc", "ncat", "netcat", "socat", "telnet"}
+    | {"ssh", "scp", "sftp", "rsync", "git"}
+)
+
+
 class Commands:
     """Looks at the words of each program that starts."""
 
@@ -370,6 +378,11 @@ class Commands:
         miner = next((name for name in names if name in MINERS), None)
         if miner is not None:
             yield Signal("miner", event, {"threatFilePath": event.path}, key=miner)
+        fetcher = next((name for name in names if name in FETCHERS), None)
+        if fetcher is not None and is_below(process, INSTALLERS):
+            yield Signal(
+                "fetched_in_package", event, {"commandLineExample": f"{fetcher} URL"}, key=fetcher
+            )
         line = " ".join(_arguments(event))[:COMMAND_LENGTH]
         told: set[str] = set()
         for name in names:

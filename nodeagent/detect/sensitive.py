@@ -17,6 +17,7 @@ from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import (
     PACKAGE_MANAGERS,
     SHELLS,
+    WEB_SERVERS,
     is_below,
     is_below_host,
     is_runtime,
@@ -158,9 +159,6 @@ GUARDS: Final = (
 ONLY_AT_START: Final = frozenset({"sshd"})
 """Expected servers whose connections have processes of their own, which read what they need."""
 INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})
-WEB_SERVERS: Final = frozenset(
-    {"nginx", "apache2", "httpd", "lighttpd", "caddy", "php-fpm", "tomcat", "uwsgi", "gunicorn"}
-)
 SCRIPTS: Final = frozenset(
     [
         "php",

@@ -18,6 +18,7 @@ __all__ = [
     "POWERS_OF_ROOT",
     "RUNTIMES",
     "SHELLS",
+    "WEB_SERVERS",
     "is_below",
     "is_below_host",
     "is_contained",
@@ -57,6 +58,9 @@ RUNTIMES: Final = frozenset(
 PACKAGE_MANAGERS: Final = frozenset(
     {"dpkg", "apt", "apt-get", "aptitude", "unattended-upgrade", "rpm", "dnf", "yum", "zypper"}
     | {"apk", "pacman", "snapd", "flatpak", "rpm-ostree", "dnf5", "microdnf", "cloud-init"}
+)
+WEB_SERVERS: Final = frozenset(
+    {"nginx", "apache2", "httpd", "lighttpd", "caddy", "php-fpm", "tomcat", "uwsgi", "gunicorn"}
 )
 SYSTEM_FOLDERS: Final = (
     "/usr/",

@@ -94,6 +94,7 @@ TECHNIQUES: Final = {
     "T1485": "Data Destruction",
     "T1489": "Service Stop",
     "T1496": "Resource Hijacking",
+    "T1505.003": "Web Shell",
     "T1528": "Steal Application Access Token",
     "T1529": "System Shutdown/Reboot",
     "T1543.002": "Systemd Service",

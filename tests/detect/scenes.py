@@ -1022,7 +1022,43 @@ NAMES: Final = [
     ),
 ]
 
+LISTENER: Final = (
+    "mount -t tmpfs none /opt; cp /bin/bash /opt/{0}; /opt/{0} -c '"
+    'python3 -c "import socket; s = socket.socket(); s.listen()"; true'
+    "'"
+)
+"""A program below something of that name waits for connections."""
+IN_PACKAGE: Final = "mount -t tmpfs none /opt; cp /bin/bash /opt/dpkg; "
+UNEXPECTED: Final = [
+    Scene(
+        "listener-below-a-web-server",
+        "CommandAndControl:Runtime/UnusualPort",
+        LISTENER.format("nginx"),
+        LISTENER.format("worker"),
+        {"evidence.rule": "server_listener"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "port-of-a-node",
+        "CommandAndControl:Runtime/UnusualPort",
+        _python("socket.socket().connect_ex(('127.0.0.1', 31000))"),
+        _python("socket.socket().connect_ex(('127.0.0.1', 29999))"),
+        {"action.networkConnectionAction.remotePortDetails.port": 31000},
+        contained=True,
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "network-in-a-package",
+        f"Execution:{SUSPICIOUS}",
+        f"{IN_PACKAGE}/opt/dpkg -c 'curl -s http://127.0.0.1:1; true'",
+        f"{IN_PACKAGE}curl -s http://127.0.0.1:1; /opt/dpkg -c 'true; true'",
+        {"context.commandLineExample": "curl URL"},
+        severity=INFORMATIONAL,
+    ),
+]
+
 SCENES: Final = [
+    *UNEXPECTED,
     *NAMES,
     *CODE,
     *COPIES,

@@ -67,6 +67,8 @@ _OWN: Final[dict[str, Shape]] = {
     "environment_read": _shape("open", " ".join(CHANGED_FILE.context)),
     "token_read": _shape("open", " ".join(CHANGED_FILE.context)),
     "ssh_port": _shape("connect", "", CONNECTION),
+    "server_listener": _shape("listen"),
+    "node_port": _shape("connect", "", CONNECTION),
     "kubernetes_api": _shape("connect", "", CONNECTION),
     "kubernetes_api_name": _shape("dns", "", REQUEST),
     "fileless": _shape("exec", "threatFilePath"),
@@ -134,7 +136,7 @@ _BY_PATTERN: Final = (
     "download_pipe decoded_pipe shell_by_network find_setuid make_setuid enter_host"
     " privileged_container firewall_off firewall_changed guard_off service_off crontab_removed"
     " logs_cleared made_immutable time_changed recon_user recon_network recon_cloud"
-    " packaged_command data_destroyed trust_added package_in_container"
+    " fetched_in_package packaged_command data_destroyed trust_added package_in_container"
     " recon_kubernetes credential_search add_service add_crontab add_user remote_copy"
 )
 
