@@ -301,6 +301,10 @@ _OWN: Final[dict[str, Rule]] = {
         "DefenseEvasion:Runtime/SensitiveFileModified", MEDIUM, 50,
         "{process} changes which authorities this system trusts: {key}", "T1553.004",
     ),
+    "file_in_dev": _rule(
+        "DefenseEvasion:Runtime/SensitiveFileModified", MEDIUM, 40,
+        "{process} puts the file {key} among the devices, where nobody looks for one", "T1564",
+    ),
     "sensitive_packages": _rule(
         "Persistence:Runtime/SensitiveFileModified", LOW, 30,
         "{process} changes what packages are there or come from where: {key}", "T1554", "T1195.002",
@@ -381,6 +385,10 @@ _OWN: Final[dict[str, Rule]] = {
     ),
     "data_destroyed": _command(
         "Impact", MEDIUM, 50, "{process} destroys data", "T1485", "T1561",
+    ),
+    "files_destroyed": _rule(
+        "Impact:Runtime/FilesDestroyed", HIGH, 60,
+        "{process} and its like remove {key} and more, all over the system", "T1485", "T1486",
     ),
     "trust_added": _command(
         "DefenseEvasion", MEDIUM, 50, "{process} lets this system trust another authority", "T1553.004",

@@ -6,6 +6,7 @@ from __future__ import annotations
 from nodeagent.detect import Detector
 from nodeagent.detect.commands import Commands
 from nodeagent.detect.containers import Containers
+from nodeagent.detect.destruction import Destruction
 from nodeagent.detect.disguise import Disguise
 from nodeagent.detect.drift import Drift
 from nodeagent.detect.lists import ThreatLists
@@ -27,6 +28,7 @@ def own_detectors(lists: ThreatLists) -> tuple[Detector, ...]:
         Posture(),
         Drift(),
         Disguise(),
+        Destruction(),
         Sensitive(),
         Commands(),
         NetworkTalk(lists),

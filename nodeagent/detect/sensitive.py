@@ -45,6 +45,8 @@ class _Guard(msgspec.Struct, frozen=True):
     operations: frozenset[str]
     expected: frozenset[str]
     """Programs of the system."""
+    only_new: bool = False
+    """To open a file is to make it; what is there already may be written."""
 
 
 def _guard(rule: str, paths: str, expected: str, operations: frozenset[str] = CHANGES) -> _Guard:
@@ -122,6 +124,16 @@ GUARDS: Final = (
         r"/usr/local/share/ca-certificates/.*|/usr/share/pki/(?:ca-trust-source|trust)/anchors/.*"
         r"|/etc/pki/(?:ca-trust/source|trust)/anchors/.*|/etc/ca-certificates/trust-source/.*",
         "trust update-ca-trust",
+    ),
+    _Guard(
+        "file_in_dev",
+        re.compile(
+            r"/dev/(?!(?:shm|mqueue|hugepages|pts|\.?udev|\.lxc|\.lxd-mounts|\.mdadm)/"
+            r"|(?:null|zero|full|u?random|tty[^/]*|ptmx|console|kmsg|log|std(?:in|out|err))$).+"
+        ),
+        frozenset({WRITE, RENAME, LINK}),
+        frozenset(f"{SYSTEM} systemd-udevd udevadm mdadm lvm dmsetup dmeventd".split()),
+        only_new=True,
     ),
     _guard(
         "sensitive_packages",
@@ -258,7 +270,7 @@ class Sensitive:
         for guard in guards:
             truncated = operation == WRITE and _truncates(event)
             wanted = operation in guard.operations or (truncated and DELETE in guard.operations)
-            if not wanted:
+            if not wanted or (guard.only_new and isinstance(event, Open) and not event.created):
                 continue
             is_late = False
             if name in guard.expected and is_system_path(process.path):

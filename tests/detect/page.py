@@ -92,6 +92,7 @@ TECHNIQUES: Final = {
     "T1204.002": "Malicious File",
     "T1222.002": "Linux and Mac File and Directory Permissions Modification",
     "T1485": "Data Destruction",
+    "T1486": "Data Encrypted for Impact",
     "T1489": "Service Stop",
     "T1496": "Resource Hijacking",
     "T1505.003": "Web Shell",

@@ -1057,7 +1057,50 @@ UNEXPECTED: Final = [
     ),
 ]
 
+FILES_IN: Final = (
+    MEMORY_FOLDER + "for d in {}; do mkdir -p $d; for f in $(seq {}); do : > $d/$f; done; done; "
+)
+"""So many files in each of these folders."""
+EIGHT: Final = FILES_IN.format("a b c d e f g h", 13)
+FOUR: Final = FILES_IN.format("a/a a/b b/c b/d c/e c/f d/g d/h", 13)
+LOCK: Final = "python3 -c 'import glob, os; [os.rename(f, f + {}) for f in glob.glob(\"*/*\")]'"
+DESTROYED: Final = [
+    Scene(
+        "files-destroyed",
+        "Impact:Runtime/FilesDestroyed",
+        f"{EIGHT}rm -r a b c d e f g h; true",
+        f"{FOUR}rm -r a b c d; true",
+        {"context.fileOperation": "Delete", "context.relatedFilePaths": ...},
+        severity="high",
+    ),
+    Scene(
+        "files-destroyed-one-by-one",
+        "Impact:Runtime/FilesDestroyed",
+        f"{EIGHT}for f in */*; do rm $f; done",
+        f"{FOUR}for f in */*/*; do rm $f; done",
+        {"context.fileOperation": "Delete"},
+        severity="high",
+    ),
+    Scene(
+        "files-encrypted",
+        "Impact:Runtime/FilesDestroyed",
+        EIGHT + LOCK.format('".locked"'),
+        EIGHT + LOCK.format('"x"'),
+        {"context.fileOperation": "Rename"},
+        severity="high",
+    ),
+    Scene(
+        "file-among-devices",
+        "DefenseEvasion:Runtime/SensitiveFileModified",
+        "mount -t tmpfs none /dev; echo x > /dev/odd",
+        "mount -t tmpfs none /dev; mkdir /dev/shm; echo x > /dev/shm/odd; : > /dev/null",
+        {"context.filePath": "/dev/odd", "evidence.rule": "file_in_dev"},
+        severity=INFORMATIONAL,
+    ),
+]
+
 SCENES: Final = [
+    *DESTROYED,
     *UNEXPECTED,
     *NAMES,
     *CODE,

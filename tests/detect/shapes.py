@@ -61,6 +61,8 @@ _OWN: Final[dict[str, Shape]] = {
     "hidden_file": _shape("exec", "threatFilePath"),
     "sensitive_kernel": CHANGED_FILE,
     "sensitive_authority": CHANGED_FILE,
+    "file_in_dev": CHANGED_FILE,
+    "files_destroyed": _shape("unlink rename", " ".join(CHANGED_FILE.context)),
     "sensitive_packages": CHANGED_FILE,
     "sensitive_binary": CHANGED_FILE,
     "packaged_change": CHANGED_FILE,
