@@ -226,7 +226,8 @@ class Drift:
     def _on_bpf(self, event: Bpf, process: Process) -> Iterator[Signal]:
         if event.command != PROGRAM_LOADED or event.own or event.result < 0:
             return
-        if name_of(process.path) not in BPF_LOADERS or is_contained(process):
+        usual = name_of(process.path) in BPF_LOADERS and is_system_path(process.path)
+        if not usual or is_contained(process):
             yield Signal("bpf_program", event, key=event.name)
 
 

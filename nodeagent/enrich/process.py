@@ -128,6 +128,8 @@ class ProcessTable:
         self._known = 0
         self._in_namespace: dict[tuple[int, int], _Program] = {}
         """By pid namespace and the pid in there; only those outside the initial one."""
+        self._host_pids = 0
+        """The pid namespace of the node, which may be a container itself, as in kind."""
         self._older: dict[int, OlderProcess] = {}
         self._views: dict[bytes, Process] = {}
         self._old_views: dict[bytes, Process] = {}
@@ -153,6 +155,8 @@ class ProcessTable:
     def fill(self, processes: Iterable[ProcessSeen]) -> None:
         """Take a list of all processes; what records told of stays."""
         for seen in sorted(processes, key=lambda seen: self._read_task(seen.task).start_time):
+            # The oldest one is that which the node began with.
+            self._host_pids = self._host_pids or seen.facts.namespaces.pid
             task = self._read_task(seen.task)
             known = self._running(task.pid, task.start_time)
             if known is not None and known.facts is not None and (known.path or not seen.path):
@@ -262,11 +266,16 @@ class ProcessTable:
         self._put(program)
         return program
 
-    @staticmethod
-    def _program(task: Task, path: str, facts: ProcessFacts | None, lineage: _Lineage) -> _Program:
+    def _program(
+        self, task: Task, path: str, facts: ProcessFacts | None, lineage: _Lineage
+    ) -> _Program:
         # Most processes run few programs.
         path = sys.intern(path)
-        of_host = facts is None or facts.namespace_pid == task.pid
+        of_host = (
+            facts is None
+            or facts.namespace_pid == task.pid
+            or facts.namespaces.pid == self._host_pids
+        )
         return _Program(*_key(task), path, facts, lineage, task.uid, task.euid, of_host)
 
     def _put(self, program: _Program) -> None:
