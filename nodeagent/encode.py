@@ -147,7 +147,9 @@ _CAPABILITIES: Final = Ready("{:016x}".format)
 _NAMESPACES: Final = Ready(lambda namespaces: _json(msgspec.to_builtins(namespaces)))
 
 
-def brief(pid: int, start_time: int, uuid: str, path: str, boot_ns: int) -> Brief:
+def brief(
+    pid: int, start_time: int, uuid: str, path: str, boot_ns: int, *, of_host: bool = True
+) -> Brief:
     """Which process it is, by pid and start time; `boot_ns` as for `process_json`."""
     shown = {
         "pid": pid,
@@ -155,7 +157,7 @@ def brief(pid: int, start_time: int, uuid: str, path: str, boot_ns: int) -> Brie
         "path": path,
         "start_time": milliseconds(boot_ns + start_time),
     }
-    return Brief(pid, path, start_time, uuid, _json(shown))
+    return Brief(pid, path, start_time, uuid, _json(shown), of_host)
 
 
 def file_json(

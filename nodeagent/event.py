@@ -111,6 +111,7 @@ __all__ = [
     "Mount",
     "Mprotect",
     "Namespaces",
+    "Network",
     "NewCgroup",
     "OlderProcess",
     "OlderSocket",
@@ -228,6 +229,8 @@ class Ancestor(msgspec.Struct, frozen=True, gc=False):
     uid: int | None
     """As it was when it made the next process of the lineage; None when it is not known."""
     euid: int | None
+    of_host: bool = True
+    """As for `Process`; no line shows it."""
 
 
 class Brief(msgspec.Struct, frozen=True, gc=False):
@@ -240,6 +243,8 @@ class Brief(msgspec.Struct, frozen=True, gc=False):
     uuid: str
     json: str
     """The same as JSON, made once; see encode.py."""
+    of_host: bool = True
+    """As for `Process`; no line shows it."""
 
 
 class Workload(msgspec.Struct, frozen=True, gc=False):
@@ -312,6 +317,12 @@ class Process(msgspec.Struct, gc=False):
     """The name of the user `uid`, as the passwd in the root of the process has it."""
     user_is_of_host: bool = False
     """That passwd is the one of the host."""
+    of_host: bool = True
+    """Its program was started among the pids of the node, and not in a container.
+
+    So its path is one of the node, also when the process is in a container by now, like what
+    makes these. For detectors only, no line shows it.
+    """
 
 
 class Incomplete(msgspec.Struct, frozen=True, gc=False):

@@ -74,6 +74,24 @@ CLONE_FLAGS: Final = Bits(
 )
 """Flags of clone(2) and clone3(2), from include/uapi/linux/sched.h."""
 
+CAPABILITIES: Final = {
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_DAC_READ_SEARCH": 2,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_MODULE": 16,
+    "CAP_SYS_RAWIO": 17,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_SYS_BOOT": 22,
+    "CAP_SYS_RESOURCE": 24,
+    "CAP_SETFCAP": 31,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": 39,
+}
+"""Bits of those that matter here, from include/uapi/linux/capability.h."""
+
 FAMILIES: Final = Choice({int(family): family.name for family in socket.AddressFamily})
 """Address families of socket(2)."""
 

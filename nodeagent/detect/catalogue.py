@@ -123,6 +123,14 @@ _OWN: Final[dict[str, Rule]] = {
         "DefenseEvasion:Runtime/PtraceAntiDebugging", LOW, 20,
         "{process} asks to be traced, as programs do that want no debugger", "T1622",
     ),
+    "written_code": _rule(
+        "DefenseEvasion:Runtime/MemoryMadeExecutable", LOW, 20,
+        "{process} makes memory executable that it could write: {key}", "T1620", "T1055",
+    ),
+    "code_in_data": _rule(
+        "DefenseEvasion:Runtime/MemoryMadeExecutable", MEDIUM, 40,
+        "{process} makes memory executable that is for data: {key}", "T1620", "T1055",
+    ),
     "userfaultfd": _rule(
         "PrivilegeEscalation:Runtime/UserfaultfdUsage", MEDIUM, 50,
         "{process} handles page faults by itself, as exploits of the kernel do", "T1068",
@@ -168,13 +176,41 @@ _OWN: Final[dict[str, Rule]] = {
         "DefenseEvasion:Runtime/ProcessHidden", HIGH, 70,
         "{process} hides what {key} shows by a mount over it", "T1564", "T1014",
     ),
+    "kernel_name": _rule(
+        "DefenseEvasion:Runtime/FalseProcessName", HIGH, 70,
+        "{process} calls itself {key}, like a thread of the kernel", "T1036", "T1036.005",
+    ),
     "raw_device": _rule(
         "PrivilegeEscalation:Runtime/RawDeviceAccessed", HIGH, 70,
         "{process} in a container opens the device {key}", "T1006", "T1611",
     ),
+    "container_privileged": _rule(
+        "PrivilegeEscalation:Runtime/PrivilegedContainerStarted", MEDIUM, 20,
+        "{process} starts in a container that may do everything on the node", "T1610", "T1611",
+    ),
+    "container_capabilities": _rule(
+        "PrivilegeEscalation:Runtime/PrivilegedContainerStarted", LOW, 10,
+        "{process} starts in a container with {key}", "T1610", "T1611",
+    ),
+    "container_host_pids": _rule(
+        "PrivilegeEscalation:Runtime/PrivilegedContainerStarted", LOW, 10,
+        "{process} starts in a container that sees {key} of the node", "T1610", "T1611",
+    ),
+    "container_host_path": _rule(
+        "PrivilegeEscalation:Runtime/PrivilegedContainerStarted", LOW, 15,
+        "{process} starts in a container that has {key} of the node", "T1610", "T1611",
+    ),
     "container_shell": _rule(
         "Execution:Runtime/ContainerExec", LOW, 20,
         "A shell was started in a running container from outside: {process}", "T1609",
+    ),
+    "container_copied_out": _rule(
+        "Exfiltration:Runtime/RemoteFileCopy", LOW, 30,
+        "Somebody outside copies {key} out of a running container: {process}", "T1048", "T1005",
+    ),
+    "container_copied_in": _rule(
+        "Execution:Runtime/ContainerExec", LOW, 20,
+        "Somebody outside copies {key} into a running container: {process}", "T1609", "T1105",
     ),
     # What was not there before.
     "new_binary": _rule(
@@ -184,6 +220,11 @@ _OWN: Final[dict[str, Rule]] = {
     "new_library": _rule(
         "Execution:Runtime/NewLibraryLoaded", MEDIUM, 60,
         "{process} loads {key}, which was written in this container", "T1574.006",
+    ),
+    "packaged_script": _rule(
+        "Execution:Runtime/NewBinaryExecuted", LOW, 10,
+        "{process}, below a package manager of the container's own, runs what {key} has written",
+        "T1105", "T1195.002",
     ),
     "temporary_file": _rule(
         "Execution:Runtime/TemporaryFileExecuted", LOW, 30,
@@ -199,6 +240,18 @@ _OWN: Final[dict[str, Rule]] = {
     "elevation": _rule(
         "PrivilegeEscalation:Runtime/ElevationToRoot", MEDIUM, 60,
         "{process} gives user {key} the rights of root", "T1548.001",
+    ),
+    "became_root": _rule(
+        "PrivilegeEscalation:Runtime/ElevationToRoot", HIGH, 70,
+        "{process} of user {key} makes itself root, which it has never been", "T1548.001", "T1068",
+    ),
+    "capable_program": _rule(
+        "PrivilegeEscalation:Runtime/ElevationToRoot", MEDIUM, 40,
+        "{process} runs with {key}, although its user is not root", "T1548.001",
+    ),
+    "capabilities_taken": _rule(
+        "PrivilegeEscalation:Runtime/ElevationToRoot", LOW, 20,
+        "{process}, whose user is not root, begins to use {key}", "T1548.001",
     ),
     "pkexec_exploit": _rule(
         "PrivilegeEscalation:Runtime/ExploitedSetuidProgram", HIGH, 90,
@@ -248,6 +301,10 @@ _OWN: Final[dict[str, Rule]] = {
         "DefenseEvasion:Runtime/SensitiveFileModified", MEDIUM, 50,
         "{process} changes which authorities this system trusts: {key}", "T1553.004",
     ),
+    "file_in_dev": _rule(
+        "DefenseEvasion:Runtime/SensitiveFileModified", MEDIUM, 40,
+        "{process} puts the file {key} among the devices, where nobody looks for one", "T1564",
+    ),
     "sensitive_packages": _rule(
         "Persistence:Runtime/SensitiveFileModified", LOW, 30,
         "{process} changes what packages are there or come from where: {key}", "T1554", "T1195.002",
@@ -255,6 +312,10 @@ _OWN: Final[dict[str, Rule]] = {
     "sensitive_binary": _rule(
         "Persistence:Runtime/SensitiveFileModified", LOW, 10,
         "{process} changes the program {key} of this system", "T1554", "T1036.005",
+    ),
+    "packaged_change": _rule(
+        "Persistence:Runtime/SensitiveFileModified", LOW, 10,
+        "{process}, below a package manager of the container's own, changes {key}", "T1554", "T1036.005",
     ),
     "environment_read": _rule(
         "CredentialAccess:Runtime/SensitiveFileRead", LOW, 20,
@@ -267,6 +328,10 @@ _OWN: Final[dict[str, Rule]] = {
     "sensitive_read": _rule(
         "CredentialAccess:Runtime/SensitiveFileRead", MEDIUM, 50,
         "{process} reads {key}", "T1552.001", "T1003.008",
+    ),
+    "sensitive_read_late": _rule(
+        "CredentialAccess:Runtime/SensitiveFileRead", MEDIUM, 50,
+        "{process} reads {key} while it serves, and not when it starts", "T1552.001", "T1003.008",
     ),
     "sensitive_link": _rule(
         "CredentialAccess:Runtime/SensitiveFileLinked", MEDIUM, 50,
@@ -321,11 +386,24 @@ _OWN: Final[dict[str, Rule]] = {
     "data_destroyed": _command(
         "Impact", MEDIUM, 50, "{process} destroys data", "T1485", "T1561",
     ),
+    "files_destroyed": _rule(
+        "Impact:Runtime/FilesDestroyed", HIGH, 60,
+        "{process} and its like remove {key} and more, all over the system", "T1485", "T1486",
+    ),
     "trust_added": _command(
         "DefenseEvasion", MEDIUM, 50, "{process} lets this system trust another authority", "T1553.004",
     ),
     "package_in_container": _command(
         "Execution", LOW, 20, "{process} installs packages in a running container", "T1072", "T1105",
+    ),
+    "fetched_in_package": _command(
+        "Execution", LOW, 30, "{process} goes to the network while a package is installed",
+        "T1195.002", "T1105",
+    ),
+    "packaged_command": _command(
+        "Persistence", LOW, 10,
+        "{process}, below a package manager of the container's own, does what packages do: {key}",
+        "T1554", "T1036.005",
     ),
     "recon_user": _command(
         "Discovery", LOW, 10, "{process} asks about users", "T1033", "T1087.001",
@@ -384,6 +462,16 @@ _OWN: Final[dict[str, Rule]] = {
     "ssh_port": _rule(
         "CommandAndControl:Runtime/UnusualPort", LOW, 30,
         "{process} connects to {key}, which is not the port of SSH", "T1571", "T1021.004",
+    ),
+    "server_listener": _rule(
+        "CommandAndControl:Runtime/UnusualPort", MEDIUM, 40,
+        "{process}, which a web server has started, waits for connections on {key}",
+        "T1571", "T1505.003",
+    ),
+    "node_port": _rule(
+        "CommandAndControl:Runtime/UnusualPort", LOW, 10,
+        "{process} in a container connects to {key}, where nodes have services for the outside",
+        "T1571", "T1046",
     ),
     "kubernetes_api": _rule(
         "Discovery:Runtime/KubernetesApiContacted", LOW, 20,

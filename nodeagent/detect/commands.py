@@ -20,6 +20,7 @@ from nodeagent.detect.where import (
     PACKAGE_MANAGERS,
     SHELLS,
     is_below,
+    is_below_host,
     is_contained,
     is_runtime,
     is_system_path,
@@ -96,7 +97,7 @@ PATTERNS: Final = (
     _pattern(
         "make_setuid",
         "setcap",
-        r"cap_(?:setuid|sys_admin|dac_override|sys_ptrace|sys_module)",
+        r"cap_(?:set[ug]id|setfcap|sys_(?:admin|ptrace|module|rawio|boot)|dac_|perfmon|bpf)",
         "setcap cap_setuid+ep FILE",
     ),
     _pattern("enter_host", "nsenter", r"(?:-t|--target)[\s=]*1\b", "nsenter --target 1"),
@@ -230,6 +231,14 @@ PATTERNS: Final = (
     ),
     _pattern("remote_copy", "scp sftp rsync rclone croc", r"\S+@?\S*:", "scp FILE HOST:"),
     _pattern(
+        "remote_copy",
+        "curl",
+        r"(?:^|\s)(?:-[A-WYZa-z]*T\b|--upload-file\b|(?:-d|--data(?:-binary|-urlencode)?)[=\s]?@"
+        r"|(?:-F|--form)[=\s]?[^\s=]+=[\"']?@)",
+        "curl -T FILE URL",
+    ),
+    _pattern("remote_copy", "wget", r"--(?:post|body)-file\b", "wget --post-file=FILE URL"),
+    _pattern(
         "miner",
         "",
         r"\bstratum\+(?:tcp|ssl|tls)://|(?:--donate-level|--randomx-\w+|--coin[=\s](?:monero|xmr))\b|\brandomx\b.*--url",
@@ -327,6 +336,14 @@ LOUD_IN_PACKAGES: Final = frozenset(
 """What packages do when they are installed."""
 
 
+INSTALLERS: Final = PACKAGE_MANAGERS - {"cloud-init", "snapd"}
+"""Those that fetch what they install by themselves, before its scripts run."""
+FETCHERS: Final = frozenset(
+    {"curl", "wget", "aria2c", "ftp", "tftp", "nc", "ncat", "netcat", "socat", "telnet"}
+    | {"ssh", "scp", "sftp", "rsync", "git"}
+)
+
+
 class Commands:
     """Looks at the words of each program that starts."""
 
@@ -361,6 +378,11 @@ class Commands:
         miner = next((name for name in names if name in MINERS), None)
         if miner is not None:
             yield Signal("miner", event, {"threatFilePath": event.path}, key=miner)
+        fetcher = next((name for name in names if name in FETCHERS), None)
+        if fetcher is not None and is_below(process, INSTALLERS):
+            yield Signal(
+                "fetched_in_package", event, {"commandLineExample": f"{fetcher} URL"}, key=fetcher
+            )
         line = " ".join(_arguments(event))[:COMMAND_LENGTH]
         told: set[str] = set()
         for name in names:
@@ -376,6 +398,8 @@ class Commands:
 
     def _say(self, pattern: _Pattern, event: Exec, process: Process) -> Iterator[Signal]:
         if pattern.rule in LOUD_IN_PACKAGES and is_below(process, PACKAGE_MANAGERS):
+            if not is_below_host(process, PACKAGE_MANAGERS):
+                yield Signal("packaged_command", event, _example(pattern), key=pattern.example)
             return
         if pattern.rule == "package_in_container" and not is_contained(process):
             return

@@ -6,10 +6,13 @@ from __future__ import annotations
 from nodeagent.detect import Detector
 from nodeagent.detect.commands import Commands
 from nodeagent.detect.containers import Containers
+from nodeagent.detect.destruction import Destruction
+from nodeagent.detect.disguise import Disguise
 from nodeagent.detect.drift import Drift
 from nodeagent.detect.lists import ThreatLists
 from nodeagent.detect.memory import Memory
 from nodeagent.detect.network import NetworkTalk
+from nodeagent.detect.posture import Posture
 from nodeagent.detect.sensitive import Sensitive
 from nodeagent.detect.shells import Shells
 
@@ -22,7 +25,10 @@ def own_detectors(lists: ThreatLists) -> tuple[Detector, ...]:
         Shells(),
         Memory(),
         Containers(),
+        Posture(),
         Drift(),
+        Disguise(),
+        Destruction(),
         Sensitive(),
         Commands(),
         NetworkTalk(lists),

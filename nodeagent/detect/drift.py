@@ -10,16 +10,32 @@ from typing import ClassVar, Final
 
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
+from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import (
     PACKAGE_MANAGERS,
+    POWERS_OF_ROOT,
     is_below,
+    is_below_host,
     is_contained,
     is_runtime,
-    is_runtime_path,
+    is_runtime_above,
     is_system_path,
+    powers_of,
 )
 from nodeagent.encode import timestamp
-from nodeagent.event import Bpf, Event, Exec, FileFacts, IoUring, Mmap, Module, Process
+from nodeagent.event import (
+    Ancestor,
+    Bpf,
+    Capset,
+    Event,
+    Exec,
+    FileFacts,
+    IoUring,
+    Mmap,
+    Module,
+    Process,
+    Setuid,
+)
 
 __all__ = ["Drift"]
 
@@ -75,6 +91,13 @@ MODULE_LOADERS: Final = frozenset(
 ANY_MODULE: Final = "insmod"
 """What kmod is called when it loads whatever file it is given."""
 BPF_LOADERS: Final = frozenset({"systemd", "bpftool", "NetworkManager", "systemd-networkd"})
+DROPPERS: Final = frozenset(
+    {"setpriv", "capsh", "su", "sudo", "runuser", "systemd", "systemd-executor"}
+)
+"""Programs that leave to others what root has chosen."""
+CAPABLE_LIMIT: Final = 2048
+NOT_SEEN: Final = 0xFFFFFFFFFFFFFFFF
+"""What `Capset.old` is when the start of the call was not seen."""
 PROGRAM_LOADED: Final = 5
 """BPF_PROG_LOAD."""
 
@@ -83,7 +106,14 @@ class Drift:
     """Looks at code as it begins to run."""
 
     name = "drift"
-    kinds: ClassVar[tuple[str, ...]] = ("exec", "mmap", "module", "bpf", "io_uring")
+    kinds: ClassVar[tuple[str, ...]] = (
+        *("exec", "mmap", "module", "bpf", "io_uring"),
+        *("setuid", "capset"),
+    )
+
+    def __init__(self) -> None:
+        self._capable: Recent[str, bool] = Recent(CAPABLE_LIMIT)
+        """Processes of users that have capabilities, by their UUID; they hand them on."""
 
     def wants_path(self, _path: str) -> bool:
         """None: it does not look at opens."""
@@ -102,6 +132,10 @@ class Drift:
             return self._on_module(event, process)
         if isinstance(event, Bpf):
             return self._on_bpf(event, process)
+        if isinstance(event, Setuid):
+            return _on_setuid(event)
+        if isinstance(event, Capset):
+            return _on_capset(event, process)
         if isinstance(event, IoUring) and (path := event.path or event.argument):
             return (Signal("io_uring", event, {"filePath": path}),)
         return ()
@@ -110,24 +144,33 @@ class Drift:
         if event.mode & stat.S_ISUID and _has_no_argument(event):
             yield Signal("pkexec_exploit", event, key=event.path)
         yield from self._elevation(event, process)
+        held = event.facts.capabilities
+        if held and process.task.euid and (powers := powers_of(event.facts, held, POWERS_OF_ROOT)):
+            yield from self._capable_program(event, process, powers)
         if preloaded := event.environment.get("LD_PRELOAD"):
             yield Signal("preload", event, {"ldPreloadValue": preloaded}, key=preloaded)
         yield from self._on_code(event, process, event.path, event.file)
-        if event.script_name and not is_below(process, PACKAGE_MANAGERS):
-            yield from self._on_code(event, process, event.script_path, event.script_file)
+        if event.script_name and not is_below_host(process, PACKAGE_MANAGERS):
+            new = "packaged_script" if is_below(process, PACKAGE_MANAGERS) else "new_binary"
+            yield from self._on_code(event, process, event.script_path, event.script_file, new)
 
     def _on_code(
-        self, event: Exec, process: Process, path: str, file: FileFacts | None
+        self,
+        event: Exec,
+        process: Process,
+        path: str,
+        file: FileFacts | None,
+        new: str = "new_binary",
     ) -> Iterator[Signal]:
-        """A program or a script, and what is known of it."""
-        if name_of(path).startswith(".") and not is_below(process, PACKAGE_MANAGERS):
+        """A program or a script, what is known of it, and the rule for one that is new."""
+        if name_of(path).startswith(".") and not is_below_host(process, PACKAGE_MANAGERS):
             yield Signal("hidden_file", event, {"threatFilePath": path}, key=path)
         writer = _writer(file)
         if writer in DOWNLOADERS:
             yield Signal("downloaded", event, _found(path, file), key=writer)
         if process.container is not None and file is not None and _is_new(file, process):
-            yield Signal("new_binary", event, _found(path, file), key=writer)
-        elif path.startswith(TEMPORARY) and not is_below(process, PACKAGE_MANAGERS):
+            yield Signal(new, event, _found(path, file), key=writer)
+        elif path.startswith(TEMPORARY) and not is_below_host(process, PACKAGE_MANAGERS):
             yield Signal("temporary_file", event, {"threatFilePath": path}, key=path)
 
     def _elevation(self, event: Exec, process: Process) -> Iterator[Signal]:
@@ -139,6 +182,19 @@ class Drift:
             yield Signal(
                 "elevation", event, {"threatFilePath": event.path}, key=str(event.old.euid)
             )
+
+    def _capable_program(
+        self, event: Exec, process: Process, powers: list[str]
+    ) -> Iterator[Signal]:
+        """By capabilities of its file, or what somebody has left to it."""
+        parent = process.lineage[0] if process.lineage else None
+        known = self._capable.get(process.uuid)
+        self._capable.put(process.uuid, value=True)
+        if known or (parent is not None and (self._capable.get(parent.uuid) or _gives(parent))):
+            return
+        if name_of(event.path) not in SETUID_PROGRAMS or not is_system_path(event.path):
+            context: dict[str, object] = {"threatFilePath": event.path, "capabilities": powers}
+            yield Signal("capable_program", event, context, key=", ".join(powers))
 
     def _on_mmap(self, event: Mmap, process: Process) -> Iterator[Signal]:
         file = event.file
@@ -170,8 +226,34 @@ class Drift:
     def _on_bpf(self, event: Bpf, process: Process) -> Iterator[Signal]:
         if event.command != PROGRAM_LOADED or event.own or event.result < 0:
             return
-        if name_of(process.path) not in BPF_LOADERS or is_contained(process):
+        usual = name_of(process.path) in BPF_LOADERS and is_system_path(process.path)
+        if not usual or is_contained(process):
             yield Signal("bpf_program", event, key=event.name)
+
+
+def _gives(parent: Ancestor) -> bool:
+    """It is there to start programs with what their units or containers say."""
+    is_master = name_of(parent.path) == "systemd" and is_system_path(parent.path)
+    return is_master or is_runtime_above(parent)
+
+
+def _on_setuid(event: Setuid) -> Iterator[Signal]:
+    """Who was root before, or may be again, takes nothing."""
+    old = event.old
+    if event.result == 0 and event.new.euid == 0 and 0 not in (old.uid, old.euid, old.suid):
+        yield Signal("became_root", event, key=str(old.euid))
+
+
+def _on_capset(event: Capset, process: Process) -> Iterator[Signal]:
+    """What it may do at once, and only might have done before."""
+    if event.result or not process.task.euid or event.old.effective == NOT_SEEN:
+        return
+    if name_of(process.path) in DROPPERS and is_system_path(process.path):
+        return
+    taken = event.new.effective & ~event.old.effective
+    powers = powers_of(event.facts, taken, POWERS_OF_ROOT)
+    if powers:
+        yield Signal("capabilities_taken", event, {"capabilities": powers}, key=", ".join(powers))
 
 
 def _is_module_loader(process: Process) -> bool:
@@ -190,7 +272,7 @@ def _is_new(file: FileFacts, process: Process) -> bool:
         file.modified_by is not None
         and file.origin in WRITTEN_INSIDE
         # What makes a container may have to copy its image.
-        and not is_runtime_path(file.modified_by.path)
+        and not is_runtime_above(file.modified_by)
         and not is_runtime(process)
     )
 

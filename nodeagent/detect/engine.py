@@ -27,8 +27,9 @@ from nodeagent.detect.catalogue import (
 )
 from nodeagent.detect.describe import describe_process, describe_resource, name_of
 from nodeagent.detect.recent import Recent
+from nodeagent.detect.where import is_runtime_above
 from nodeagent.encode import timestamp
-from nodeagent.event import EVENTS, PENDING, Code, Event, Exec, Open, Process
+from nodeagent.event import EVENTS, PENDING, Ancestor, Code, Event, Exec, Open, Process
 from nodeagent.finding import Finding, Severity
 
 __all__ = ["Engine"]
@@ -268,11 +269,7 @@ class Engine:
 
     def _scopes_of(self, process: Process) -> Iterator[_Scope]:
         names = [("process", process.uuid, process.path)]
-        names += [
-            ("process", ancestor.uuid, ancestor.path)
-            for ancestor in process.lineage[:ANCESTORS]
-            if ancestor.pid > 1
-        ]
+        names += [("process", ancestor.uuid, ancestor.path) for ancestor in _tree_above(process)]
         if process.container is not None:
             names.append((CONTAINER, process.container.id, process.container.name))
         names.append((NODE, "", self._node))
@@ -460,6 +457,15 @@ def _seen(signal: Signal, rule: Rule, process: Process) -> _Seen:
         signal.matches,
         signal.evidence,
     )
+
+
+def _tree_above(process: Process) -> Iterator[Ancestor]:
+    """Whose doing it is, too; a container ends where what has made it begins."""
+    for ancestor in process.lineage[:ANCESTORS]:
+        if process.container is not None and is_runtime_above(ancestor):
+            return
+        if ancestor.pid > 1:
+            yield ancestor
 
 
 def _is_pending(event: Exec) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from nodeagent.event import (
     Brief,
     Exec,
     Kill,
+    Mprotect,
     Open,
     Other,
     Process,
@@ -25,13 +27,26 @@ from nodeagent.event import (
     Userfaultfd,
     VmWrite,
 )
-from nodeagent.names import PTRACE_REQUESTS
+from nodeagent.names import PTRACE_REQUESTS, REGIONS
 
 __all__ = ["Memory"]
 
 PROCESS_MEMORY: Final = re.compile(r"/proc/(\d+)(?:/task/\d+)?/mem")
 WRITING: Final = os.O_WRONLY | os.O_RDWR
 TRACEES_LIMIT: Final = 4096
+
+STACK, HEAP, ANONYMOUS = 1, 2, 4
+"""Values of `Mprotect.region`."""
+CODE_RULES: Final = {STACK: "code_in_data", HEAP: "code_in_data", ANONYMOUS: "written_code"}
+NOT_KNOWN: Final = 0xFFFFFFFF
+"""What `Mprotect.old_protection` is then."""
+COMPILERS: Final = frozenset(
+    {"java", "node", "nodejs", "deno", "bun", "dotnet", "mono", "mono-sgen", "ruby", "luajit"}
+    | {"php", "php-fpm", "php8.2", "pypy3", "julia", "beam.smp", "postgres", "R", "gjs", "polkitd"}
+    | {"firefox", "firefox-esr", "chrome", "chromium", "code", "electron", "gnome-shell"}
+    | {"qemu-system-x86_64", "qemu-system-aarch64", "wasmtime", "wasmer", "envoy", "openresty"}
+)
+"""Programs that compile what they run, or patterns that they search for."""
 
 TRACEME: Final = 0x0
 ATTACHING: Final = frozenset({0x10, 0x4206})
@@ -57,11 +72,16 @@ class Memory:
     """Remembers whom a process attached to, since that is not its own child."""
 
     name = "memory"
-    kinds: ClassVar[tuple[str, ...]] = ("exec", "open", "ptrace", "vm_write", "userfaultfd", "kill")
+    kinds: ClassVar[tuple[str, ...]] = (
+        *("exec", "open", "ptrace", "vm_write", "userfaultfd", "kill"),
+        "mprotect",
+    )
 
     def __init__(self) -> None:
         self._attached: Recent[tuple[str, int], bool] = Recent(TRACEES_LIMIT)
         """By UUID of the tracer and pid of the other one."""
+        self._compiling: Recent[str, bool] = Recent(TRACEES_LIMIT)
+        """Processes that were told to write code, by their UUID: most do it for ever."""
 
     def wants_path(self, path: str) -> bool:
         """The memory of a process."""
@@ -80,6 +100,8 @@ class Memory:
             return self._on_ptrace(event, process)
         if isinstance(event, VmWrite):
             return self._on_write(event, process)
+        if isinstance(event, Mprotect):
+            return self._on_mprotect(event, process)
         if isinstance(event, Kill):
             return _on_kill(event, process)
         if isinstance(event, Userfaultfd):
@@ -125,6 +147,18 @@ class Memory:
         if _pid_of(event.target) != process.task.pid:
             context = _target(event.target, event.target_process)
             yield Signal("inject_vm", event, context, key=_name(event))
+
+    def _on_mprotect(self, event: Mprotect, process: Process) -> Iterator[Signal]:
+        """Memory without a file becomes code after somebody could write it."""
+        old = event.old_protection
+        rule = CODE_RULES.get(event.region)
+        if rule is None or old == NOT_KNOWN or not old & mmap.PROT_WRITE:
+            return
+        if name_of(process.path) in COMPILERS or self._compiling.get(process.uuid):
+            return
+        self._compiling.put(process.uuid, value=True)
+        region = str(REGIONS.show(event.region))
+        yield Signal(rule, event, {"memoryRegions": [region]}, key=region)
 
     def _is_attached(self, process: Process, pid: int) -> bool:
         return self._attached.get((process.uuid, pid)) is True

@@ -14,9 +14,9 @@ from nodeagent.detect.catalogue import rule_of_entry
 from nodeagent.detect.describe import name_of
 from nodeagent.detect.lists import ThreatLists
 from nodeagent.detect.recent import Recent
-from nodeagent.detect.where import is_contained
+from nodeagent.detect.where import WEB_SERVERS, is_below, is_contained
 from nodeagent.dns import DnsMessage
-from nodeagent.event import Accept, Connect, Dns, Endpoint, Event, Exec, Process
+from nodeagent.event import Accept, Connect, Dns, Endpoint, Event, Exec, Listen, Process
 
 __all__ = ["NetworkTalk", "connection_action", "request_action"]
 
@@ -33,6 +33,8 @@ API_NAMES: Final = "kubernetes.default."
 """How pods call the API server, before the domain of the cluster."""
 KUBERNETES_PORTS: Final = frozenset({6443, 10250, 10255, 2379})
 """API server, kubelet and etcd; 443 is of everybody."""
+NODE_PORTS: Final = range(30000, 32768)
+"""Those of services of Kubernetes on each node, unless the cluster says otherwise."""
 SSH: Final = "ssh"
 SSH_PORT: Final = 22
 ADDRESS_TYPES: Final = (1, 28)
@@ -55,7 +57,7 @@ class NetworkTalk:
     """Looks up in threat lists, and counts ports."""
 
     name = "network"
-    kinds: ClassVar[tuple[str, ...]] = ("connect", "dns", "exec")
+    kinds: ClassVar[tuple[str, ...]] = ("connect", "dns", "exec", "listen")
 
     def __init__(self, lists: ThreatLists) -> None:
         self._lists = lists
@@ -74,6 +76,8 @@ class NetworkTalk:
             return () if event.remote is None else self._on_connect(event, process, event.remote)
         if isinstance(event, Dns):
             return () if event.message is None else self._on_dns(event, process, event.message)
+        if isinstance(event, Listen):
+            return _on_listen(event, process)
         return self.inspect_hash(event)
 
     def _on_connect(self, event: Connect, process: Process, remote: Endpoint) -> Iterator[Signal]:
@@ -134,6 +138,14 @@ class NetworkTalk:
             yield Signal(rule, event, context, None, (shown,), key=event.file.sha256)
 
 
+def _on_listen(event: Listen, process: Process) -> Iterator[Signal]:
+    """What a web server starts answers it, and nobody else."""
+    local = event.local
+    if local is None or name_of(process.path) in WEB_SERVERS or not is_below(process, WEB_SERVERS):
+        return
+    yield Signal("server_listener", event, key=f"port {local.port}")
+
+
 def _odd_port(event: Connect, process: Process, remote: Endpoint) -> Iterator[Signal]:
     """Of SSH, and those of Kubernetes for what runs in a container."""
     key = f"port {remote.port} of {remote.address}"
@@ -141,6 +153,8 @@ def _odd_port(event: Connect, process: Process, remote: Endpoint) -> Iterator[Si
         yield Signal("ssh_port", event, {}, connection_action(event, remote), key=key)
     elif remote.port in KUBERNETES_PORTS and is_contained(process):
         yield Signal("kubernetes_api", event, {}, connection_action(event, remote), key=key)
+    elif remote.port in NODE_PORTS and is_contained(process):
+        yield Signal("node_port", event, {}, connection_action(event, remote), key=key)
 
 
 def _may_be_metadata(name: str) -> bool:

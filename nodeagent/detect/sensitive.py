@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final
 
@@ -13,8 +14,16 @@ import msgspec
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
 from nodeagent.detect.recent import Recent
-from nodeagent.detect.where import PACKAGE_MANAGERS, SHELLS, is_below, is_runtime, is_system_path
-from nodeagent.event import Event, Link, Open, Process, Rename, Symlink, Unlink
+from nodeagent.detect.where import (
+    PACKAGE_MANAGERS,
+    SHELLS,
+    WEB_SERVERS,
+    is_below,
+    is_below_host,
+    is_runtime,
+    is_system_path,
+)
+from nodeagent.event import Event, Link, Network, Open, Process, Rename, Symlink, Unlink
 
 __all__ = ["Sensitive"]
 
@@ -23,6 +32,7 @@ PATHS_LIMIT: Final = 8192
 RELATED_LIMIT: Final = 25
 PROCESSES_LIMIT: Final = 1024
 
+READ: Final = "Read"
 WRITE, DELETE, RENAME, LINK, SYMLINK = "Write", "Delete", "Rename", "Link", "Symlink"
 CHANGES: Final = frozenset({WRITE, DELETE, RENAME, LINK, SYMLINK})
 
@@ -35,6 +45,8 @@ class _Guard(msgspec.Struct, frozen=True):
     operations: frozenset[str]
     expected: frozenset[str]
     """Programs of the system."""
+    only_new: bool = False
+    """To open a file is to make it; what is there already may be written."""
 
 
 def _guard(rule: str, paths: str, expected: str, operations: frozenset[str] = CHANGES) -> _Guard:
@@ -97,7 +109,7 @@ GUARDS: Final = (
         f"{ADMINISTRATION} {SYSTEM} sshd sshd-session ssh ssh-add ssh-agent ssh-keygen scp sftp login su"
         " sudo pkexec unix_chkpwd cron crond atd aws gcloud az kubectl helm docker git gpg gpg-agent"
         " kubelet kube-apiserver etcd k3s rke2 gdm-session-worker sddm lightdm systemd-logind polkitd screen",
-        frozenset({"Read"}),
+        frozenset({READ}),
     ),
     _guard(
         "sensitive_kernel",
@@ -112,6 +124,16 @@ GUARDS: Final = (
         r"/usr/local/share/ca-certificates/.*|/usr/share/pki/(?:ca-trust-source|trust)/anchors/.*"
         r"|/etc/pki/(?:ca-trust/source|trust)/anchors/.*|/etc/ca-certificates/trust-source/.*",
         "trust update-ca-trust",
+    ),
+    _Guard(
+        "file_in_dev",
+        re.compile(
+            r"/dev/(?!(?:shm|mqueue|hugepages|pts|\.?udev|\.lxc|\.lxd-mounts|\.mdadm)/"
+            r"|(?:null|zero|full|u?random|tty[^/]*|ptmx|console|kmsg|log|std(?:in|out|err))$).+"
+        ),
+        frozenset({WRITE, RENAME, LINK}),
+        frozenset(f"{SYSTEM} systemd-udevd udevadm mdadm lvm dmsetup dmeventd".split()),
+        only_new=True,
     ),
     _guard(
         "sensitive_packages",
@@ -130,14 +152,14 @@ GUARDS: Final = (
         "environment_read",
         r"/proc/\d+/(?:task/\d+/)?environ",
         f"{SYSTEM} systemd-logind systemd-coredump ps pgrep polkitd sshd apport udisksd",
-        frozenset({"Read"}),
+        frozenset({READ}),
     ),
     _guard(
         "token_read",
         r"(?:/var)?/run/secrets/(?:kubernetes\.io/serviceaccount|eks\.amazonaws\.com/serviceaccount"
         r"|azure/tokens)/(?:.*/)?[\w-]*token",
         "kubelet",
-        frozenset({"Read"}),
+        frozenset({READ}),
     ),
     _guard(
         "sensitive_link",
@@ -146,9 +168,9 @@ GUARDS: Final = (
         frozenset({"Target"}),
     ),
 )
-WEB_SERVERS: Final = frozenset(
-    {"nginx", "apache2", "httpd", "lighttpd", "caddy", "php-fpm", "tomcat", "uwsgi", "gunicorn"}
-)
+ONLY_AT_START: Final = frozenset({"sshd"})
+"""Expected servers whose connections have processes of their own, which read what they need."""
+INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})
 SCRIPTS: Final = frozenset(
     [
         "php",
@@ -176,12 +198,17 @@ class Sensitive:
     """Finds out once for each path what guards it."""
 
     name = "sensitive"
-    kinds: ClassVar[tuple[str, ...]] = ("open", "rename", "link", "symlink", "unlink")
+    kinds: ClassVar[tuple[str, ...]] = (
+        *("open", "rename", "link", "symlink", "unlink"),
+        *("listen", "older_socket"),
+    )
 
     def __init__(self) -> None:
         self._guarding: Recent[str, tuple[_Guard, ...]] = Recent(PATHS_LIMIT)
         self._related: Recent[str, list[str]] = Recent(PROCESSES_LIMIT)
         """What else a process changed, by its UUID."""
+        self._serving: Recent[tuple[str, int], bool] = Recent(PROCESSES_LIMIT)
+        """Programs that wait for connections, by UUID and `exec_id`."""
         self._takes: Mapping[type[Event], Callable[[Any], Iterable[tuple[str, str]]]] = {
             Open: _opened,
             Rename: lambda event: ((event.path, RENAME), (event.new_path, RENAME)),
@@ -196,6 +223,9 @@ class Sensitive:
 
     def inspect(self, event: Event) -> Iterable[Signal]:
         """What is done to a file with this name."""
+        if isinstance(event, Network):
+            self._learn(event)
+            return ()
         signals: list[Signal] = []
         for path, operation in self._takes[type(event)](event):
             guards = self._guards_of(path)
@@ -204,6 +234,17 @@ class Sensitive:
             elif operation == WRITE and event.process is not None and _is_script(path):
                 signals += _by_web_server(event, event.process, path)
         return signals
+
+    def _learn(self, event: Network) -> None:
+        """Whoever waits for connections has started."""
+        if event.family in INTERNET and event.remote is None and event.process is not None:
+            self._serving.put((event.process.uuid, event.process.task.exec_id), value=True)
+
+    def _is_late(self, process: Process, name: str) -> bool:
+        """It reads its secrets once, when it starts; and that is over."""
+        return name in ONLY_AT_START and bool(
+            self._serving.get((process.uuid, process.task.exec_id))
+        )
 
     def _guards_of(self, path: str) -> tuple[_Guard, ...]:
         guards = self._guarding.get(path)
@@ -222,14 +263,20 @@ class Sensitive:
         operation: str,
         guards: tuple[_Guard, ...],
     ) -> Iterator[Signal]:
-        if is_runtime(process) or is_below(process, PACKAGE_MANAGERS):
+        if is_runtime(process) or is_below_host(process, PACKAGE_MANAGERS):
             return
+        is_packaged = operation in CHANGES and is_below(process, PACKAGE_MANAGERS)
         name = name_of(process.path)
         for guard in guards:
             truncated = operation == WRITE and _truncates(event)
             wanted = operation in guard.operations or (truncated and DELETE in guard.operations)
-            if not wanted or (name in guard.expected and is_system_path(process.path)):
+            if not wanted or (guard.only_new and isinstance(event, Open) and not event.created):
                 continue
+            is_late = False
+            if name in guard.expected and is_system_path(process.path):
+                is_late = operation == READ and self._is_late(process, name)
+                if not is_late:
+                    continue
             if guard.rule == "environment_read" and _is_own(process, path):
                 continue
             if truncated and WRITE not in guard.operations and name in SHELLS and "history" in path:
@@ -240,7 +287,10 @@ class Sensitive:
                 context["relatedFilePaths"] = related
             if guard.rule == "sensitive_evasion" and "history" in path:
                 context["shellHistoryFilePath"] = path
-            yield Signal(guard.rule, event, context, key=path)
+            rule = "packaged_change" if is_packaged else guard.rule
+            if is_late:
+                rule = "sensitive_read_late"
+            yield Signal(rule, event, context, key=path)
 
     def _relate(self, process: Process, path: str) -> list[str]:
         """The other sensitive files that this process has touched."""
@@ -264,7 +314,7 @@ def _is_script(path: str) -> bool:
 def _opened(event: Open) -> Iterable[tuple[str, str]]:
     if event.flags & WRITING:
         return ((event.path or event.argument, WRITE),)
-    return ((event.path or event.argument, "Read"),)
+    return ((event.path or event.argument, READ),)
 
 
 def _target_of(event: Symlink) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import stat
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ from typing import ClassVar, Final
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
 from nodeagent.detect.recent import Recent
-from nodeagent.detect.where import BUSYBOX, SHELLS, is_below, is_runtime, is_runtime_path
+from nodeagent.detect.where import BUSYBOX, SHELLS, is_below, is_runtime, is_runtime_above
 from nodeagent.encode import timestamp
 from nodeagent.event import (
     Accept,
@@ -32,6 +33,9 @@ REMOTES_LIMIT: Final = 8192
 CONTAINERS_LIMIT: Final = 2048
 UNDECIDED_LIMIT: Final = 256
 """Connections of one port."""
+TAR: Final = "tar"
+OPTIONS: Final = re.compile(r"-?[A-Za-z]+")
+"""Those of tar, with or without a hyphen."""
 STANDARD_STREAMS: Final = 3
 PIPES: Final = (stat.S_IFIFO, stat.S_IFSOCK)
 RELAY_NS: Final = 10_000_000_000
@@ -142,6 +146,8 @@ class Shells:
             return
         is_first = self._is_first(process)
         if not _is_shell(process, event.argv):
+            if not is_first and process.container is not None and _name(event) == TAR:
+                yield from _copied(event, process)
             return
         remote = next((each.remote for each in event.stdio if each.remote is not None), None)
         if remote is not None:
@@ -215,6 +221,23 @@ def _is_shell(process: Process, argv: tuple[str, ...]) -> bool:
     return name == BUSYBOX and bool(argv) and name_of(argv[0]).lstrip("-") in SHELLS
 
 
+def _name(event: Exec) -> str:
+    """Of the program, which is what it calls itself where one file is many."""
+    name = name_of(event.path)
+    return name_of(event.argv[0]) if name == BUSYBOX and event.argv else name
+
+
+def _copied(event: Exec, process: Process) -> Iterator[Signal]:
+    """`kubectl cp`: an archive goes through the pipes of a program that is started from outside."""
+    if not _comes_from_outside(process) or "-" not in event.argv:
+        return
+    options = "".join(word for word in event.argv[1:3] if OPTIONS.fullmatch(word))
+    if "c" in options:
+        yield Signal("container_copied_out", event, key="files")
+    elif "x" in options:
+        yield Signal("container_copied_in", event, key="files")
+
+
 def _is_interactive(argv: tuple[str, ...], stdio: tuple[Stream, ...]) -> bool:
     """It waits for what somebody types, on a terminal, a pipe or a socket."""
     takes_commands = not any(word.startswith("-c") or not word.startswith("-") for word in argv[1:])
@@ -224,6 +247,6 @@ def _is_interactive(argv: tuple[str, ...], stdio: tuple[Stream, ...]) -> bool:
 
 def _comes_from_outside(process: Process) -> bool:
     """Its parent is a container runtime."""
-    return bool(process.lineage) and (
-        process.lineage[0].path.startswith("/memfd:") or is_runtime_path(process.lineage[0].path)
-    )
+    parent = process.lineage[0] if process.lineage else None
+    is_copy = parent is not None and parent.of_host and parent.path.startswith("/memfd:")
+    return is_copy or (parent is not None and is_runtime_above(parent))

@@ -4,21 +4,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from nodeagent.detect.describe import name_of
-from nodeagent.event import Process
+from nodeagent.event import Ancestor, Brief, Process, ProcessFacts
+from nodeagent.names import CAPABILITIES
 
 __all__ = [
     "BUSYBOX",
     "PACKAGE_MANAGERS",
+    "POWERS",
+    "POWERS_OF_ROOT",
     "RUNTIMES",
     "SHELLS",
+    "WEB_SERVERS",
     "is_below",
+    "is_below_host",
     "is_contained",
     "is_runtime",
+    "is_runtime_above",
     "is_runtime_path",
     "is_system_path",
+    "powers_of",
 ]
 
 SHELLS: Final = frozenset(
@@ -51,6 +59,9 @@ PACKAGE_MANAGERS: Final = frozenset(
     {"dpkg", "apt", "apt-get", "aptitude", "unattended-upgrade", "rpm", "dnf", "yum", "zypper"}
     | {"apk", "pacman", "snapd", "flatpak", "rpm-ostree", "dnf5", "microdnf", "cloud-init"}
 )
+WEB_SERVERS: Final = frozenset(
+    {"nginx", "apache2", "httpd", "lighttpd", "caddy", "php-fpm", "tomcat", "uwsgi", "gunicorn"}
+)
 SYSTEM_FOLDERS: Final = (
     "/usr/",
     "/bin/",
@@ -64,6 +75,21 @@ SYSTEM_FOLDERS: Final = (
 RUNTIME_FOLDER: Final = re.compile(r"/var/lib/rancher/(?:k3s|rke2)/data/[^/]+/bin/[^/]+")
 """Where k3s and RKE2 unpack theirs."""
 MEMFD: Final = "/memfd:"
+FIRST_USERS: Final = 0xEFFFFFFD
+"""The inode number of the first user namespace, PROC_USER_INIT_INO of the kernel."""
+POWERS: Final = {
+    name: 1 << CAPABILITIES[name]
+    for name in (
+        *("CAP_DAC_READ_SEARCH", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_PTRACE"),
+        *("CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_PERFMON", "CAP_BPF"),
+    )
+}
+"""Capabilities that lead to all others; no container has one unless somebody asks for it."""
+POWERS_OF_ROOT: Final = POWERS | {
+    name: 1 << CAPABILITIES[name]
+    for name in ("CAP_DAC_OVERRIDE", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP")
+}
+"""The same with those that root has in each container, and no other user anywhere."""
 
 
 def is_contained(process: Process) -> bool:
@@ -75,16 +101,24 @@ def is_contained(process: Process) -> bool:
 
 
 def is_runtime(process: Process) -> bool:
-    """It is a container runtime that belongs to the host, also where it copied itself."""
+    """It is a container runtime of the host, also where it copied itself, and in containers."""
+    if not process.of_host:
+        return False
     if not _is_nameless(process.path):
         return is_runtime_path(process.path)
-    above = (each.path for each in process.lineage if not _is_nameless(each.path))
-    return is_runtime_path(next(above, ""))
+    above = (each for each in process.lineage if not _is_nameless(each.path))
+    first = next(above, None)
+    return first is not None and is_runtime_above(first)
 
 
 def _is_nameless(path: str) -> bool:
     """A runtime runs as a copy of itself in memory, or on a mount that is in no folder."""
     return path == "/" or path.startswith(MEMFD)
+
+
+def is_runtime_above(ancestor: Ancestor | Brief) -> bool:
+    """What has started or written something is a container runtime of the host."""
+    return ancestor.of_host and is_runtime_path(ancestor.path)
 
 
 def is_runtime_path(path: str) -> bool:
@@ -100,8 +134,26 @@ def is_system_path(path: str) -> bool:
 
 
 def is_below(process: Process, names: frozenset[str]) -> bool:
-    """It is one of these programs of the system, or was started by one of them."""
-    return (name_of(process.path) in names and is_system_path(process.path)) or any(
-        name_of(ancestor.path) in names and is_system_path(ancestor.path)
-        for ancestor in process.lineage
+    """It is one of these programs of the system or of its image, or was started by one of them."""
+    return _is_one(process, names) or any(_is_one(each, names) for each in process.lineage)
+
+
+def is_below_host(process: Process, names: frozenset[str]) -> bool:
+    """The same with programs of the host: who makes an image chooses what it calls its own."""
+    return (process.of_host and _is_one(process, names)) or any(
+        each.of_host and _is_one(each, names) for each in process.lineage
     )
+
+
+def _is_one(process: Process | Ancestor, names: frozenset[str]) -> bool:
+    return name_of(process.path) in names and is_system_path(process.path)
+
+
+def powers_of(facts: ProcessFacts, capabilities: int, powers: Mapping[str, int]) -> list[str]:
+    """Which of these capabilities a process has over the node.
+
+    In a user namespace of its own it may have all of them, and none over the node.
+    """
+    if facts.namespaces.user != FIRST_USERS:
+        return []
+    return [name for name, bit in powers.items() if capabilities & bit]

@@ -73,6 +73,8 @@ class _Program(msgspec.Struct, gc=False):
     uid: int | None
     """As it is now; None when only /proc knew the process."""
     euid: int | None
+    of_host: bool = True
+    """As for `Process`."""
     brief: Brief | None = None
     """Made when an event is about it."""
     lineage_of_children: _Lineage | None = None
@@ -126,6 +128,8 @@ class ProcessTable:
         self._known = 0
         self._in_namespace: dict[tuple[int, int], _Program] = {}
         """By pid namespace and the pid in there; only those outside the initial one."""
+        self._host_pids = 0
+        """The pid namespace of the node, which may be a container itself, as in kind."""
         self._older: dict[int, OlderProcess] = {}
         self._views: dict[bytes, Process] = {}
         self._old_views: dict[bytes, Process] = {}
@@ -151,6 +155,8 @@ class ProcessTable:
     def fill(self, processes: Iterable[ProcessSeen]) -> None:
         """Take a list of all processes; what records told of stays."""
         for seen in sorted(processes, key=lambda seen: self._read_task(seen.task).start_time):
+            # The oldest one is that which the node began with.
+            self._host_pids = self._host_pids or seen.facts.namespaces.pid
             task = self._read_task(seen.task)
             known = self._running(task.pid, task.start_time)
             if known is not None and known.facts is not None and (known.path or not seen.path):
@@ -182,7 +188,8 @@ class ProcessTable:
             self._forget(events[-1].time)
 
     def _on_fork(self, event: Fork, process: Process) -> None:
-        self._add(event.child, process.path, event.facts)
+        # A copy runs what was started elsewhere.
+        self._add(event.child, process.path, event.facts).of_host = process.of_host
 
     def _on_exit(self, event: Exit, process: Process) -> None:
         self._ended.append((event.time, _key(process.task)))
@@ -216,7 +223,10 @@ class ProcessTable:
 
     def _brief(self, program: _Program) -> Brief:
         uuid = self._uuid(program.pid, program.start_time)
-        return brief(program.pid, program.start_time, uuid, program.path, self._boot_ns)
+        of_host = program.of_host
+        return brief(
+            program.pid, program.start_time, uuid, program.path, self._boot_ns, of_host=of_host
+        )
 
     def _get(self, pid: int, start_time: int, exec_id: int) -> _Program | None:
         """The program of a process, by what the kernel counts with each exec."""
@@ -256,11 +266,17 @@ class ProcessTable:
         self._put(program)
         return program
 
-    @staticmethod
-    def _program(task: Task, path: str, facts: ProcessFacts | None, lineage: _Lineage) -> _Program:
+    def _program(
+        self, task: Task, path: str, facts: ProcessFacts | None, lineage: _Lineage
+    ) -> _Program:
         # Most processes run few programs.
         path = sys.intern(path)
-        return _Program(*_key(task), path, facts, lineage, task.uid, task.euid)
+        of_host = (
+            facts is None
+            or facts.namespace_pid == task.pid
+            or facts.namespaces.pid == self._host_pids
+        )
+        return _Program(*_key(task), path, facts, lineage, task.uid, task.euid, of_host)
 
     def _put(self, program: _Program) -> None:
         if self._known >= PROGRAMS_LIMIT:
@@ -319,7 +335,8 @@ class ProcessTable:
         pid, start_time = program.pid, program.start_time
         uuid = self._uuid(pid, start_time)
         inside = None if program.facts is None else program.facts.namespace_pid
-        return Ancestor(pid, program.path, start_time, uuid, inside, program.uid, program.euid)
+        ids = program.uid, program.euid
+        return Ancestor(pid, program.path, start_time, uuid, inside, *ids, program.of_host)
 
     def _view(self, raw: bytes, task: Task) -> Process:
         """The process as one record describes it: its ids and comm can change at any time."""
@@ -345,6 +362,7 @@ class ProcessTable:
         program.views = (*program.views, raw)
         uuid = self._uuid(program.pid, program.start_time)
         view = Process(task, program.path, program.facts, program.lineage.ancestors, uuid, b"")
+        view.of_host = program.of_host
         self._remember(raw, view)
         container = self.containers.describe(view)
         self.users.describe(view)

@@ -11,19 +11,9 @@ from typing import Final
 import msgspec
 
 from nodeagent.errors import BpfError
+from nodeagent.names import CAPABILITIES
 
 __all__ = ["Privileges", "give_up"]
-
-CAPABILITIES: Final = {
-    "CAP_DAC_READ_SEARCH": 2,
-    "CAP_NET_ADMIN": 12,
-    "CAP_SYS_PTRACE": 19,
-    "CAP_SYS_ADMIN": 21,
-    "CAP_SYS_RESOURCE": 24,
-    "CAP_PERFMON": 38,
-    "CAP_BPF": 39,
-}
-"""Numbers from include/uapi/linux/capability.h."""
 
 NEEDED: Final = ("CAP_BPF", "CAP_PERFMON")
 """Without CAP_SYS_ADMIN, which is more than both."""

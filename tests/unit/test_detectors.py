@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 
 import msgspec
@@ -18,6 +19,7 @@ from nodeagent.encode import timestamp
 from nodeagent.event import Container, Event, Incomplete
 from tests.events import (
     TIME,
+    a_bpf,
     a_container,
     a_module,
     a_mount,
@@ -84,6 +86,16 @@ def test_modules_from_memory_are_those_of_the_system_by_its_loaders(
     process = a_process(loader, comm=comm)
     assert rules(Drift(), a_module(path=path, process=process)) == [rule]
     assert rules(Drift(), a_module(path=path, process=inside(process, a_container()))) == ["module"]
+
+
+@pytest.mark.parametrize("folder", ["/usr/sbin", "/tmp"])
+def test_expected_programs_are_those_that_lie_where_the_system_has_them(folder: str) -> None:
+    told = folder == "/tmp"
+    loaded = a_bpf(process=a_process(f"{folder}/bpftool"))
+    assert rules(Drift(), loaded) == ["bpf_program"] * told
+    path = "/proc/sys/kernel/core_pattern"
+    written = an_open(path=path, flags=os.O_WRONLY, process=a_process(f"{folder}/sysctl"))
+    assert rules(Containers(), written) == ["kernel_helper"] * told
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from nodeagent.errors import BpfError
-from nodeagent.kernel.privileges import CAPABILITIES, Privileges
+from nodeagent.kernel.privileges import Privileges
+from nodeagent.names import CAPABILITIES
 
 
 def having(*names: str, own_namespace: bool = False, own_pids: bool = False) -> Privileges:

@@ -11,7 +11,16 @@ import pytest
 
 from nodeagent.enrich import process
 from nodeagent.enrich.process import ProcessTable
-from nodeagent.event import TICK_NS, Event, OlderProcess, Other, Process, ProcessSeen, Task
+from nodeagent.event import (
+    TICK_NS,
+    Event,
+    Namespaces,
+    OlderProcess,
+    Other,
+    Process,
+    ProcessSeen,
+    Task,
+)
 from tests.events import (
     BOOT,
     TIME,
@@ -298,6 +307,38 @@ def test_new_namespaces_show_in_what_the_process_does_from_then_on(world: World)
     assert before.facts is not None
     assert before.facts.capabilities
     assert after.facts == facts
+
+
+def test_program_is_of_the_host_where_it_was_started_not_where_it_went(
+    world: World,
+) -> None:
+    inside = a_task(pid=102, parent_pid=100, start_time=91, exec_id=0)
+    container = Namespaces(cgroup=1, ipc=1, mnt=1, net=1, pid=1, time=1, user=1, uts=1)
+    facts = some_facts(parent_start_time=50, namespace_pid=1, namespaces=container)
+    world.happens(a_fork(child=inside, facts=facts), SHELL)
+    # What makes a container goes into it.
+    assert world.happens(an_open(), inside).of_host
+    own = world.happens(an_exec(path="/usr/bin/runc", facts=facts), inside)
+    assert not own.of_host
+    child = a_task(pid=103, parent_pid=102, start_time=92)
+    facts = some_facts(parent_start_time=91, namespace_pid=2, namespaces=container)
+    world.happens(a_fork(child=child, facts=facts), inside)
+    copy = world.happens(an_open(), child)
+    assert not copy.of_host
+    assert [each.of_host for each in copy.lineage[:2]] == [False, True]
+
+
+def test_node_that_is_a_container_has_programs_of_its_own() -> None:
+    made = World()
+    init = a_task(pid=5001, parent_pid=0, start_time=1, exec_id=0)
+    runtime = a_task(pid=5009, parent_pid=5001, start_time=2)
+    made.table.fill(
+        [
+            made.seen(init, "/sbin/init", namespace_pid=1),
+            made.seen(runtime, "/usr/bin/containerd", namespace_pid=9),
+        ]
+    )
+    assert made.happens(an_open(), runtime).of_host
 
 
 def test_failed_change_changes_nothing(world: World) -> None:
