@@ -274,7 +274,7 @@ class KernelTypes:
 
     def why_no_packets(self) -> str | None:
         """Why no program can look at packets; None when one can."""
-        if not Privileges.of_this_process().packets:
+        if not Privileges.of_this_process().has("CAP_NET_ADMIN"):
             return "that needs CAP_NET_ADMIN"
         if self._calls.libbpf_probe_bpf_prog_type(CGROUP_SKB, None) != 1:
             return "this kernel takes no such programs (CONFIG_CGROUP_BPF)"

@@ -19,6 +19,7 @@ NEEDED: Final = ("CAP_BPF", "CAP_PERFMON")
 """Without CAP_SYS_ADMIN, which is more than both."""
 
 USEFUL: Final = {
+    # CAP_SYS_ADMIN would do, too, but it is given up before programs are attached.
     "CAP_NET_ADMIN": "DNS is not seen",
     "CAP_SYS_PTRACE": "files of processes are not hashed and users of containers have no names",
     "CAP_DAC_READ_SEARCH": "files that only their owner may read are not hashed",
@@ -77,18 +78,10 @@ class Privileges(msgspec.Struct, frozen=True):
     @property
     def losses(self) -> list[str]:
         """What is missed, a sentence for each."""
-        without = [name for name in USEFUL if not self.has(name)]
-        if self.packets:
-            without = [name for name in without if name != "CAP_NET_ADMIN"]
-        found = [f"without {name}: {USEFUL[name]}" for name in without]
+        found = [f"without {name}: {USEFUL[name]}" for name in USEFUL if not self.has(name)]
         if self.own_pids:
             found.append("with pids of its own instead of the node's: files are not hashed")
         return found
-
-    @property
-    def packets(self) -> bool:
-        """It may look at packets."""
-        return self.has("CAP_SYS_ADMIN") or self.has("CAP_NET_ADMIN")
 
     def demand(self) -> None:
         """Raise BpfError unless it is enough."""

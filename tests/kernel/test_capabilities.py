@@ -57,8 +57,10 @@ def test_with_those_of_the_service_it_sees_everything() -> None:
     assert {kind for kind, family in families.items() if family is None} <= {"module"}
 
 
-def test_without_the_network_it_sees_all_but_dns() -> None:
-    kinds = coverage(run_with(*LEAST))
+@pytest.mark.parametrize("more", [(), ("sys_admin",)])
+def test_without_the_network_it_sees_all_but_dns(more: tuple[str, ...]) -> None:
+    # CAP_SYS_ADMIN is given up before anything is attached.
+    kinds = coverage(run_with(*LEAST, *more))
     assert kinds["dns"]["family"] is None
     assert set(kinds["dns"]["missing"].values()) == {"that needs CAP_NET_ADMIN"}
     assert kinds["exec"]["family"] is not None
