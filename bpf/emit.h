@@ -287,25 +287,20 @@ static __always_inline bool fills(__u64 held, __u32 size, __u32 ring_bytes)
 	return held < mark && held + size + 16 >= mark;
 }
 
-/* A first record after a rest is read at once, those that follow when the reader looks again. */
-static __always_inline __u64 high_wakeup(__u64 now, __u32 size)
+/* The reader is woken for the first record after a rest; it finds those that follow by itself. */
+static __always_inline __u64 wakeup(void *ring, __u64 *woken_at, __u32 size, __u32 ring_bytes)
 {
-	__u64 held = bpf_ringbuf_query(&high, BPF_RB_AVAIL_DATA);
+	__u64 held = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
+	__u64 now;
 
-	if (!held && now - high_woken_at > constants.pause_ns) {
-		high_woken_at = now;
-		return BPF_RB_FORCE_WAKEUP;
+	if (!held) {
+		now = bpf_ktime_get_boot_ns();
+		if (now - *woken_at > constants.pause_ns) {
+			*woken_at = now;
+			return BPF_RB_FORCE_WAKEUP;
+		}
 	}
-	return fills(held, size, constants.high_ring_bytes) ? BPF_RB_FORCE_WAKEUP :
-							      BPF_RB_NO_WAKEUP;
-}
-
-static __always_inline __u64 bulk_wakeup(__u32 size)
-{
-	__u64 held = bpf_ringbuf_query(&bulk, BPF_RB_AVAIL_DATA);
-
-	return fills(held, size, constants.bulk_ring_bytes) ? BPF_RB_FORCE_WAKEUP :
-							      BPF_RB_NO_WAKEUP;
+	return fills(held, size, ring_bytes) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
 static __always_inline void emit_submit_to(void *record, __u32 kind, bool to_high)
@@ -325,9 +320,13 @@ static __always_inline void emit_submit_to(void *record, __u32 kind, bool to_hig
 	event->sequence = count->sequence;
 	COUNT(count->sequence);
 	if (to_high)
-		error = bpf_ringbuf_output(&high, record, size, high_wakeup(event->time, size));
+		error = bpf_ringbuf_output(&high, record, size,
+					   wakeup(&high, &high_woken_at, size,
+						  constants.high_ring_bytes));
 	else
-		error = bpf_ringbuf_output(&bulk, record, size, bulk_wakeup(size));
+		error = bpf_ringbuf_output(&bulk, record, size,
+					   wakeup(&bulk, &bulk_woken_at, size,
+						  constants.bulk_ring_bytes));
 	if (error)
 		COUNT(count->lost[LOST_RING_FULL]);
 	else

@@ -140,8 +140,9 @@ struct wire {
 	__u32 reserved;
 } *wire __weak;
 
-/* When the reader of the high ring was last woken; a race costs a wake-up at most. */
+/* When the reader was last woken for a first record; a race costs a wake-up at most. */
 __u64 high_woken_at __weak;
+__u64 bulk_woken_at __weak;
 
 const volatile struct constants constants __weak = {};
 

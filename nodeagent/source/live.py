@@ -42,7 +42,10 @@ BACKLOG_BYTES: Final = READ_BYTES // 4
 """When a ring still holds this much after a batch, read on without a pause."""
 PAUSE_SECONDS: Final = 0.15
 """After a batch, let the next one grow: a batch costs more than a record."""
-LONGEST_WAIT_SECONDS: Final = 0.1
+BULK_SECONDS: Final = 0.1
+"""After a rest, let what can wait grow for so long."""
+LONGEST_REST_SECONDS: Final = 1.0
+"""For a wake-up that was missed: a program that was interrupted gave it too early."""
 EXIT_ARGUMENTS: Final = 2
 """Of sched_process_exit where it tells that the whole group died, since v6.16."""
 LIST_SECONDS: Final = 5.0
@@ -236,7 +239,7 @@ class LiveSource:
                     yield summaries
                 records = self._read()
                 if records is None:
-                    await alarm.wait(LONGEST_WAIT_SECONDS)
+                    await self._rest(alarm)
                     continue
                 for step in self._clock.steps():
                     yield step
@@ -251,6 +254,13 @@ class LiveSource:
         async for item in self._drain():
             yield item
         self._ledger.ended = True
+
+    async def _rest(self, alarm: _Alarm) -> None:
+        """Until there is something to read or to sum up."""
+        high, bulk = self._kernel.rings
+        await alarm.wait(min(self._next_summary - time.monotonic(), LONGEST_REST_SECONDS))
+        if bulk.held_bytes and not (high.held_bytes or bulk.is_filling or self._stopping):
+            await alarm.wait(BULK_SECONDS)
 
     async def _drain(self) -> AsyncIterator[Item]:
         """What is left when the programs stop."""
@@ -340,7 +350,7 @@ class _Alarm:
     """Wakes the loop when the kernel wakes the readers of the rings.
 
     A ring stays readable as long as it holds records, so it is watched edge by edge: the
-    kernel wakes us for the first record of the high ring after a rest and when a ring fills.
+    kernel wakes us for the first record of a ring after a rest and when a ring fills.
     """
 
     def __init__(self, rings: Sequence[Ring]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,20 @@ from tests.kernel.stream import Acted, Event, Stream
 
 Do = Callable[..., Acted]
 READ = str(os.O_RDONLY)
+TELLING = """\
+from nodeagent.source import live
+
+class Alarm(live._Alarm):
+    def __init__(self, rings):
+        super().__init__(rings[1:])
+
+    def _on_edge(self):
+        live.log.info("woken")
+        super()._on_edge()
+
+live._Alarm = Alarm
+"""
+"""Tells when the bulk ring wakes the reader, and only that does; Python imports it at the start."""
 
 
 def opened(stream: Stream, acted: Acted, path: Path | str) -> Event:
@@ -165,3 +180,14 @@ def test_pointer_that_leads_nowhere_is_said_and_not_guessed(stream: Stream, do: 
     (event,) = [e for e in stream.of(acted.pid, "open") if e["result"] == -errno.EFAULT]
     assert event["unread"] == {"argument": "EFAULT"}
     assert "argument" not in event
+
+
+def test_open_after_a_rest_wakes_the_reader(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(TELLING)
+    with Stream(environment={"PYTHONPATH": str(tmp_path)}) as stream:
+        time.sleep(0.5)
+        # Once for what came before it looked.
+        before = stream.errors.count(" woken")
+        (tmp_path / "file").touch()
+        stream.one(kind="open", path=str(tmp_path / "file"))
+    assert stream.errors.count(" woken") > before

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import ssl
 import subprocess
@@ -107,8 +108,12 @@ def test_every_symbol_of_every_library_is_there(root: Path) -> None:
     assert any("close_range, version GLIBC_2.34" in line for line in missing(libraries[1:]))
 
 
-def test_it_tells_its_version_and_finds_what_it_needs(root: Path) -> None:
-    assert said(root, "--version") == f"nodeagent {__version__}\n"
+def test_it_tells_its_version_and_finds_what_it_needs(root: Path, dist: Path) -> None:
+    version = f"nodeagent {__version__}\n"
+    assert said(root, "--version") == version
+    (one,) = dist.glob(f"nodeagent-{__version__}-linux-*[!z]")
+    shutil.copy(one, root / "one")
+    assert subprocess.check_output(["chroot", root, "/one", "--version"], text=True) == version
     lines = said(root, "doctor").splitlines()
     assert any(re.match(r"ok +programs +\d+ pass the verifier", line) for line in lines)
     schema = said(root, "config", "schema")
