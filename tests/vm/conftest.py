@@ -114,7 +114,7 @@ def require(place: Place) -> None:
         need("vm", platform.machine() == "x86_64", "the agent here is for another architecture")
         need("vm", find_object().exists(), "bpf/nodeagent.bpf.o is not built")
     else:
-        need("vm", arm64.OBJECT.exists(), "`make build-arm64` has not built the object")
+        need("vm", arm64.is_built(), "`make build-arm64` has not built bpf/ as it is now")
         need("vm", shutil.which(CROSS_COMPILER) is not None, f"{CROSS_COMPILER} is not installed")
 
 
