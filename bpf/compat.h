@@ -69,7 +69,9 @@ struct arguments {
 	__u64 third;
 	__u64 fourth;
 	__u64 fifth;
-	__u64 number;
+	__u64 sixth;
+	/* Bytes of a pointer in the caller's memory. */
+	__u64 pointer_bytes;
 };
 
 /* Since commit dd6e10fbd9fb (v5.15). */
@@ -94,27 +96,62 @@ static __always_inline struct pt_regs *registers_on_stack(void)
 	(HAS_REGISTERS ? typed_registers()->REGISTER : \
 			 BPF_CORE_READ(registers_on_stack(), REGISTER))
 
+#define READ_ARGUMENTS(READ, to, registers, one, two, three, four, five, six) \
+	do {                                                                  \
+		(to)->first = READ(registers, one);                           \
+		(to)->second = READ(registers, two);                          \
+		(to)->third = READ(registers, three);                         \
+		(to)->fourth = READ(registers, four);                         \
+		(to)->fifth = READ(registers, five);                          \
+		(to)->sixth = READ(registers, six);                           \
+	} while (0)
+
+#define READ_ALL(READ, to, registers)                                                    \
+	READ_ARGUMENTS(READ, to, registers, REGISTER_ARG1, REGISTER_ARG2, REGISTER_ARG3, \
+		       REGISTER_ARG4, REGISTER_ARG5, REGISTER_ARG6)
+
 static __always_inline void read_arguments(struct arguments *to)
 {
 	struct pt_regs *registers;
 
+	to->pointer_bytes = sizeof(__u64);
 	if (HAS_REGISTERS) {
 		registers = typed_registers();
-		to->first = registers->REGISTER_ARG1;
-		to->second = registers->REGISTER_ARG2;
-		to->third = registers->REGISTER_ARG3;
-		to->fourth = registers->REGISTER_ARG4;
-		to->fifth = registers->REGISTER_ARG5;
-		to->number = registers->REGISTER_NUMBER;
-		return;
+		READ_ALL(LOADED, to, registers);
+	} else {
+		registers = registers_on_stack();
+		READ_ALL(BPF_CORE_READ, to, registers);
 	}
-	registers = registers_on_stack();
-	to->first = BPF_CORE_READ(registers, REGISTER_ARG1);
-	to->second = BPF_CORE_READ(registers, REGISTER_ARG2);
-	to->third = BPF_CORE_READ(registers, REGISTER_ARG3);
-	to->fourth = BPF_CORE_READ(registers, REGISTER_ARG4);
-	to->fifth = BPF_CORE_READ(registers, REGISTER_ARG5);
-	to->number = BPF_CORE_READ(registers, REGISTER_NUMBER);
+}
+
+#if defined(__TARGET_ARCH_x86)
+/* Those of a call of 32 bits. The upper halves of the registers are no part of them. */
+#define LOADED_32(...) ((__u32)LOADED(__VA_ARGS__))
+#define READ_32(...) ((__u32)BPF_CORE_READ(__VA_ARGS__))
+
+static __always_inline void read_arguments_32(struct arguments *to)
+{
+	struct pt_regs *registers;
+
+	to->pointer_bytes = sizeof(__u32);
+	if (HAS_REGISTERS) {
+		registers = typed_registers();
+		READ_ARGUMENTS(LOADED_32, to, registers, bx, cx, dx, si, di, bp);
+	} else {
+		registers = registers_on_stack();
+		READ_ARGUMENTS(READ_32, to, registers, bx, cx, dx, si, di, bp);
+	}
+}
+#endif
+
+/* What is as long as a pointer, in the caller's memory; returns 0, or why it cannot be read. */
+static __always_inline long read_pointer(__u64 *to, const struct arguments *passed,
+					 const void *from)
+{
+	*to = 0;
+	if (passed->pointer_bytes == sizeof(__u32))
+		return bpf_probe_read_user(to, sizeof(__u32), from);
+	return bpf_probe_read_user(to, sizeof(__u64), from);
 }
 
 /* kernel_cap_t became a single u64 with commit f122a08b197d (v6.3); same bytes. */

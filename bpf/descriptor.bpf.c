@@ -7,6 +7,7 @@
  * a standard stream is what a program runs on. Other copies are no event.
  */
 #include <vmlinux.h>
+#include "call.h"
 #include "emit.h"
 #include "path.h"
 #include "pidfd.h"
@@ -93,62 +94,49 @@ static __always_inline int copied(long result, __u32 old_fd, __u32 asked_fd)
 }
 
 /* long dup(unsigned int fildes) */
-SEC("tp/syscalls/sys_exit_dup")
-int exit_dup(struct trace_event_raw_sys_exit *context)
+AFTER(dup, sys_dup)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return copied(context->ret, passed.first, ANY_FD);
+	return copied(result, passed->first, ANY_FD);
 }
 
 /* long dup2(unsigned int oldfd, unsigned int newfd) */
-SEC("tp/syscalls/sys_exit_dup2")
-int exit_dup2(struct trace_event_raw_sys_exit *context)
+AFTER(dup2, sys_dup2)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return copied(context->ret, passed.first, passed.second);
+	return copied(result, passed->first, passed->second);
 }
 
 /* long dup3(unsigned int oldfd, unsigned int newfd, int flags) */
-SEC("tp/syscalls/sys_exit_dup3")
-int exit_dup3(struct trace_event_raw_sys_exit *context)
+AFTER(dup3, sys_dup3)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return copied(context->ret, passed.first, passed.second);
+	return copied(result, passed->first, passed->second);
 }
 
 /* long fcntl(unsigned int fd, unsigned int cmd, unsigned long arg) */
-SEC("tp/syscalls/sys_exit_fcntl")
-int exit_fcntl(struct trace_event_raw_sys_exit *context)
+AFTER(fcntl, compat_sys_fcntl)
 {
-	struct arguments passed;
-	__u32 command;
+	__u32 command = passed->second;
 
-	read_arguments(&passed);
-	command = passed.second;
 	if (command != F_DUPFD && command != F_DUPFD_CLOEXEC)
 		return 0;
-	return copied(context->ret, passed.first, ANY_FD);
+	return copied(result, passed->first, ANY_FD);
+}
+
+/* The same for a program of 32 bits that knows of large files. */
+AFTER_32(fcntl64, compat_sys_fcntl64)
+{
+	return after_fcntl(result, passed);
 }
 
 /* long pidfd_getfd(int pidfd, int fd, unsigned int flags) */
-SEC("tp/syscalls/sys_exit_pidfd_getfd")
-int exit_pidfd_getfd(struct trace_event_raw_sys_exit *context)
+AFTER(pidfd_getfd, sys_pidfd_getfd)
 {
-	struct copy copy = { .result = context->ret, .asked_fd = ANY_FD };
+	struct copy copy = { .result = result, .asked_fd = ANY_FD };
 	struct socket *socket = NULL;
-	struct arguments passed;
 
-	read_arguments(&passed);
-	copy.old_fd = passed.second;
-	copy.from = pid_of(file_of(passed.first));
-	if (context->ret >= 0) {
-		copy.file = file_of(context->ret);
+	copy.old_fd = passed->second;
+	copy.from = pid_of(file_of(passed->first));
+	if (result >= 0) {
+		copy.file = file_of(result);
 		socket = socket_of(copy.file);
 		if (!socket && !is_standard_stream(&copy))
 			return 0;

@@ -3,6 +3,7 @@
 #include <vmlinux.h>
 #include <bpf/bpf_tracing.h>
 #include "aggregate.h"
+#include "call.h"
 #include "emit.h"
 #include "path.h"
 
@@ -221,14 +222,10 @@ int exit_creat(struct trace_event_raw_sys_exit *context)
 }
 
 /* long open_by_handle_at(int mountdirfd, struct file_handle *handle, int flags) */
-SEC("tp/syscalls/sys_exit_open_by_handle_at")
-int exit_open_by_handle_at(struct trace_event_raw_sys_exit *context)
+AFTER(open_by_handle_at, compat_sys_open_by_handle_at)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
 	/* A handle is no name. */
-	return opened(context->ret, 0, passed.third);
+	return opened(result, 0, passed->third);
 }
 
 /* What execve(2) opens: told by the exec. */

@@ -2,6 +2,7 @@
 /* Rings of io_uring, and what is done through them past the system calls. */
 #include <vmlinux.h>
 #include <bpf/bpf_tracing.h>
+#include "call.h"
 #include "emit.h"
 #include "path.h"
 #include "socket.h"
@@ -221,21 +222,18 @@ int on_submit_sqe(__u64 *context)
 }
 
 /* long io_uring_setup(u32 entries, struct io_uring_params *params) */
-SEC("tp/syscalls/sys_exit_io_uring_setup")
-int exit_io_uring_setup(struct trace_event_raw_sys_exit *context)
+AFTER(io_uring_setup, sys_io_uring_setup)
 {
-	struct arguments passed;
 	struct io_uring_event *event = emit_reserve(EVENT_IO_URING, sizeof(*event));
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
-	event->event.result = context->ret;
+	event->event.result = result;
 	event->operation = ~0U;
-	event->fd = context->ret >= 0 ? context->ret : NO_FD;
-	event->entries = passed.first;
+	event->fd = result >= 0 ? result : NO_FD;
+	event->entries = passed->first;
 	/* struct io_uring_params: two sizes, then the flags. */
-	bpf_probe_read_user(&event->flags, sizeof(event->flags), (void *)(passed.second + 8));
+	bpf_probe_read_user(&event->flags, sizeof(event->flags), (void *)(passed->second + 8));
 	emit_submit(event, EVENT_IO_URING);
 	return 0;
 }

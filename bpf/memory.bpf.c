@@ -2,6 +2,7 @@
 /* Executable memory, files that live in memory, and the memory of other processes. */
 #include <vmlinux.h>
 #include "area.h"
+#include "call.h"
 #include "emit.h"
 #include "path.h"
 
@@ -69,24 +70,22 @@ static __always_inline void fill_mapped_file(struct mmap_event *mmap, int fd)
 	append_file_path(mmap, &mmap->path, file);
 }
 
-static __always_inline int mapped(long result)
+static __always_inline int mapped(long result, const struct arguments *passed)
 {
-	struct arguments passed;
 	struct mmap_event *mmap;
 
-	read_arguments(&passed);
-	if (!maps_code(&passed))
+	if (!maps_code(passed))
 		return 0;
 	mmap = emit_reserve(EVENT_MMAP, sizeof(*mmap));
 	if (!mmap)
 		return 0;
 	mmap->event.result = result < 0 ? result : 0;
-	mmap->address = result < 0 ? passed.first : (__u64)result;
-	mmap->length = passed.second;
-	mmap->protection = passed.third;
-	mmap->flags = passed.fourth;
-	if (!(passed.fourth & MAP_ANONYMOUS))
-		fill_mapped_file(mmap, passed.fifth);
+	mmap->address = result < 0 ? passed->first : (__u64)result;
+	mmap->length = passed->second;
+	mmap->protection = passed->third;
+	mmap->flags = passed->fourth;
+	if (!(passed->fourth & MAP_ANONYMOUS))
+		fill_mapped_file(mmap, passed->fifth);
 	emit_submit(mmap, EVENT_MMAP);
 	return 0;
 }
@@ -95,10 +94,43 @@ static __always_inline int mapped(long result)
 SEC("tp/syscalls/sys_exit_mmap")
 int exit_mmap(struct trace_event_raw_sys_exit *context)
 {
+	struct arguments passed;
+
 	/* Nearly all calls map data and end here. */
 	if (!(ARGUMENT(REGISTER_ARG3) & PROT_EXEC))
 		return 0;
-	return mapped(context->ret);
+	read_arguments(&passed);
+	return mapped(context->ret, &passed);
+}
+
+/* long mmap2(unsigned long addr, unsigned long len, unsigned long prot, unsigned long flags, unsigned long fd, unsigned long pgoff) */
+AFTER_32(mmap2, sys_mmap_pgoff)
+{
+	return passed->third & PROT_EXEC ? mapped(result, passed) : 0;
+}
+
+/* struct mmap_arg_struct32, which not all kernels have in their BTF. */
+struct passed_in_memory {
+	__u32 address;
+	__u32 length;
+	__u32 protection;
+	__u32 flags;
+	__u32 fd;
+};
+
+/* long mmap(struct mmap_arg_struct32 *arg) */
+AFTER_32(mmap, compat_sys_ia32_mmap)
+{
+	struct passed_in_memory read = {};
+	struct arguments same;
+
+	bpf_probe_read_user(&read, sizeof(read), (void *)passed->first);
+	same.first = read.address;
+	same.second = read.length;
+	same.third = read.protection;
+	same.fourth = read.flags;
+	same.fifth = read.fd;
+	return after_mmap2(result, &same);
 }
 
 /* Heap and stack as in /proc/PID/maps. */
@@ -132,12 +164,10 @@ static __always_inline int remember_area(__u64 address)
 	return 0;
 }
 
-static __always_inline int protecting(struct trace_event_raw_sys_enter *context)
+static __always_inline int protecting(const struct arguments *passed)
 {
 	/* Nearly all calls end here. */
-	if (!(context->args[2] & PROT_EXEC))
-		return 0;
-	return remember_area(context->args[0]);
+	return passed->third & PROT_EXEC ? remember_area(passed->first) : 0;
 }
 
 /* Takes what remember_area() left. */
@@ -156,50 +186,44 @@ static __always_inline void fill_area(struct mprotect_event *mprotect)
 	bpf_map_delete_elem(&mprotects_under_way, &thread);
 }
 
-static __always_inline int protected(long result)
+static __always_inline int protected(long result, const struct arguments *passed)
 {
 	struct mprotect_event *mprotect;
-	struct arguments passed;
 
-	if (!(ARGUMENT(REGISTER_ARG3) & PROT_EXEC))
+	if (!(passed->third & PROT_EXEC))
 		return 0;
 	mprotect = emit_reserve(EVENT_MPROTECT, sizeof(*mprotect));
 	if (!mprotect)
 		return 0;
-	read_arguments(&passed);
 	mprotect->event.result = result;
-	mprotect->address = passed.first;
-	mprotect->length = passed.second;
-	mprotect->protection = passed.third;
+	mprotect->address = passed->first;
+	mprotect->length = passed->second;
+	mprotect->protection = passed->third;
 	fill_area(mprotect);
 	emit_submit(mprotect, EVENT_MPROTECT);
 	return 0;
 }
 
 /* long mprotect(unsigned long start, size_t len, unsigned long prot) */
-SEC("tp/syscalls/sys_enter_mprotect")
-int enter_mprotect(struct trace_event_raw_sys_enter *context)
+BEFORE(mprotect, sys_mprotect)
 {
-	return protecting(context);
+	return protecting(passed);
 }
 
-SEC("tp/syscalls/sys_exit_mprotect")
-int exit_mprotect(struct trace_event_raw_sys_exit *context)
+AFTER(mprotect, sys_mprotect)
 {
-	return protected(context->ret);
+	return protected(result, passed);
 }
 
 /* long pkey_mprotect(unsigned long start, size_t len, unsigned long prot, int pkey) */
-SEC("tp/syscalls/sys_enter_pkey_mprotect")
-int enter_pkey_mprotect(struct trace_event_raw_sys_enter *context)
+BEFORE(pkey_mprotect, sys_pkey_mprotect)
 {
-	return protecting(context);
+	return protecting(passed);
 }
 
-SEC("tp/syscalls/sys_exit_pkey_mprotect")
-int exit_pkey_mprotect(struct trace_event_raw_sys_exit *context)
+AFTER(pkey_mprotect, sys_pkey_mprotect)
 {
-	return protected(context->ret);
+	return protected(result, passed);
 }
 
 static __always_inline struct memfd_event *reserve_memfd(long result, __u32 flags)
@@ -215,33 +239,29 @@ static __always_inline struct memfd_event *reserve_memfd(long result, __u32 flag
 }
 
 /* long memfd_create(const char *uname, unsigned int flags) */
-SEC("tp/syscalls/sys_exit_memfd_create")
-int exit_memfd_create(struct trace_event_raw_sys_exit *context)
+AFTER(memfd_create, sys_memfd_create)
 {
 	struct memfd_event *memfd;
-	struct arguments passed;
 	struct file *file;
 
-	read_arguments(&passed);
-	memfd = reserve_memfd(context->ret, passed.second);
+	memfd = reserve_memfd(result, passed->second);
 	if (!memfd)
 		return 0;
-	file = file_of(context->ret);
+	file = file_of(result);
 	if (file)
 		append_string(memfd, &memfd->name,
 			      BPF_CORE_READ(file, f_path.dentry, d_name.name) + MEMFD_PREFIX,
 			      MEMFD_NAME_BYTES, false);
 	else
-		append_string(memfd, &memfd->name, (void *)passed.first, MEMFD_NAME_BYTES, true);
+		append_string(memfd, &memfd->name, (void *)passed->first, MEMFD_NAME_BYTES, true);
 	emit_submit(memfd, EVENT_MEMFD);
 	return 0;
 }
 
 /* long memfd_secret(unsigned int flags) */
-SEC("tp/syscalls/sys_exit_memfd_secret")
-int exit_memfd_secret(struct trace_event_raw_sys_exit *context)
+AFTER(memfd_secret, sys_memfd_secret)
 {
-	struct memfd_event *memfd = reserve_memfd(context->ret, ARGUMENT(REGISTER_ARG1));
+	struct memfd_event *memfd = reserve_memfd(result, passed->first);
 
 	if (!memfd)
 		return 0;
@@ -316,71 +336,63 @@ static __always_inline void fill_traced(struct ptrace_event *ptrace)
 }
 
 /* long ptrace(long request, long pid, unsigned long addr, unsigned long data) */
-SEC("tp/syscalls/sys_exit_ptrace")
-int exit_ptrace(struct trace_event_raw_sys_exit *context)
+AFTER(ptrace, compat_sys_ptrace)
 {
 	struct ptrace_event *ptrace;
-	struct arguments passed;
 
-	read_arguments(&passed);
-	if (context->ret >= 0 && !takes_control(passed.first))
+	if (result >= 0 && !takes_control(passed->first))
 		return 0;
 	ptrace = emit_reserve(EVENT_PTRACE, sizeof(*ptrace));
 	if (!ptrace)
 		return 0;
-	ptrace->event.result = context->ret;
-	ptrace->request = passed.first;
-	ptrace->target.passed_pid = passed.second;
-	ptrace->address = passed.third;
-	ptrace->data = passed.fourth;
+	ptrace->event.result = result;
+	ptrace->request = passed->first;
+	ptrace->target.passed_pid = passed->second;
+	ptrace->address = passed->third;
+	ptrace->data = passed->fourth;
 	fill_traced(ptrace);
 	emit_submit(ptrace, EVENT_PTRACE);
 	return 0;
 }
 
 /* The call keeps no kernel object of the other process. */
-static __always_inline int accessed(long result, __u32 kind)
+static __always_inline int accessed(long result, const struct arguments *passed, __u32 kind)
 {
 	struct vm_event *vm = emit_reserve(kind, sizeof(*vm));
-	struct arguments passed;
 
 	if (!vm)
 		return 0;
-	read_arguments(&passed);
 	vm->event.result = result;
-	vm->target.passed_pid = passed.first;
-	vm->flags = ARGUMENT(REGISTER_ARG6);
+	vm->target.passed_pid = passed->first;
+	vm->flags = passed->sixth;
 	/* struct iovec starts with the address. */
-	if (passed.fifth)
-		bpf_probe_read_user(&vm->address, sizeof(vm->address), (void *)passed.fourth);
+	if (passed->fifth)
+		read_pointer(&vm->address, passed, (void *)passed->fourth);
 	emit_submit(vm, kind);
 	return 0;
 }
 
 /* long process_vm_readv(pid_t pid, const struct iovec *lvec, unsigned long liovcnt, const struct iovec *rvec, unsigned long riovcnt, unsigned long flags) */
-SEC("tp/syscalls/sys_exit_process_vm_readv")
-int exit_process_vm_readv(struct trace_event_raw_sys_exit *context)
+AFTER(process_vm_readv, sys_process_vm_readv)
 {
-	return accessed(context->ret, EVENT_VM_READ);
+	return accessed(result, passed, EVENT_VM_READ);
 }
 
 /* long process_vm_writev(pid_t pid, const struct iovec *lvec, unsigned long liovcnt, const struct iovec *rvec, unsigned long riovcnt, unsigned long flags) */
-SEC("tp/syscalls/sys_exit_process_vm_writev")
-int exit_process_vm_writev(struct trace_event_raw_sys_exit *context)
+AFTER(process_vm_writev, sys_process_vm_writev)
 {
-	return accessed(context->ret, EVENT_VM_WRITE);
+	return accessed(result, passed, EVENT_VM_WRITE);
 }
 
 /* long userfaultfd(int flags) */
-SEC("tp/syscalls/sys_exit_userfaultfd")
-int exit_userfaultfd(struct trace_event_raw_sys_exit *context)
+AFTER(userfaultfd, sys_userfaultfd)
 {
 	struct userfaultfd_event *event = emit_reserve(EVENT_USERFAULTFD, sizeof(*event));
 
 	if (!event)
 		return 0;
-	event->event.result = context->ret;
-	event->flags = ARGUMENT(REGISTER_ARG1);
+	event->event.result = result;
+	event->flags = passed->first;
 	emit_submit(event, EVENT_USERFAULTFD);
 	return 0;
 }

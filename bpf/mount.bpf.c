@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Mounts and roots: mount, umount, pivot_root, chroot, seen when the call returns. */
 #include <vmlinux.h>
+#include "call.h"
 #include "emit.h"
 #include "target.h"
 
@@ -117,20 +118,17 @@ static __always_inline void append_source(struct mount_event *event, __u64 name)
 }
 
 /* long mount(char *dev_name, char *dir_name, char *type, unsigned long flags, void *data) */
-SEC("tp/syscalls/sys_exit_mount")
-int exit_mount(struct trace_event_raw_sys_exit *context)
+AFTER(mount, sys_mount)
 {
-	struct mount_event *event = reserve_mount(context->ret, MOUNT_CALL_MOUNT);
-	struct arguments passed;
+	struct mount_event *event = reserve_mount(result, MOUNT_CALL_MOUNT);
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
-	event->flags = without_magic(passed.fourth);
-	append_source(event, passed.first);
-	append_passed_target(event, &event->target, (struct named){ AT_FDCWD, passed.second });
-	if (passed.third)
-		append_string(event, &event->type, (void *)passed.third, PATH_BYTES, true);
+	event->flags = without_magic(passed->fourth);
+	append_source(event, passed->first);
+	append_passed_target(event, &event->target, (struct named){ AT_FDCWD, passed->second });
+	if (passed->third)
+		append_string(event, &event->type, (void *)passed->third, PATH_BYTES, true);
 	emit_submit(event, EVENT_MOUNT);
 	return 0;
 }
@@ -184,17 +182,14 @@ static __always_inline void append_moved(struct mount_event *event, struct named
 }
 
 /* long move_mount(int from_dfd, const char *from_pathname, int to_dfd, const char *to_pathname, unsigned int flags) */
-SEC("tp/syscalls/sys_exit_move_mount")
-int exit_move_mount(struct trace_event_raw_sys_exit *context)
+AFTER(move_mount, sys_move_mount)
 {
-	struct mount_event *event = reserve_mount(context->ret, MOUNT_CALL_MOVE_MOUNT);
-	struct arguments passed;
+	struct mount_event *event = reserve_mount(result, MOUNT_CALL_MOVE_MOUNT);
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
-	append_moved(event, (struct named){ passed.first, passed.second },
-		     (struct named){ passed.third, passed.fourth }, passed.fifth);
+	append_moved(event, (struct named){ passed->first, passed->second },
+		     (struct named){ passed->third, passed->fourth }, passed->fifth);
 	emit_submit(event, EVENT_MOUNT);
 	return 0;
 }
@@ -216,70 +211,75 @@ static __always_inline void append_changed(struct mount_event *event, struct nam
 }
 
 /* long mount_setattr(int dfd, const char *path, unsigned int flags, struct mount_attr *uattr, size_t usize) */
-SEC("tp/syscalls/sys_exit_mount_setattr")
-int exit_mount_setattr(struct trace_event_raw_sys_exit *context)
+AFTER(mount_setattr, sys_mount_setattr)
 {
-	struct mount_event *event = reserve_mount(context->ret, MOUNT_CALL_MOUNT_SETATTR);
-	struct arguments passed;
+	struct mount_event *event = reserve_mount(result, MOUNT_CALL_MOUNT_SETATTR);
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
 	/* struct mount_attr starts with what is set and what is cleared. */
-	bpf_probe_read_user(&event->attributes, sizeof(event->attributes), (void *)passed.fourth);
+	bpf_probe_read_user(&event->attributes, sizeof(event->attributes), (void *)passed->fourth);
 	bpf_probe_read_user(&event->cleared, sizeof(event->cleared),
-			    (void *)passed.fourth + sizeof(event->attributes));
-	append_changed(event, (struct named){ passed.first, passed.second }, passed.third);
+			    (void *)passed->fourth + sizeof(event->attributes));
+	append_changed(event, (struct named){ passed->first, passed->second }, passed->third);
 	emit_submit(event, EVENT_MOUNT);
 	return 0;
 }
 
 /* long umount(char *name, int flags) */
-SEC("tp/syscalls/sys_enter_umount")
-int enter_umount(struct trace_event_raw_sys_enter *context)
+BEFORE(umount, sys_umount)
 {
 	return remember_place();
 }
 
-SEC("tp/syscalls/sys_exit_umount")
-int exit_umount(struct trace_event_raw_sys_exit *context)
+static __always_inline int unmounted(long result, __u64 name, __u32 flags)
 {
 	struct umount_event *event = emit_reserve(EVENT_UMOUNT, sizeof(*event));
-	struct arguments passed;
 
 	if (event) {
-		read_arguments(&passed);
-		event->event.result = context->ret;
-		event->flags = passed.second;
+		event->event.result = result;
+		event->flags = flags;
 		event->unverified = 1;
-		append_target_from(event, &event->target, passed.first, place_before());
+		append_target_from(event, &event->target, name, place_before());
 		emit_submit(event, EVENT_UMOUNT);
 	}
 	forget_place();
 	return 0;
 }
 
-/* long pivot_root(const char *new_root, const char *put_old) */
-SEC("tp/syscalls/sys_enter_pivot_root")
-int enter_pivot_root(struct trace_event_raw_sys_enter *context)
+AFTER(umount, sys_umount)
+{
+	return unmounted(result, passed->first, passed->second);
+}
+
+/* long oldumount(char *name) */
+BEFORE_32(oldumount, sys_oldumount)
 {
 	return remember_place();
 }
 
-SEC("tp/syscalls/sys_exit_pivot_root")
-int exit_pivot_root(struct trace_event_raw_sys_exit *context)
+AFTER_32(oldumount, sys_oldumount)
+{
+	return unmounted(result, passed->first, 0);
+}
+
+/* long pivot_root(const char *new_root, const char *put_old) */
+BEFORE(pivot_root, sys_pivot_root)
+{
+	return remember_place();
+}
+
+AFTER(pivot_root, sys_pivot_root)
 {
 	struct pivot_root_event *event = emit_reserve(EVENT_PIVOT_ROOT, sizeof(*event));
-	struct arguments passed;
 	struct place *place;
 
 	if (event) {
-		read_arguments(&passed);
 		place = place_before();
-		event->event.result = context->ret;
+		event->event.result = result;
 		event->unverified = 1;
-		append_target_from(event, &event->new_root, passed.first, place);
-		append_target_from(event, &event->put_old, passed.second, place);
+		append_target_from(event, &event->new_root, passed->first, place);
+		append_target_from(event, &event->put_old, passed->second, place);
 		emit_submit(event, EVENT_PIVOT_ROOT);
 	}
 	forget_place();
@@ -287,19 +287,17 @@ int exit_pivot_root(struct trace_event_raw_sys_exit *context)
 }
 
 /* long chroot(const char *filename) */
-SEC("tp/syscalls/sys_exit_chroot")
-int exit_chroot(struct trace_event_raw_sys_exit *context)
+AFTER(chroot, sys_chroot)
 {
 	struct chroot_event *event = emit_reserve(EVENT_CHROOT, sizeof(*event));
-	struct arguments passed;
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
-	event->event.result = context->ret;
-	event->unverified = !!context->ret;
-	if (context->ret)
-		append_passed_target(event, &event->root, (struct named){ AT_FDCWD, passed.first });
+	event->event.result = result;
+	event->unverified = !!result;
+	if (result)
+		append_passed_target(event, &event->root,
+				     (struct named){ AT_FDCWD, passed->first });
 	else
 		append_root(event, &event->root.path);
 	emit_submit(event, EVENT_CHROOT);

@@ -5,6 +5,7 @@
  * No kernel object is left of what a name led to, so it is told as it was passed.
  */
 #include <vmlinux.h>
+#include "call.h"
 #include "emit.h"
 #include "target.h"
 
@@ -30,36 +31,24 @@ static __always_inline int renamed(long result, struct named old, struct named n
 }
 
 /* long rename(const char *oldname, const char *newname) */
-SEC("tp/syscalls/sys_exit_rename")
-int exit_rename(struct trace_event_raw_sys_exit *context)
+AFTER(rename, sys_rename)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return renamed(context->ret, (struct named){ AT_FDCWD, passed.first },
-		       (struct named){ AT_FDCWD, passed.second }, 0);
+	return renamed(result, (struct named){ AT_FDCWD, passed->first },
+		       (struct named){ AT_FDCWD, passed->second }, 0);
 }
 
 /* long renameat(int olddfd, const char *oldname, int newdfd, const char *newname) */
-SEC("tp/syscalls/sys_exit_renameat")
-int exit_renameat(struct trace_event_raw_sys_exit *context)
+AFTER(renameat, sys_renameat)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return renamed(context->ret, (struct named){ passed.first, passed.second },
-		       (struct named){ passed.third, passed.fourth }, 0);
+	return renamed(result, (struct named){ passed->first, passed->second },
+		       (struct named){ passed->third, passed->fourth }, 0);
 }
 
 /* long renameat2(int olddfd, const char *oldname, int newdfd, const char *newname, unsigned int flags) */
-SEC("tp/syscalls/sys_exit_renameat2")
-int exit_renameat2(struct trace_event_raw_sys_exit *context)
+AFTER(renameat2, sys_renameat2)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return renamed(context->ret, (struct named){ passed.first, passed.second },
-		       (struct named){ passed.third, passed.fourth }, passed.fifth);
+	return renamed(result, (struct named){ passed->first, passed->second },
+		       (struct named){ passed->third, passed->fourth }, passed->fifth);
 }
 
 static __always_inline int linked(long result, struct named target, struct named link, __u32 flags)
@@ -79,25 +68,17 @@ static __always_inline int linked(long result, struct named target, struct named
 }
 
 /* long link(const char *oldname, const char *newname) */
-SEC("tp/syscalls/sys_exit_link")
-int exit_link(struct trace_event_raw_sys_exit *context)
+AFTER(link, sys_link)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return linked(context->ret, (struct named){ AT_FDCWD, passed.first },
-		      (struct named){ AT_FDCWD, passed.second }, 0);
+	return linked(result, (struct named){ AT_FDCWD, passed->first },
+		      (struct named){ AT_FDCWD, passed->second }, 0);
 }
 
 /* long linkat(int olddfd, const char *oldname, int newdfd, const char *newname, int flags) */
-SEC("tp/syscalls/sys_exit_linkat")
-int exit_linkat(struct trace_event_raw_sys_exit *context)
+AFTER(linkat, sys_linkat)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return linked(context->ret, (struct named){ passed.first, passed.second },
-		      (struct named){ passed.third, passed.fourth }, passed.fifth);
+	return linked(result, (struct named){ passed->first, passed->second },
+		      (struct named){ passed->third, passed->fourth }, passed->fifth);
 }
 
 static __always_inline int symlinked(long result, __u64 target, struct named link)
@@ -115,23 +96,15 @@ static __always_inline int symlinked(long result, __u64 target, struct named lin
 }
 
 /* long symlink(const char *old, const char *new) */
-SEC("tp/syscalls/sys_exit_symlink")
-int exit_symlink(struct trace_event_raw_sys_exit *context)
+AFTER(symlink, sys_symlink)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return symlinked(context->ret, passed.first, (struct named){ AT_FDCWD, passed.second });
+	return symlinked(result, passed->first, (struct named){ AT_FDCWD, passed->second });
 }
 
 /* long symlinkat(const char *oldname, int newdfd, const char *newname) */
-SEC("tp/syscalls/sys_exit_symlinkat")
-int exit_symlinkat(struct trace_event_raw_sys_exit *context)
+AFTER(symlinkat, sys_symlinkat)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return symlinked(context->ret, passed.first, (struct named){ passed.second, passed.third });
+	return symlinked(result, passed->first, (struct named){ passed->second, passed->third });
 }
 
 static __always_inline int unlinked(long result, struct named file, __u32 flags)
@@ -149,33 +122,21 @@ static __always_inline int unlinked(long result, struct named file, __u32 flags)
 }
 
 /* long unlink(const char *pathname) */
-SEC("tp/syscalls/sys_exit_unlink")
-int exit_unlink(struct trace_event_raw_sys_exit *context)
+AFTER(unlink, sys_unlink)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return unlinked(context->ret, (struct named){ AT_FDCWD, passed.first }, 0);
+	return unlinked(result, (struct named){ AT_FDCWD, passed->first }, 0);
 }
 
 /* long unlinkat(int dfd, const char *pathname, int flag) */
-SEC("tp/syscalls/sys_exit_unlinkat")
-int exit_unlinkat(struct trace_event_raw_sys_exit *context)
+AFTER(unlinkat, sys_unlinkat)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return unlinked(context->ret, (struct named){ passed.first, passed.second }, passed.third);
+	return unlinked(result, (struct named){ passed->first, passed->second }, passed->third);
 }
 
 /* long rmdir(const char *pathname) */
-SEC("tp/syscalls/sys_exit_rmdir")
-int exit_rmdir(struct trace_event_raw_sys_exit *context)
+AFTER(rmdir, sys_rmdir)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return unlinked(context->ret, (struct named){ AT_FDCWD, passed.first }, AT_REMOVEDIR);
+	return unlinked(result, (struct named){ AT_FDCWD, passed->first }, AT_REMOVEDIR);
 }
 
 static __always_inline struct chmod_event *reserve_chmod(long result, __u32 mode)
@@ -202,50 +163,33 @@ static __always_inline int changed_mode(long result, struct named file, __u32 mo
 }
 
 /* long chmod(const char *filename, umode_t mode) */
-SEC("tp/syscalls/sys_exit_chmod")
-int exit_chmod(struct trace_event_raw_sys_exit *context)
+AFTER(chmod, sys_chmod)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return changed_mode(context->ret, (struct named){ AT_FDCWD, passed.first }, passed.second,
-			    0);
+	return changed_mode(result, (struct named){ AT_FDCWD, passed->first }, passed->second, 0);
 }
 
 /* long fchmodat(int dfd, const char *filename, umode_t mode) */
-SEC("tp/syscalls/sys_exit_fchmodat")
-int exit_fchmodat(struct trace_event_raw_sys_exit *context)
+AFTER(fchmodat, sys_fchmodat)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return changed_mode(context->ret, (struct named){ passed.first, passed.second },
-			    passed.third, 0);
+	return changed_mode(result, (struct named){ passed->first, passed->second }, passed->third,
+			    0);
 }
 
 /* long fchmodat2(int dfd, const char *filename, umode_t mode, unsigned int flags) */
-SEC("tp/syscalls/sys_exit_fchmodat2")
-int exit_fchmodat2(struct trace_event_raw_sys_exit *context)
+AFTER(fchmodat2, sys_fchmodat2)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return changed_mode(context->ret, (struct named){ passed.first, passed.second },
-			    passed.third, passed.fourth);
+	return changed_mode(result, (struct named){ passed->first, passed->second }, passed->third,
+			    passed->fourth);
 }
 
 /* long fchmod(unsigned int fd, umode_t mode) */
-SEC("tp/syscalls/sys_exit_fchmod")
-int exit_fchmod(struct trace_event_raw_sys_exit *context)
+AFTER(fchmod, sys_fchmod)
 {
-	struct chmod_event *event;
-	struct arguments passed;
+	struct chmod_event *event = reserve_chmod(result, passed->second);
 
-	read_arguments(&passed);
-	event = reserve_chmod(context->ret, passed.second);
 	if (!event)
 		return 0;
-	append_path_of_fd(event, &event->file.path, passed.first);
+	append_path_of_fd(event, &event->file.path, passed->first);
 	emit_submit(event, EVENT_CHMOD);
 	return 0;
 }
@@ -276,50 +220,70 @@ static __always_inline int changed_owner(long result, struct named file, __u32 u
 }
 
 /* long chown(const char *filename, uid_t user, gid_t group) */
-SEC("tp/syscalls/sys_exit_chown")
-int exit_chown(struct trace_event_raw_sys_exit *context)
+AFTER(chown, sys_chown)
 {
-	struct arguments passed;
+	return changed_owner(result, (struct named){ AT_FDCWD, passed->first }, passed->second,
+			     passed->third, 0);
+}
 
-	read_arguments(&passed);
-	return changed_owner(context->ret, (struct named){ AT_FDCWD, passed.first }, passed.second,
-			     passed.third, 0);
+/* Ids of 16 bits, as the first calls for them had: the highest one means all of them. */
+static __always_inline __u32 id_of_16_bits(__u64 id)
+{
+	return (__u16)id == 0xffff ? ~0U : (__u16)id;
+}
+
+static __always_inline int changed_owner_16(long result, const struct arguments *passed)
+{
+	return changed_owner(result, (struct named){ AT_FDCWD, passed->first },
+			     id_of_16_bits(passed->second), id_of_16_bits(passed->third), 0);
+}
+
+/* long chown16(const char *filename, old_uid_t user, old_gid_t group) */
+AFTER_32(chown16, sys_chown16)
+{
+	return changed_owner_16(result, passed);
+}
+
+/* long lchown16(const char *filename, old_uid_t user, old_gid_t group) */
+AFTER_32(lchown16, sys_lchown16)
+{
+	return changed_owner_16(result, passed);
 }
 
 /* long lchown(const char *filename, uid_t user, gid_t group) */
-SEC("tp/syscalls/sys_exit_lchown")
-int exit_lchown(struct trace_event_raw_sys_exit *context)
+AFTER(lchown, sys_lchown)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return changed_owner(context->ret, (struct named){ AT_FDCWD, passed.first }, passed.second,
-			     passed.third, 0);
+	return changed_owner(result, (struct named){ AT_FDCWD, passed->first }, passed->second,
+			     passed->third, 0);
 }
 
 /* long fchownat(int dfd, const char *filename, uid_t user, gid_t group, int flag) */
-SEC("tp/syscalls/sys_exit_fchownat")
-int exit_fchownat(struct trace_event_raw_sys_exit *context)
+AFTER(fchownat, sys_fchownat)
 {
-	struct arguments passed;
+	return changed_owner(result, (struct named){ passed->first, passed->second }, passed->third,
+			     passed->fourth, passed->fifth);
+}
 
-	read_arguments(&passed);
-	return changed_owner(context->ret, (struct named){ passed.first, passed.second },
-			     passed.third, passed.fourth, passed.fifth);
+static __always_inline int changed_owner_of_fd(long result, int fd, __u32 uid, __u32 gid)
+{
+	struct chown_event *event = reserve_chown(result, uid, gid);
+
+	if (!event)
+		return 0;
+	append_path_of_fd(event, &event->file.path, fd);
+	emit_submit(event, EVENT_CHOWN);
+	return 0;
 }
 
 /* long fchown(unsigned int fd, uid_t user, gid_t group) */
-SEC("tp/syscalls/sys_exit_fchown")
-int exit_fchown(struct trace_event_raw_sys_exit *context)
+AFTER(fchown, sys_fchown)
 {
-	struct chown_event *event;
-	struct arguments passed;
+	return changed_owner_of_fd(result, passed->first, passed->second, passed->third);
+}
 
-	read_arguments(&passed);
-	event = reserve_chown(context->ret, passed.second, passed.third);
-	if (!event)
-		return 0;
-	append_path_of_fd(event, &event->file.path, passed.first);
-	emit_submit(event, EVENT_CHOWN);
-	return 0;
+/* long fchown16(unsigned int fd, old_uid_t user, old_gid_t group) */
+AFTER_32(fchown16, sys_fchown16)
+{
+	return changed_owner_of_fd(result, passed->first, id_of_16_bits(passed->second),
+				   id_of_16_bits(passed->third));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Privileges: user and group ids, capabilities, namespaces, keys. */
 #include <vmlinux.h>
+#include "call.h"
 #include "emit.h"
 #include "path.h"
 #include "pidfd.h"
@@ -199,8 +200,7 @@ static __always_inline void fill_sets(struct capability_sets *to)
 }
 
 /* long capset(cap_user_header_t header, const cap_user_data_t data) */
-SEC("tp/syscalls/sys_enter_capset")
-int enter_capset(struct trace_event_raw_sys_enter *context)
+BEFORE(capset, sys_capset)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct capability_sets sets;
@@ -224,8 +224,7 @@ static __always_inline void take_sets(struct capability_sets *to)
 	bpf_map_delete_elem(&sets_before, &thread);
 }
 
-SEC("tp/syscalls/sys_exit_capset")
-int exit_capset(struct trace_event_raw_sys_exit *context)
+AFTER(capset, sys_capset)
 {
 	struct capset_event *event;
 	struct capability_sets old;
@@ -234,7 +233,7 @@ int exit_capset(struct trace_event_raw_sys_exit *context)
 	event = emit_reserve(EVENT_CAPSET, sizeof(*event));
 	if (!event)
 		return 0;
-	event->event.result = context->ret;
+	event->event.result = result;
 	event->old = old;
 	fill_sets(&event->new);
 	fill_facts_now(&event->facts);
@@ -243,15 +242,14 @@ int exit_capset(struct trace_event_raw_sys_exit *context)
 }
 
 /* long unshare(unsigned long unshare_flags) */
-SEC("tp/syscalls/sys_exit_unshare")
-int exit_unshare(struct trace_event_raw_sys_exit *context)
+AFTER(unshare, sys_unshare)
 {
 	struct unshare_event *event = emit_reserve(EVENT_UNSHARE, sizeof(*event));
 
 	if (!event)
 		return 0;
-	event->event.result = context->ret;
-	event->flags = ARGUMENT(REGISTER_ARG1);
+	event->event.result = result;
+	event->flags = passed->first;
 	fill_facts_now(&event->facts);
 	emit_submit(event, EVENT_UNSHARE);
 	return 0;
@@ -277,19 +275,16 @@ static __always_inline void fill_entered(struct setns_event *event, struct file 
 }
 
 /* long setns(int fd, int flags) */
-SEC("tp/syscalls/sys_exit_setns")
-int exit_setns(struct trace_event_raw_sys_exit *context)
+AFTER(setns, sys_setns)
 {
 	struct setns_event *event = emit_reserve(EVENT_SETNS, sizeof(*event));
-	struct arguments passed;
 	struct file *file;
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
-	event->event.result = context->ret;
-	event->flags = (__u32)passed.second;
-	file = file_of(passed.first);
+	event->event.result = result;
+	event->flags = (__u32)passed->second;
+	file = file_of(passed->first);
 	if (file)
 		fill_entered(event, file);
 	fill_facts_now(&event->facts);
@@ -339,56 +334,47 @@ static __always_inline void append_key_names(struct keyctl_event *event, __u64 t
 }
 
 /* long keyctl(int option, unsigned long arg2, unsigned long arg3, unsigned long arg4, unsigned long arg5) */
-SEC("tp/syscalls/sys_exit_keyctl")
-int exit_keyctl(struct trace_event_raw_sys_exit *context)
+AFTER(keyctl, compat_sys_keyctl)
 {
-	struct keyctl_event *event = reserve_keyctl(context->ret, KEY_CALL_KEYCTL);
-	struct arguments passed;
+	struct keyctl_event *event = reserve_keyctl(result, KEY_CALL_KEYCTL);
 	__u32 operation;
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
-	operation = passed.first;
+	operation = passed->first;
 	event->operation = operation;
 	if (operation < 64 && !((WITHOUT_KEY >> operation) & 1))
-		event->key = passed.second;
+		event->key = passed->second;
 	if (operation == KEYCTL_SEARCH)
-		append_key_names(event, passed.third, passed.fourth);
+		append_key_names(event, passed->third, passed->fourth);
 	else if (operation == KEYCTL_JOIN_SESSION_KEYRING)
-		append_key_names(event, 0, passed.second);
+		append_key_names(event, 0, passed->second);
 	emit_submit(event, EVENT_KEYCTL);
 	return 0;
 }
 
 /* long add_key(const char *_type, const char *_description, const void *_payload, size_t plen, key_serial_t ringid) */
-SEC("tp/syscalls/sys_exit_add_key")
-int exit_add_key(struct trace_event_raw_sys_exit *context)
+AFTER(add_key, sys_add_key)
 {
-	struct keyctl_event *event = reserve_keyctl(context->ret, KEY_CALL_ADD_KEY);
-	struct arguments passed;
+	struct keyctl_event *event = reserve_keyctl(result, KEY_CALL_ADD_KEY);
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
-	event->key = passed.fifth;
-	append_key_names(event, passed.first, passed.second);
+	event->key = passed->fifth;
+	append_key_names(event, passed->first, passed->second);
 	emit_submit(event, EVENT_KEYCTL);
 	return 0;
 }
 
 /* long request_key(const char *_type, const char *_description, const char *_callout_info, key_serial_t destringid) */
-SEC("tp/syscalls/sys_exit_request_key")
-int exit_request_key(struct trace_event_raw_sys_exit *context)
+AFTER(request_key, sys_request_key)
 {
-	struct keyctl_event *event = reserve_keyctl(context->ret, KEY_CALL_REQUEST_KEY);
-	struct arguments passed;
+	struct keyctl_event *event = reserve_keyctl(result, KEY_CALL_REQUEST_KEY);
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
-	event->key = passed.fourth;
-	append_key_names(event, passed.first, passed.second);
+	event->key = passed->fourth;
+	append_key_names(event, passed->first, passed->second);
 	emit_submit(event, EVENT_KEYCTL);
 	return 0;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Processes: exec, fork, exit, and a list of those that were there before. */
 #include <vmlinux.h>
+#include "call.h"
 #include "emit.h"
 #include "path.h"
 #include "socket.h"
@@ -40,15 +41,13 @@ static __always_inline int remember_credentials(void)
 }
 
 /* long execve(const char *filename, const char *const *argv, const char *const *envp) */
-SEC("tp/syscalls/sys_enter_execve")
-int enter_execve(struct trace_event_raw_sys_enter *context)
+BEFORE(execve, compat_sys_execve)
 {
 	return remember_credentials();
 }
 
 /* long execveat(int fd, const char *filename, const char *const *argv, const char *const *envp, int flags) */
-SEC("tp/syscalls/sys_enter_execveat")
-int enter_execveat(struct trace_event_raw_sys_enter *context)
+BEFORE(execveat, compat_sys_execveat)
 {
 	return remember_credentials();
 }
@@ -145,7 +144,8 @@ int BPF_PROG(on_exec, struct task_struct *task, pid_t old_tid, struct linux_binp
 }
 
 /* An execve that failed: what it asked for is in the caller's memory. */
-static __always_inline int failed_exec(long result, const char *filename, const char **argv)
+static __always_inline int failed_exec(long result, const struct arguments *passed, __u64 filename,
+				       __u64 argv)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct exec_event *exec;
@@ -160,51 +160,43 @@ static __always_inline int failed_exec(long result, const char *filename, const 
 	fill_old_credentials(exec, exec->event.tid);
 	fill_stdio(exec);
 	append_cwd(exec, &exec->cwd, task);
-	append_string(exec, &exec->filename, filename, PATH_BYTES, true);
-	append_pointers(exec, &exec->argv, argv, constants.argv_bytes);
+	append_string(exec, &exec->filename, (void *)filename, PATH_BYTES, true);
+	append_pointers(exec, &exec->argv, passed, argv, constants.argv_bytes);
 	emit_submit(exec, EVENT_EXEC);
 	return 0;
 }
 
-SEC("tp/syscalls/sys_exit_execve")
-int exit_execve(struct trace_event_raw_sys_exit *context)
+AFTER(execve, compat_sys_execve)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return failed_exec(context->ret, (const char *)passed.first, (const char **)passed.second);
+	return failed_exec(result, passed, passed->first, passed->second);
 }
 
-SEC("tp/syscalls/sys_exit_execveat")
-int exit_execveat(struct trace_event_raw_sys_exit *context)
+AFTER(execveat, compat_sys_execveat)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return failed_exec(context->ret, (const char *)passed.second, (const char **)passed.third);
+	return failed_exec(result, passed, passed->second, passed->third);
 }
 
 /* The flags are in a register for clone(2) and in memory for clone3(2). */
 static __always_inline void fill_clone_flags(struct fork_event *fork, struct task_struct *parent)
 {
-	struct arguments passed;
+	__u64 first = ARGUMENT(REGISTER_ARG1);
+	__u64 number = ARGUMENT(REGISTER_NUMBER);
 
 	fork->flags = ~0ULL;
 	if (BPF_CORE_READ(parent, flags) & PF_KTHREAD)
 		return;
-	read_arguments(&passed);
-	if (passed.number == NR_CLONE) {
+	if (number == NR_CLONE) {
 		/* The lowest byte is the signal that tells the parent. */
-		fork->flags = passed.first & ~0xffULL;
-	} else if (passed.number == NR_CLONE3) {
+		fork->flags = first & ~0xffULL;
+	} else if (number == NR_CLONE3) {
 		/* struct clone_args starts with the flags. */
 		__u64 flags;
 
-		if (!bpf_probe_read_user(&flags, sizeof(flags), (void *)passed.first))
+		if (!bpf_probe_read_user(&flags, sizeof(flags), (void *)first))
 			fork->flags = flags;
-	} else if (passed.number == NR_FORK) {
+	} else if (number == NR_FORK) {
 		fork->flags = 0;
-	} else if (passed.number == NR_VFORK) {
+	} else if (number == NR_VFORK) {
 		fork->flags = CLONE_VFORK | CLONE_VM;
 	}
 }
@@ -249,7 +241,6 @@ static __always_inline void fill_exit(struct exit_event *exit, struct task_struc
 	struct signal_struct *signal = BPF_CORE_READ(task, signal);
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
 	__u32 status = BPF_CORE_READ(task, exit_code);
-	struct arguments passed;
 
 	if (BPF_CORE_READ(signal, flags) & SIGNAL_GROUP_EXIT)
 		status = BPF_CORE_READ(signal, group_exit_code);
@@ -257,8 +248,7 @@ static __always_inline void fill_exit(struct exit_event *exit, struct task_struc
 	 * The flag says less than its name: before commit d80f7d7b2c75 (v5.19) it is not set
 	 * for a single thread, since then it is always set. exit(2) ends a thread.
 	 */
-	read_arguments(&passed);
-	exit->group_exit = passed.number != NR_EXIT;
+	exit->group_exit = ARGUMENT(REGISTER_NUMBER) != NR_EXIT;
 	exit->code = status >> 8 & 0xff;
 	exit->signal = status & SIGNAL_BITS;
 	exit->core_dumped = !!(status & CORE_BIT);

@@ -3,6 +3,7 @@
 #ifndef NODEAGENT_STRINGS_H
 #define NODEAGENT_STRINGS_H
 
+#include "call.h"
 #include "emit.h"
 
 /* Arguments of a failed execve that are looked at. */
@@ -13,7 +14,8 @@
 
 /* The strings that a NULL-terminated array of pointers names, up to @limit bytes. */
 static __always_inline void append_pointers(void *record, struct strings *strings,
-					    const char **pointers, __u32 limit)
+					    const struct arguments *passed, __u64 pointers,
+					    __u32 limit)
 {
 	struct scratch *scratch = scratch_of(record);
 	struct text *text = &strings->joined;
@@ -22,7 +24,7 @@ static __always_inline void append_pointers(void *record, struct strings *string
 
 	text->offset = scratch->used;
 	for (index = 0; index < POINTERS_MAX; index++) {
-		const char *string = NULL;
+		__u64 string;
 		char *to = append_at(scratch, &offset);
 		long length;
 
@@ -30,16 +32,17 @@ static __always_inline void append_pointers(void *record, struct strings *string
 			text->truncated = 1;
 			break;
 		}
-		length = bpf_probe_read_user(&string, sizeof(string), pointers + index);
+		length = read_pointer(&string, passed,
+				      (void *)(pointers + index * passed->pointer_bytes));
 		if (!length && !string)
 			break;
 		if (!length)
-			length = bpf_probe_read_user_str(to, VARIABLE_BYTES, string);
+			length = bpf_probe_read_user_str(to, VARIABLE_BYTES, (void *)string);
 		if (length < 0) {
 			text->error = length;
 			break;
 		}
-		if (length == VARIABLE_BYTES && is_cut(string, VARIABLE_BYTES, true))
+		if (length == VARIABLE_BYTES && is_cut((void *)string, VARIABLE_BYTES, true))
 			text->truncated = 1;
 		scratch->used = offset + length;
 	}

@@ -3,6 +3,7 @@
 #include <vmlinux.h>
 #include <bpf/bpf_tracing.h>
 #include "anonymous.h"
+#include "call.h"
 #include "emit.h"
 #include "path.h"
 #include "pidfd.h"
@@ -71,32 +72,28 @@ static __always_inline struct module_event *reserve_module(long result)
 }
 
 /* long init_module(void *umod, unsigned long len, const char *uargs) */
-SEC("tp/syscalls/sys_exit_init_module")
-int exit_init_module(struct trace_event_raw_sys_exit *context)
+AFTER(init_module, sys_init_module)
 {
-	struct module_event *event = reserve_module(context->ret);
+	struct module_event *event = reserve_module(result);
 
 	if (!event)
 		return 0;
-	append_string(event, &event->parameters, (void *)ARGUMENT(REGISTER_ARG3), PATH_BYTES, true);
+	append_string(event, &event->parameters, (void *)passed->third, PATH_BYTES, true);
 	emit_submit(event, EVENT_MODULE);
 	return 0;
 }
 
 /* long finit_module(int fd, const char *uargs, int flags) */
-SEC("tp/syscalls/sys_exit_finit_module")
-int exit_finit_module(struct trace_event_raw_sys_exit *context)
+AFTER(finit_module, sys_finit_module)
 {
-	struct module_event *event = reserve_module(context->ret);
-	struct arguments passed;
+	struct module_event *event = reserve_module(result);
 	struct file *file;
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
-	event->flags = passed.third;
-	append_string(event, &event->parameters, (void *)passed.second, PATH_BYTES, true);
-	file = file_of(passed.first);
+	event->flags = passed->third;
+	append_string(event, &event->parameters, (void *)passed->second, PATH_BYTES, true);
+	file = file_of(passed->first);
 	if (file) {
 		fill_file(scratch_of(event), &event->file, &event->version,
 			  BPF_CORE_READ(file, f_inode));
@@ -107,19 +104,16 @@ int exit_finit_module(struct trace_event_raw_sys_exit *context)
 }
 
 /* long delete_module(const char *name_user, unsigned int flags) */
-SEC("tp/syscalls/sys_exit_delete_module")
-int exit_delete_module(struct trace_event_raw_sys_exit *context)
+AFTER(delete_module, sys_delete_module)
 {
-	struct module_event *event = reserve_module(context->ret);
-	struct arguments passed;
+	struct module_event *event = reserve_module(result);
 
 	if (!event)
 		return 0;
-	read_arguments(&passed);
-	event->flags = passed.second;
+	event->flags = passed->second;
 	event->unloaded = 1;
 	if (!event->name.length)
-		append_string(event, &event->name, (void *)passed.first, MODULE_NAME_BYTES, true);
+		append_string(event, &event->name, (void *)passed->first, MODULE_NAME_BYTES, true);
 	emit_submit(event, EVENT_MODULE);
 	return 0;
 }
@@ -340,28 +334,25 @@ static __always_inline struct bpf_event *reserve_bpf(long result, __u32 command)
 }
 
 /* long bpf(int cmd, union bpf_attr *uattr, unsigned int size) */
-SEC("tp/syscalls/sys_exit_bpf")
-int exit_bpf(struct trace_event_raw_sys_exit *context)
+AFTER(bpf, sys_bpf)
 {
 	struct passed_attr attr;
-	struct arguments passed;
 	struct bpf_event *event;
 	struct file *file;
 
-	read_arguments(&passed);
-	if (!is_one_of(passed.first, TOLD | TOLD_OF_OWN))
+	if (!is_one_of(passed->first, TOLD | TOLD_OF_OWN))
 		return 0;
-	attr.start = passed.second;
-	attr.size = (__u32)passed.third;
-	file = file_of(subject_of(passed.first, &attr, context->ret));
-	if (!is_one_of(passed.first, TOLD) && !is_own_map(file))
+	attr.start = passed->second;
+	attr.size = (__u32)passed->third;
+	file = file_of(subject_of(passed->first, &attr, result));
+	if (!is_one_of(passed->first, TOLD) && !is_own_map(file))
 		return 0;
-	event = reserve_bpf(context->ret, passed.first);
+	event = reserve_bpf(result, passed->first);
 	if (!event)
 		return 0;
 	fill_subject(event, file);
 	fill_passed(event, &attr);
-	if (context->ret < 0)
+	if (result < 0)
 		fill_wish(event, &attr);
 	event->own = bpf_map_lookup_elem(&own_maps, &event->map_id) ||
 		     bpf_map_lookup_elem(&own_programs, &event->program_id);
@@ -412,54 +403,34 @@ static __always_inline int sent(long result, int pid, __u32 tid, __u32 signal)
 }
 
 /* long kill(pid_t pid, int sig) */
-SEC("tp/syscalls/sys_exit_kill")
-int exit_kill(struct trace_event_raw_sys_exit *context)
+AFTER(kill, sys_kill)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return sent(context->ret, passed.first, 0, passed.second);
+	return sent(result, passed->first, 0, passed->second);
 }
 
 /* long tkill(pid_t pid, int sig) */
-SEC("tp/syscalls/sys_exit_tkill")
-int exit_tkill(struct trace_event_raw_sys_exit *context)
+AFTER(tkill, sys_tkill)
 {
-	struct arguments passed;
-
 	/* It names no process: the number is one only for a main thread. */
-	read_arguments(&passed);
-	return sent(context->ret, passed.first, passed.first, passed.second);
+	return sent(result, passed->first, passed->first, passed->second);
 }
 
 /* long tgkill(pid_t tgid, pid_t pid, int sig) */
-SEC("tp/syscalls/sys_exit_tgkill")
-int exit_tgkill(struct trace_event_raw_sys_exit *context)
+AFTER(tgkill, sys_tgkill)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return sent(context->ret, passed.first, passed.second, passed.third);
+	return sent(result, passed->first, passed->second, passed->third);
 }
 
 /* long rt_sigqueueinfo(pid_t pid, int sig, siginfo_t *uinfo) */
-SEC("tp/syscalls/sys_exit_rt_sigqueueinfo")
-int exit_rt_sigqueueinfo(struct trace_event_raw_sys_exit *context)
+AFTER(rt_sigqueueinfo, compat_sys_rt_sigqueueinfo)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return sent(context->ret, passed.first, 0, passed.second);
+	return sent(result, passed->first, 0, passed->second);
 }
 
 /* long rt_tgsigqueueinfo(pid_t tgid, pid_t pid, int sig, siginfo_t *uinfo) */
-SEC("tp/syscalls/sys_exit_rt_tgsigqueueinfo")
-int exit_rt_tgsigqueueinfo(struct trace_event_raw_sys_exit *context)
+AFTER(rt_tgsigqueueinfo, compat_sys_rt_tgsigqueueinfo)
 {
-	struct arguments passed;
-
-	read_arguments(&passed);
-	return sent(context->ret, passed.first, passed.second, passed.third);
+	return sent(result, passed->first, passed->second, passed->third);
 }
 
 /* Whether a signal goes to the thread of a pidfd alone, see pidfd_send_signal(2). */
@@ -471,25 +442,23 @@ static __always_inline bool is_for_thread(struct file *file, __u32 flags)
 }
 
 /* long pidfd_send_signal(int pidfd, int sig, siginfo_t *info, unsigned int flags) */
-SEC("tp/syscalls/sys_exit_pidfd_send_signal")
-int exit_pidfd_send_signal(struct trace_event_raw_sys_exit *context)
+AFTER(pidfd_send_signal, sys_pidfd_send_signal)
 {
-	struct arguments passed;
 	struct kill_event *kill;
 	struct file *file;
 	struct pid *pid;
 
-	read_arguments(&passed);
-	file = file_of(passed.first);
+	file = file_of(passed->first);
 	pid = pid_of_folder(file);
-	if (!(__u32)passed.second || (pid && first_number(pid) == bpf_get_current_pid_tgid() >> 32))
+	if (!(__u32)passed->second ||
+	    (pid && first_number(pid) == bpf_get_current_pid_tgid() >> 32))
 		return 0;
-	kill = reserve_kill(context->ret, passed.second);
+	kill = reserve_kill(result, passed->second);
 	if (!kill)
 		return 0;
 	if (pid) {
 		fill_other_of(&kill->target, pid);
-		kill->target_tid = is_for_thread(file, passed.fourth) ? first_number(pid) : 0;
+		kill->target_tid = is_for_thread(file, passed->fourth) ? first_number(pid) : 0;
 	}
 	emit_submit(kill, EVENT_KILL);
 	return 0;

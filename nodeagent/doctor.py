@@ -62,6 +62,10 @@ LIMITS: Final = {
     "connect": "not by io_uring, 32-bit calls, MSG_FASTOPEN, or UDP without connect",
 }
 """The same by kind, where it is not `BY_CALL`."""
+LIMITS_OF_TRAMPOLINES: Final = dict.fromkeys(
+    ("rename", "link", "symlink", "unlink"), "not by io_uring"
+)
+"""What passes by trampolines, by kind."""
 
 REFUSALS: Final = {
     errno.EPERM: "kernel lockdown?",
@@ -466,7 +470,8 @@ def _coverage(kind: str, hooks: Iterable[Hook], can_run: bool) -> Coverage:
         reason = next((hook.missing for hook in own if hook.missing), None)
         return Coverage(kind, State.MISSING, "", [], reason or "no hook can be used")
     family = family_of(own) or ""
-    limit = LIMITS.get(kind, BY_CALL) if family == TRACEPOINT else ""
+    by_tracepoint = family == TRACEPOINT
+    limit = LIMITS.get(kind, BY_CALL) if by_tracepoint else LIMITS_OF_TRAMPOLINES.get(kind, "")
     notes = [limit] if limit else []
     notes += [hook.missing for hook in own if hook.missing]
     state = State.OK if can_run else State.UNKNOWN

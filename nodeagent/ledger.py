@@ -48,6 +48,8 @@ class KernelCounts(msgspec.Struct):
     throttled: int = 0
     lost: dict[str, int] = msgspec.field(default_factory=dict)
     """By reason."""
+    missed: int = 0
+    """Runs of eBPF programs that the kernel left out: what they would have seen is in no count."""
 
     @property
     def lost_total(self) -> int:
@@ -175,7 +177,13 @@ class Ledger:
         totals = [sum(column) for column in zip(*seen.values(), strict=True)]
         lines = [_line("kind", KIND_COLUMNS)]
         lines += [_line(kind, row) for kind, row in rows.items()]
-        lines += [_line("all", totals), *self._sink_lines()]
+        lines.append(_line("all", totals))
+        lines += [
+            f"  missed, {kind}: {counts.missed} runs that the kernel left out"
+            for kind, counts in self.kernel.items()
+            if counts.missed
+        ]
+        lines += self._sink_lines()
         wrong = self.imbalances()
         lines += [f"UNBALANCED {sentence}" for sentence in wrong]
         if not wrong:

@@ -170,13 +170,16 @@ def _kernel(kinds: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
     lost = CounterMetricFamily(
         "nodeagent_events_lost", "Records that reached no ring", labels=["kind", "reason"]
     )
+    missed = CounterMetricFamily(
+        "nodeagent_runs_missed", "Runs of eBPF programs that the kernel left out", labels=["kind"]
+    )
     for kind, counts in kinds.items():
+        missed.add_metric([kind], counts["missed"])
         for state in KERNEL_STATES:
             events.add_metric([kind, state], counts[state])
         for reason, value in counts["lost"].items():
             lost.add_metric([kind, reason], value)
-    yield events
-    yield lost
+    yield from (events, lost, missed)
 
 
 def _sinks(sinks: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:

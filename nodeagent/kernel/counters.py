@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections import Counter
+from collections.abc import Mapping
 
 from nodeagent.errors import SchemaError
 from nodeagent.kernel.btf import Array, Btf
@@ -19,8 +21,13 @@ COUNTS = ("seen", "sent", "filtered", "aggregated", "throttled")
 class KernelCounters:
     """Reads the per-CPU counters of each kind."""
 
-    def __init__(self, loaded: BpfObject, btf: Btf, kinds: dict[int, str]) -> None:
-        """`kinds` names the kinds by number. Raises SchemaError when the layout is another."""
+    def __init__(
+        self, loaded: BpfObject, btf: Btf, kinds: dict[int, str], programs: Mapping[str, str]
+    ) -> None:
+        """`kinds` names the kinds by number, `programs` has the kind that each loaded one serves.
+
+        Raises SchemaError when the layout is another.
+        """
         layout = btf.struct("counters")
         offsets = {member.name: member.offset for member in layout.members}
         reasons = btf.enum("lost_reason").values
@@ -38,6 +45,7 @@ class KernelCounters:
         self._object = loaded
         self._map = loaded.map("counters")
         self._kinds = kinds
+        self._programs = programs
         self._values = ctypes.create_string_buffer(layout.size * loaded.possible_cpus)
 
     def seen(self, kind: str) -> tuple[int, int]:
@@ -49,6 +57,9 @@ class KernelCounters:
     def read(self) -> dict[str, KernelCounts]:
         """The sums over all CPUs, by kind, of the kinds that can be on a ring."""
         counts = {}
+        missed: Counter[str] = Counter()
+        for program, kind in self._programs.items():
+            missed[kind] += self._object.facts(program).missed_count
         for number, kind in self._kinds.items():
             self._object.lookup(self._map, number, self._values)
             totals = [
@@ -57,5 +68,6 @@ class KernelCounters:
             counts[kind] = KernelCounts(
                 **{name: totals[at] for name, at in self._columns.items()},
                 lost={reason: totals[at] for reason, at in self._lost.items() if totals[at]},
+                missed=missed[kind],
             )
         return counts

@@ -31,7 +31,7 @@ __all__ = [
     "plan",
 ]
 
-SERVES: Final = {
+BY_64_BITS: Final = {
     "on_exec": "exec",
     "enter_execve": "exec",
     "enter_execveat": "exec",
@@ -160,7 +160,7 @@ SERVES: Final = {
     "on_cgroup_mkdir": "new_cgroup",
     "list_sockets": "older_socket",
 }
-"""The kind that each program serves."""
+"""The kind that each program serves, but for those below."""
 
 CHANGES_IDS: Final = (
     *("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid"),
@@ -181,6 +181,29 @@ REPLACES: Final[dict[str, frozenset[str]]] = {
     **{f"end_{call}": frozenset({f"enter_{call}", f"exit_{call}"}) for call in CHANGES_IDS},
 }
 """The tracepoint programs that a trampoline makes needless: it sees what they see and more."""
+
+BY_32_BITS: Final = {
+    **{
+        f"ia32_{program.removeprefix('exit_')}": kind
+        for program, kind in BY_64_BITS.items()
+        if program.startswith(("enter_", "exit_"))
+        if not any(program in replaced for replaced in REPLACES.values())
+    },
+    "ia32_chown16": "chown",
+    "ia32_lchown16": "chown",
+    "ia32_fchown16": "chown",
+    "ia32_enter_oldumount": "umount",
+    "ia32_oldumount": "umount",
+    "ia32_fcntl64": "dup",
+    "ia32_mmap2": "mmap",
+}
+"""Programs on the functions behind calls of 32 bits, which tracepoints do not see.
+
+Each call that no function common to 64 and 32 bits shows has one; some calls have 32 bits only.
+"""
+
+SERVES: Final = {**BY_64_BITS, **BY_32_BITS}
+"""The kind that each program serves."""
 
 ITERATOR: Final = "iterator"
 """The family of programs that are run once, when all others are attached."""
@@ -306,9 +329,11 @@ def plan(
             _missing(opened.section(program), types, tracepoints),
         )
         for program, kind in SERVES.items()
-        if kind in kinds
+        if kind in kinds and (program in opened.programs or program not in BY_32_BITS)
     ]
     hooks = [hook for hook in hooks if trampolines or hook.family != "trampoline"]
+    # Without these functions there are no such calls, and nothing is missed.
+    hooks = [hook for hook in hooks if not (hook.missing and hook.program in BY_32_BITS)]
     usable = {hook.program for hook in hooks if not hook.missing}
     needless = {name for program in usable for name in REPLACES.get(program, ())}
     hooks = [hook for hook in hooks if hook.program not in needless]

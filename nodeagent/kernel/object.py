@@ -19,6 +19,7 @@ from nodeagent.errors import BpfError
 from nodeagent.kernel.btf import Btf
 from nodeagent.kernel.cgroup import open_root
 from nodeagent.kernel.libbpf import Libbpf, OpenOptions
+from nodeagent.kernel.program import ProgramFacts, program_facts
 from nodeagent.kernel.tracepoint import Tracepoints, open_tracepoint
 from nodeagent.kernel.wire import pack
 from nodeagent.places import shipped
@@ -203,6 +204,10 @@ class BpfObject:
         """The file descriptor of a loaded program, valid until close."""
         fd: int = self._calls.bpf_program__fd(self.programs[name])
         return fd
+
+    def facts(self, name: str) -> ProgramFacts:
+        """What the kernel says about a loaded program; raises BpfError."""
+        return program_facts(self._libbpf, self.program(name))
 
     def map_ids(self) -> list[int]:
         """The kernel's ids of all maps, after load; raises BpfError."""

@@ -165,7 +165,8 @@ def load_kernel(
             ring = Ring(opened.map(name), size)
             stack.callback(ring.close)
             rings.append(ring)
-        counters = KernelCounters(opened, btf, decoder.kinds)
+        served = {hook.program: hook.kind for hook in hooks if not hook.missing}
+        counters = KernelCounters(opened, btf, decoder.kinds, served)
         high, bulk = rings
         yield Kernel(opened, hooks, btf, decoder, counters, (high, bulk), policy, refused)
 

@@ -71,6 +71,12 @@ def expected(case: Case, said: Mapping[str, Any], family: str) -> dict[str, obje
     return {name: _resolve(value, said) for name, value in wanted.items()}
 
 
+def result_of(case: Case, said: Mapping[str, Any]) -> object:
+    """What came of the call that the case is about, as far as the act says it."""
+    wanted = case.expect.get("result")
+    return said.get(wanted.name if isinstance(wanted, Said) else "result")
+
+
 def differences(event: Mapping[str, Any], wanted: Mapping[str, object]) -> dict[str, object]:
     """The fields that are not as wanted, with what they are."""
     wrong: dict[str, object] = {}
@@ -132,6 +138,7 @@ def all_cases() -> list[Case]:
         credentials,
         evasions,
         file,
+        ia32,
         io_uring,
         memory,
         mount,
@@ -143,7 +150,7 @@ def all_cases() -> list[Case]:
     from tests.cases import open as opens  # noqa: PLC0415
 
     topics = (
-        *(credentials, evasions, file, io_uring, memory, mount, network, opens, process, socket),
-        system,
+        *(credentials, evasions, file, ia32, io_uring, memory, mount, network, opens, process),
+        *(socket, system),
     )
     return [case for topic in topics for case in topic.CASES]

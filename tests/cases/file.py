@@ -21,7 +21,7 @@ def case(
 ) -> Case:
     """The act has the name of the call; `passed` is told of names as they were passed."""
     act = ("file", name.partition("-")[0], *arguments.split())
-    return Case(name, kind, act, {**DONE, **expect}, tracepoint={**PASSED, **passed})
+    return Case(name, kind, act, {**DONE, **PASSED, **expect, **passed})
 
 
 CASES: Final = [

@@ -20,7 +20,7 @@ def case(
 ) -> Case:
     """The act has the name of the call; `passed` is told of names as they were passed."""
     act = ("mount", name.partition("-")[0], *arguments.split())
-    return Case(name, kind, act, {**DONE, **expect}, tracepoint={**PASSED, **passed})
+    return Case(name, kind, act, {**DONE, **PASSED, **expect, **passed})
 
 
 POD: Final = "0a0a0a0a-0b0b-4c0c-8d0d-0e0e0e0e0e0e"

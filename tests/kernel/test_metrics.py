@@ -80,6 +80,7 @@ def test_numbers_are_those_of_the_ledger(stream: Stream, port: int) -> None:
     assert 20e6 < value(second, "resident_bytes") < 200e6
     assert value(second, "kind_covered", kind="exec", family="tracepoint") == 1
     assert value(second, "misses_total", enricher="process") >= 0
+    assert value(second, "runs_missed_total", kind="open") == 0
 
 
 def test_it_is_alive_and_ready(stream: Stream, port: int) -> None:

@@ -55,3 +55,11 @@ def test_table_fits_a_terminal_and_says_whether_it_balances() -> None:
     assert "  dropped, queue full: 1" in ledger.table()
     ledger.decoded["open"] = 0
     assert "UNBALANCED open: 5 sent, 1 received" in ledger.table()
+
+
+def test_runs_that_the_kernel_left_out_are_told_and_upset_no_balance() -> None:
+    ledger = balanced()
+    assert "missed" not in ledger.table()
+    ledger.kernel["open"].missed = 3
+    assert "  missed, open: 3 runs that the kernel left out" in ledger.table().splitlines()
+    assert ledger.imbalances() == []

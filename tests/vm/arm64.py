@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What it takes to build and run the agent for arm64 elsewhere, fetched by `make arm64`."""
+"""What it takes to build and run the agent for arm64 elsewhere, fetched by `make build-arm64`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ PACKAGES: Final = (
     *("libbpf1", "libelf1", "zlib1g", "libc6", "libgcc-s1"),
     *("libexpat1", "libssl3", "libffi8", "libbz2-1.0", "liblzma5"),
 )
+
+
+def is_built() -> bool:
+    """Whether the object was built from bpf/ as it is; `make build` leaves it as it was."""
+    sources = (ROOT / "bpf").glob("*.[ch]")
+    return OBJECT.exists() and OBJECT.stat().st_mtime >= max(s.stat().st_mtime for s in sources)
 
 
 def fetch_headers() -> None:

@@ -188,6 +188,15 @@ def act_once(folder: Path, command: Sequence[str]) -> dict[str, Any]:
     return {"output": done.stdout, "code": done.returncode, "errors": done.stderr}
 
 
+def act_all(commands: Mapping[str, tuple[Path, Sequence[str]]]) -> dict[str, dict[str, Any]]:
+    """What came of each; cases that have their act in common share it."""
+    done: dict[tuple[str, ...], dict[str, Any]] = {}
+    for folder, command in commands.values():
+        if tuple(command) not in done:
+            done[tuple(command)] = act(folder, command)
+    return {name: done[tuple(command)] for name, (_, command) in commands.items()}
+
+
 class Held:
     """An act that goes on from before the agent to after it."""
 
@@ -218,7 +227,7 @@ def watch(family: str, plan: Mapping[str, Any]) -> dict[str, Any]:
     ready = agent.is_ready()
     done = {}
     if ready:
-        done = {name: act(*each) for name, each in commands.items() if name not in held}
+        done = act_all({name: each for name, each in commands.items() if name not in held})
         step_clock()
     code = agent.end()
     done |= {name: each.end() for name, each in held.items()}

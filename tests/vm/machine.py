@@ -62,8 +62,11 @@ LOCKUP_SECONDS: Final = 40
 """An emulated processor that did not get on for that long never does, and slows down the others."""
 LOCKUP: Final = re.compile(rb"soft lockup - CPU#\d+ stuck for (\d+)s!")
 """What the kernel says of one."""
-DOUBLE_FAULT: Final = b"traps: PANIC: double fault"
-"""What it says when an emulated exception goes wrong; no program in the guest does that."""
+CRASHES: Final = (b"traps: PANIC: double fault", b"int3: 0000 [#1]")
+"""What it says when an emulated exception goes wrong; no program in the guest does that.
+
+The second one: a processor ran into code that another one was changing.
+"""
 BOOTS: Final = 3
 """So often a machine is started when emulation itself goes wrong."""
 CONSOLE_CHARACTERS: Final = 4000
@@ -185,7 +188,8 @@ def _run_once(
         if emulator.returncode:
             said.seek(0)
             raise GuestError(f"{machine.emulator} failed: {said.read()}")
-    if DOUBLE_FAULT in (folder / "console").read_bytes():
+    console = (folder / "console").read_bytes()
+    if any(crash in console for crash in CRASHES):
         raise StallError(failure(kernel, "crashed", folder))
     return folder
 

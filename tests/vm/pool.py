@@ -74,8 +74,8 @@ def obstacle(place: Place) -> str | None:
         if platform.machine() != "x86_64":
             return "the agent here is for another architecture"
         return None if find_object().exists() else "bpf/nodeagent.bpf.o is not built"
-    if not arm64.OBJECT.exists():
-        return "`make build-arm64` has not built the object"
+    if not arm64.is_built():
+        return "`make build-arm64` has not built bpf/ as it is now"
     return None if shutil.which(CROSS_COMPILER) else f"{CROSS_COMPILER} is not installed"
 
 
