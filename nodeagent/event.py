@@ -229,8 +229,8 @@ class Ancestor(msgspec.Struct, frozen=True, gc=False):
     uid: int | None
     """As it was when it made the next process of the lineage; None when it is not known."""
     euid: int | None
-    of_host: bool = True
-    """As for `Process`; no line shows it."""
+    of_host: Annotated[bool, Hidden()] = True
+    """As for `Process`."""
 
 
 class Brief(msgspec.Struct, frozen=True, gc=False):
@@ -243,8 +243,8 @@ class Brief(msgspec.Struct, frozen=True, gc=False):
     uuid: str
     json: str
     """The same as JSON, made once; see encode.py."""
-    of_host: bool = True
-    """As for `Process`; no line shows it."""
+    of_host: Annotated[bool, Hidden()] = True
+    """As for `Process`."""
 
 
 class Workload(msgspec.Struct, frozen=True, gc=False):
