@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -24,6 +24,7 @@ from typing import Any, Final, TypeAlias
 
 from nodeagent.kernel.features import PROCESS_KINDS, SERVES
 from nodeagent.kernel.libbpf import Libbpf
+from nodeagent.kernel.tracepoint import Tracepoints, open_tracepoint
 from tests.bench.figure import Figure
 from tests.bench.latency import latencies, options
 from tests.bench.load import Done, Load, Running
@@ -60,6 +61,8 @@ COMPILER_STEPS: Final = 20_000
 QUIET_PER_SECOND: Final = 20
 """Events a second on a machine that is idle."""
 PROGRAM_NAME_BYTES: Final = 15
+TRACED_NS: Final = 10
+"""What the slower way of system calls costs at the least."""
 CONTAINERS: Final = 500
 SLEEPERS: Final = 10_000
 SLEEPERS_PER_SECOND: Final = 1000
@@ -358,21 +361,38 @@ def slowdown(bench: Bench) -> list[Figure]:
 def unrelated(bench: Bench) -> list[Figure]:
     """What a system call costs more, which no program looks at, with and without the agent in turn.
 
-    A tracepoint of any system call makes the kernel take its slower way for all of them.
+    A tracepoint of any system call makes the kernel take its slower way for all of them. What
+    that costs is seen without the agent, with tracepoints of a call that nobody makes.
     """
     seconds = bench.plan.load_seconds / 6
-    alone, more = [], []
+    alone, slower, more = [], [], []
     for _ in bench.rounds("unrelated calls, in turn"):
         alone.append(1e9 / finish(bench.load.calls(seconds)).rate)
+        with another_call_traced(bench.libbpf):
+            slower.append(1e9 / finish(bench.load.calls(seconds)).rate - alone[-1])
         with Agent(bench.folder, *ROTATED) as agent:
             agent.wait_until_ready()
             nap(WARM_UP_SECONDS)
             more.append(1e9 / finish(bench.load.calls(seconds)).rate - alone[-1])
             agent.finish()
+    if statistics.median(slower) < TRACED_NS:
+        raise RuntimeError("another program traces system calls, so the price is paid already")
     return [
         Figure("unrelated call: alone", "ns", alone),
+        Figure("unrelated call: more with tracepoints alone", "ns", slower),
         Figure("unrelated call: more with the agent", "ns", more, bar=40.0),
     ]
+
+
+@contextmanager
+def another_call_traced(libbpf: Libbpf) -> Iterator[None]:
+    """Tracepoints at the entry and the exit of a call that nobody makes, without a program."""
+    with ExitStack() as stack:
+        tracepoints = stack.enter_context(Tracepoints(libbpf))
+        for side in ("enter", "exit"):
+            number = tracepoints.id(f"syscalls/sys_{side}_swapon")
+            stack.callback(os.close, open_tracepoint(libbpf, number))
+        yield
 
 
 def overload(bench: Bench) -> list[Figure]:
