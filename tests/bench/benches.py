@@ -30,6 +30,7 @@ from tests.bench.latency import latencies, options
 from tests.bench.load import Done, Load, Running
 from tests.bench.pods import cgroups, serving
 from tests.bench.watch import (
+    SOURCE,
     Agent,
     Bpftrace,
     Receiver,
@@ -428,15 +429,24 @@ def overload(bench: Bench) -> list[Figure]:
 
 
 def readiness(bench: Bench) -> list[Figure]:
-    """From the start of the process to the first event that can be seen."""
-    return [
-        Figure(
-            "ready: first event seen after",
-            "s",
-            [seconds_to_first_event(bench.folder) for _ in bench.rounds("ready")],
-            bar=2.0,
-        )
-    ]
+    """From the start of the process to the first event that can be seen.
+
+    Also of what `make dist` has built, where it has.
+    """
+    figures = []
+    for what, (program, bar) in {"": (SOURCE, 2.0), **built()}.items():
+        seconds = [seconds_to_first_event(bench.folder, program) for _ in bench.rounds("ready")]
+        figures.append(Figure(f"ready: first event seen after{what}", "s", seconds, bar=bar))
+    return figures
+
+
+def built() -> dict[str, tuple[Sequence[str], float]]:
+    """The program in its folder and in one file, with the seconds that it may take."""
+    found: dict[str, tuple[Sequence[str], float]] = {}
+    for what, pattern in {", folder": "nodeagent/nodeagent", ", one file": "*-linux-*[!z]"}.items():
+        for path in DIST.glob(pattern):
+            found[what] = ([str(path)], 1.5)
+    return found
 
 
 def latency(bench: Bench) -> list[Figure]:
@@ -459,10 +469,10 @@ def latency(bench: Bench) -> list[Figure]:
     ]
 
 
-def seconds_to_first_event(folder: Path) -> float:
+def seconds_to_first_event(folder: Path, program: Sequence[str]) -> float:
     """Opens a new name every 10 ms; the first that is in the output tells."""
     opened: dict[str, float] = {}
-    with Agent(folder, *EACH) as agent:
+    with Agent(folder, *EACH, program=program) as agent:
         deadline = agent.started + MARKERS_SECONDS
         while time.monotonic() < deadline:
             name = str(folder / f"marker-{len(opened)}")
@@ -752,6 +762,7 @@ def compile_ns(bench: Bench, seconds: float) -> float:
         return 2e9 / (first.wait().rate + second.wait().rate)
 
 
+DIST: Final = Path(__file__).parents[2] / "dist"
 EACH: Final = ("--set", "filter.repeated_opens=report", "--set", "filter.failed_opens=all")
 """Report every open, as the peers do."""
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,11 +162,19 @@ class Watched:
         return counted
 
 
+SOURCE: Final = (sys.executable, "-m", "nodeagent")
+
+
 class Agent(Watched):
     """`nodeagent run` with a file sink, or another one whose lines end up in that file."""
 
     def __init__(
-        self, folder: Path, *options: str, sink: str = "file", settings: Mapping[str, object] = {}
+        self,
+        folder: Path,
+        *options: str,
+        sink: str = "file",
+        settings: Mapping[str, object] = {},
+        program: Sequence[str] = SOURCE,
     ) -> None:
         """The file does not rotate unless `options` say so."""
         output = folder / "events.ndjson"
@@ -174,7 +182,7 @@ class Agent(Watched):
             for old in folder.glob("events.*"):
                 old.unlink()
             settings = {"path": output, "rotate_bytes": 0, "keep": 0}
-        command = [sys.executable, "-m", "nodeagent", "run", "--sink", sink]
+        command = [*program, "run", "--sink", sink]
         for name, value in settings.items():
             command += ["--set", f"sinks.{sink}.{name}={value}"]
         # What an event costs is measured, so none is shed; bench "budget" asks for it.
