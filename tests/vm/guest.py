@@ -59,7 +59,7 @@ HOLD: Final = "hold"
 HOLDS: Final = "holds 1\n"
 """The last line of an act of that name, which goes on."""
 
-READY_SECONDS: Final = 120.0
+READY_SECONDS: Final = 300.0
 END_SECONDS: Final = 60.0
 ACT_SECONDS: Final = 30.0
 

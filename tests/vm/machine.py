@@ -23,7 +23,7 @@ HARDWARE: Final = (
     *("-serial", "file:console", "-chardev", "file,id=report,path=report"),
 )
 REPORT: Final = "report"
-COURTEOUS: Final = ("nice", "-n", "19")
+COURTEOUS: Final = ("nice", "-n", "10")
 """It takes what the tests beside it leave of the processors."""
 
 
