@@ -26,6 +26,7 @@ from nodeagent.control import Answer, Control
 from nodeagent.coverage import Coverage
 from nodeagent.delivery import Delivery
 from nodeagent.detection import Detection
+from nodeagent.encode import timestamp
 from nodeagent.enrich import Enricher
 from nodeagent.enrich.file import FileTable
 from nodeagent.enrich.process import ProcessTable
@@ -41,6 +42,7 @@ from nodeagent.kernel.object import BpfObject, find_object
 from nodeagent.kernel.privileges import Privileges, give_up
 from nodeagent.kernel.wire import Decoder, task_reader
 from nodeagent.ledger import Ledger
+from nodeagent.life import Life
 from nodeagent.notify import Notifier
 from nodeagent.outlet import Router
 from nodeagent.parts import brought, redactor_of, rules_of, suppressions_of, tables_of
@@ -126,7 +128,9 @@ async def run(
     libbpf = Libbpf()
     clock = Clock()
     controller = controller_of(config.kernel.cgroups)
+    boot_id = id_of_boot()
     with ExitStack() as stack:
+        life = stack.enter_context(Life(config.state.file, boot_id))
         opened = stack.enter_context(BpfObject(libbpf, Path(config.kernel.object or find_object())))
         kernel = stack.enter_context(
             load_kernel(
@@ -145,7 +149,6 @@ async def run(
         source = LiveSource(kernel, clock, ledger, config.filter.summary_seconds)
         stop = _Stop(source.stop)
         node_name = name_of_node(config.node)
-        boot_id = id_of_boot()
         recorder = None
         if record is not None:
             facts = _facts(config, clock.boot_ns, node_name, boot_id)
@@ -220,6 +223,7 @@ async def run(
                 "reload": reload.follow,
                 "coverage": coverage.follow,
                 "canary": _canary(config, kernel, ledger, pipeline).follow,
+                "life": life.follow,
                 **_reporters(
                     *(config, source, pipeline, ledger),
                     {"reload": reload.reload, "pods": pods.report, "coverage": coverage.report},
@@ -228,14 +232,13 @@ async def run(
             source.attach()
             if config.metrics.listen:
                 stack.callback(_metrics(config, source, pipeline, ledger, kernel).close)
-            _introduce(pipeline, config, coverage)
+            _introduce(pipeline, config, life, coverage)
             followers.start()
             _settle(started, notifier)
             with _signals(stop, reload.ask), _timer(stop, duration_seconds):
                 await _stream(source, pipeline, followers, delivery.router, beside)
             notifier.stopping()
-            pipeline.finish()
-            pipeline.feed(_said("stop", {"reason": stop.reason or "end", **ledger.report()}))
+            _conclude(pipeline, stop.reason or "end", ledger, life)
     problem = recorder.failure if recorder is not None else None
     return _outcome(stop, ledger, started, problem)
 
@@ -248,10 +251,17 @@ def _demand_privileges() -> None:
         log.warning("less why=%r", loss)
 
 
-def _introduce(pipeline: Pipeline, config: Config, coverage: Coverage) -> None:
+def _introduce(pipeline: Pipeline, config: Config, life: Life, coverage: Coverage) -> None:
     """The first lines of the stream."""
-    pipeline.feed(_said("start", _start_facts(config)))
+    pipeline.feed(_said("start", _start_facts(config, life)))
     coverage.start()
+
+
+def _conclude(pipeline: Pipeline, reason: str, ledger: Ledger, life: Life) -> None:
+    """The last line of the stream."""
+    pipeline.finish()
+    pipeline.feed(_said("stop", {"reason": reason, **ledger.report()}))
+    life.end(reason)
 
 
 def _canary(config: Config, kernel: Kernel, ledger: Ledger, pipeline: Pipeline) -> Canary:
@@ -466,12 +476,15 @@ def _said(what: str, details: dict[str, object]) -> AgentEvent:
     return AgentEvent(f"agent.{what}", time.time_ns(), details)
 
 
-def _start_facts(config: Config) -> dict[str, object]:
+def _start_facts(config: Config, life: Life) -> dict[str, object]:
+    previous = life.previous()
     return {
         "version": __version__,
         "kernel": platform.release(),
         "machine": platform.machine(),
         "kinds": config.kinds,
+        "previous": previous
+        and {**msgspec.to_builtins(previous), "alive": timestamp(previous.alive)},
     }
 
 

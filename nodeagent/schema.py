@@ -59,6 +59,7 @@ from nodeagent.field import (
 )
 from nodeagent.finding import Finding, Severity
 from nodeagent.ledger import KernelCounts, SinkCounts
+from nodeagent.life import Previous
 
 __all__ = ["DIALECT", "KINDS", "Schema", "described", "descriptions", "stream_schema", "summary"]
 
@@ -184,6 +185,7 @@ _MARKERS: Final[dict[type, Callable[[Any], Schema]]] = {
 _TYPES: Final[dict[object, Schema]] = {
     bool: {"type": "boolean"},
     int: INTEGER,
+    float: {"type": "number"},
     str: STRING,
     object: {},
 }
@@ -422,11 +424,16 @@ def _agent(what: str, description: str, properties: Mapping[str, Schema]) -> Sch
 
 
 def _agent_start() -> Schema:
-    properties = {
+    previous = {**_properties(Previous), "alive": TIME}
+    properties: dict[str, Schema] = {
         "version": STRING,
         "kernel": STRING,
         "machine": STRING,
         "kinds": STRINGS,
+        "previous": {
+            "anyOf": [_object(previous), {"type": "null"}],
+            "description": "The run before, null where none is known (`state.file`).",
+        },
     }
     return _agent("start", "The agent sees events from now on.", properties)
 
