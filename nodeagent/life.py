@@ -14,6 +14,7 @@ import fcntl
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -26,6 +27,8 @@ __all__ = ["Life", "Previous"]
 
 log: Final = logging.getLogger(__name__)
 
+WAIT_SECONDS: Final = 0.02
+"""Between two looks whether the other agent has gone."""
 BEAT_SECONDS: Final = 10.0
 """How much too long a gap may look after an end that nobody saw coming."""
 LARGEST_BYTES: Final = 4096
@@ -60,11 +63,14 @@ class _Kept(msgspec.Struct):
 class Life:
     """The file of one agent; without a path there is none, and nothing is remembered."""
 
-    def __init__(self, path: str, boot_id: str) -> None:
-        """Nothing is touched yet."""
+    def __init__(self, path: str, boot_id: str, *, take_over: bool = False) -> None:
+        """Nothing is touched yet. `take_over`: one that has the file will be asked to go."""
         self._path = Path(path) if path else None
         self._boot_id = boot_id
+        self._take_over = take_over
         self._fd: int | None = None
+        self._waiting: int | None = None
+        self._overlaps = False
         self._before: _Kept | None = None
 
     def __enter__(self) -> Self:
@@ -77,16 +83,42 @@ class Life:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """The next one may have the file."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        """As `close()`."""
+        self.close()
+
+    def close(self) -> None:
+        """The next one may have the file; may be called twice."""
+        for fd in (self._fd, self._waiting):
+            if fd is not None:
+                os.close(fd)
+        self._fd = self._waiting = None
+
+    @property
+    def waits(self) -> bool:
+        """Another agent has the file, and this one is to take over from it."""
+        return self._waiting is not None
+
+    async def wait(self) -> None:
+        """Until the other one has gone, which leaves no gap."""
+        self._overlaps = True
+        while not self.look():  # noqa: ASYNC110  a file lock that is free tells nobody
+            await asyncio.sleep(WAIT_SECONDS)
+
+    def look(self) -> bool:
+        """Take the file when the other one has gone; whether this one has it now."""
+        if self._waiting is not None:
+            with suppress(BlockingIOError):
+                self._lock(self._waiting)
+                self._waiting = None
+        return not self.waits
 
     def previous(self) -> Previous | None:
         """What is known of the run before, with the gap up to now."""
         kept = self._before
         if kept is None:
             return None
+        if self._overlaps:
+            return Previous(kept.ended, kept.alive, 0.0)
         if kept.boot_id == self._boot_id:
             gap_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - kept.alive_boot
         else:
@@ -125,14 +157,20 @@ class Life:
         if facts.st_uid != os.geteuid():
             raise PermissionError(errno.EPERM, "it belongs to somebody else")
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(fd)
         except BlockingIOError as error:
+            if self._take_over:
+                self._waiting = fd
+                return
             holder = self._read(fd)
             pid = f" (pid {holder.pid})" if holder else ""
             raise StartError(
-                f"another agent{pid} runs with the state file {self._path}: stop that one, or"
-                " give this one another state.file"
+                f"another agent{pid} runs with the state file {self._path}: stop that one, take"
+                " over from it with --take-over, or give this one another state.file"
             ) from error
+
+    def _lock(self, fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.fchmod(fd, 0o600)
         self._before = self._read(fd)
         self._fd = fd

@@ -544,6 +544,18 @@ def _agent_reload() -> Schema:
     return _agent("reload", "The configuration was read again.", {"changed": changed})
 
 
+def _agent_hand_over() -> Schema:
+    properties = {
+        "pid": COUNT,
+        "path": {**STRING, "description": "Its program, empty when that is not known."},
+    }
+    return _agent(
+        "hand_over",
+        "Another agent takes over: for a minute at most nothing but the life of it is shown.",
+        properties,
+    )
+
+
 def _agent_ledger() -> Schema:
     return _agent("ledger", "Every count there is, at an interval.", _report())
 
@@ -564,6 +576,7 @@ _DEFINITIONS: Final[dict[str, Callable[[], Schema]]] = {
     "agent.canary": _agent_canary,
     "agent.clock": _agent_clock,
     "agent.reload": _agent_reload,
+    "agent.hand_over": _agent_hand_over,
     "agent.ledger": _agent_ledger,
     "agent.stop": _agent_stop,
 }

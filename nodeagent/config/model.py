@@ -230,6 +230,10 @@ class StateConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
     file: Annotated[str, Meta(pattern="^(/.*)?$")] = ""
     """Where it is kept how the run before ended, which `agent.start` tells; only one agent at
     a time can use it, another one refuses to start. Empty: nowhere."""
+    take_over: bool = False
+    """Take over from an agent that has the file, without a gap, instead of refusing to start.
+    One that has handed over rests until it is ended, or until the other one has gone: so
+    whoever keeps it running does not start it at once again."""
 
 
 class SpoolConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

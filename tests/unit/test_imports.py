@@ -15,7 +15,10 @@ LIGHT = "setting harmless store control usage places"
 SHOWN = "event field names finding errors encode identity ocsf"
 FOUNDATION = f"{BASIC} {LIGHT}"
 PARTS = f"{FOUNDATION} kernel enrich detect sink worker spool route outlet encode"
-RUN = "coverage source pipeline config schema doctor throttle delivery parts reload canary metrics"
+RUN = (
+    "coverage source pipeline config schema doctor throttle delivery parts reload canary metrics"
+    " takeover"
+)
 TRIED = "detection trial"
 MIDDLE = f"{PARTS} redact notify pods life {RUN}"
 

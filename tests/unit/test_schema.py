@@ -150,6 +150,7 @@ def test_unset_ids_fit() -> None:
                 interfaces=[{"name": "lo", "mac": "", "up": True, "addresses": ["::1/128"]}],
             ),
         ),
+        ("agent.hand_over", an_agent_event("agent.hand_over", pid=7, path="/usr/bin/nodeagent")),
         ("agent.clock", an_agent_event("agent.clock", stepped_seconds=-3600.0)),
         (
             "agent.coverage",
