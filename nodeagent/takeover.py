@@ -64,6 +64,7 @@ class Successor:
         self._stop = stop
         self._tell = tell
         self._pid = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     def handing(self) -> dict[str, Handing]:
         """For the control socket."""
@@ -85,7 +86,9 @@ class Successor:
         # Whoever attaches a tracepoint first runs first; with trampolines it is the last one.
         first, second = _split(self._kernel.hooks)
         self._kernel.policy.watch_beside(pid, first, second)
-        asyncio.get_running_loop().call_later(HAND_OVER_SECONDS, self._forget)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(HAND_OVER_SECONDS, self._forget)
         loaded = self._kernel.loaded
         facts = _Facts(self._boot_ns(), _places(self._kernel.hooks), loaded.entry_bytes(MOMENTS))
         return msgspec.to_builtins(facts), [loaded.map(MOMENTS)]
