@@ -11,6 +11,7 @@
 #include "compat.h"
 #include "filter.h"
 #include "budget.h"
+#include "moment.h"
 #include "task.h"
 
 #define EPERM 1
@@ -81,11 +82,15 @@ static __always_inline struct settings *current_settings(void)
 /* Whose programs are worth a long look of the verifier. */
 #define IS_FREQUENT(kind) ((kind) == EVENT_OPEN || IS_PROCESS(kind))
 
-/* The agent's own operations are not shown, but they prove that the hook is alive. */
-static __always_inline bool is_own(struct settings *now, struct counters *count, __u32 pid)
+/*
+ * The agent's own operations are not shown, but they prove that the hook is alive. Of another
+ * one, from which it takes over, only the life is shown.
+ */
+static __always_inline bool is_own(struct settings *now, struct counters *count, __u32 kind,
+				   __u32 pid)
 {
 	if (now->own_pid != pid)
-		return false;
+		return now->other_pid && now->other_pid == pid && !IS_PROCESS(kind);
 	COUNT(count->own);
 	return true;
 }
@@ -99,7 +104,9 @@ static __always_inline bool wanted(__u32 kind)
 	if (!count || !now || now->stopped)
 		return false;
 	COUNT(count->seen);
-	if (is_own(now, count, bpf_get_current_pid_tgid() >> 32) ||
+	if (is_shared(now, kind))
+		agree(bpf_get_current_pid_tgid(), kind, now->first >> kind & 1);
+	if (is_own(now, count, kind, bpf_get_current_pid_tgid() >> 32) ||
 	    !(now->kinds & (1ULL << kind)) ||
 	    /* The process table needs all processes; user space leaves them out. */
 	    (now->filters && !IS_PROCESS(kind) &&
@@ -111,7 +118,7 @@ static __always_inline bool wanted(__u32 kind)
 }
 
 /* The same for what @task has done, where it need not be the current one. */
-static __always_inline bool wanted_of(__u32 kind, const struct task *task)
+static __always_inline bool wanted_of(__u32 kind, const struct task *task, __u32 tid)
 {
 	struct counters *count = kind_counters(kind);
 	struct settings *now = current_settings();
@@ -119,7 +126,9 @@ static __always_inline bool wanted_of(__u32 kind, const struct task *task)
 	if (!count || !now || now->stopped)
 		return false;
 	COUNT(count->seen);
-	if (is_own(now, count, task->pid) || !(now->kinds & (1ULL << kind)) ||
+	if (is_shared(now, kind))
+		agree(tid, kind, now->first >> kind & 1);
+	if (is_own(now, count, kind, task->pid) || !(now->kinds & (1ULL << kind)) ||
 	    (now->filters && is_excluded(now, task->cgroup, task->uid))) {
 		COUNT(count->filtered);
 		return false;
@@ -194,9 +203,17 @@ static __always_inline struct scratch *emit_take(__u32 kind)
 	return wanted(kind) ? take_scratch_for(kind) : NULL;
 }
 
+/* When it was: what two agents agreed on, or now. */
+static __always_inline __u64 moment_of(__u32 tid, __u32 kind)
+{
+	struct settings *now = current_settings();
+
+	return now && is_shared(now, kind) ? agreed(tid, kind) : bpf_ktime_get_boot_ns();
+}
+
 /*
  * A zeroed record of @kind whose fixed part has @size bytes, or NULL when the ring is
- * full. It does not say yet who did it.
+ * full. It does not say yet who did it, and when.
  */
 static __always_inline struct event *emit_blank(struct scratch *scratch, __u32 kind, __u32 size,
 						bool to_high)
@@ -211,7 +228,6 @@ static __always_inline struct event *emit_blank(struct scratch *scratch, __u32 k
 	event = (struct event *)scratch->record;
 	__builtin_memset(event, 0, size);
 	scratch->used = size;
-	event->time = bpf_ktime_get_boot_ns();
 	event->kind = kind;
 	event->cpu = bpf_get_smp_processor_id();
 	return event;
@@ -231,6 +247,7 @@ static __always_inline void *emit_start_to(struct scratch *scratch, __u32 kind, 
 	if (!event)
 		return NULL;
 	event->tid = bpf_get_current_pid_tgid();
+	event->time = moment_of(event->tid, kind);
 	if (IS_FREQUENT(kind))
 		fill_current_task(&event->task);
 	else
@@ -262,7 +279,7 @@ static __always_inline void *emit_reserve_to(__u32 kind, __u32 size, bool to_hig
 static __always_inline void *emit_reserve_of(__u32 kind, __u32 size, const struct task *task,
 					     __u32 tid)
 {
-	struct scratch *scratch = wanted_of(kind, task) ? take_scratch_for(kind) : NULL;
+	struct scratch *scratch = wanted_of(kind, task, tid) ? take_scratch_for(kind) : NULL;
 	struct event *event;
 
 	if (!scratch)
@@ -275,6 +292,7 @@ static __always_inline void *emit_reserve_of(__u32 kind, __u32 size, const struc
 	if (!event)
 		return NULL;
 	event->tid = tid;
+	event->time = moment_of(tid, kind);
 	event->task = *task;
 	return event;
 }

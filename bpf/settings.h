@@ -73,6 +73,15 @@ struct settings {
 	__u64 shed;
 	/* Of each other kind that is not precious a cgroup may show so many in a window; 0: any. */
 	__u64 window_events;
+	/*
+	 * Bit n set: another agent watches, too, and of the two programs that see an operation
+	 * of kind n ours is the first, or the second.
+	 */
+	__u64 first;
+	__u64 second;
+	/* That agent: its operations are counted as filtered, too. 0: there is none. */
+	__u32 other_pid;
+	__u32 reserved;
 };
 
 #endif

@@ -11,7 +11,14 @@ import platform
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -26,6 +33,7 @@ from nodeagent.control import Answer, Control
 from nodeagent.coverage import Coverage
 from nodeagent.delivery import Delivery
 from nodeagent.detection import Detection
+from nodeagent.encode import timestamp
 from nodeagent.enrich import Enricher
 from nodeagent.enrich.file import FileTable
 from nodeagent.enrich.process import ProcessTable
@@ -41,6 +49,7 @@ from nodeagent.kernel.object import BpfObject, find_object
 from nodeagent.kernel.privileges import Privileges, give_up
 from nodeagent.kernel.wire import Decoder, task_reader
 from nodeagent.ledger import Ledger
+from nodeagent.life import Life
 from nodeagent.notify import Notifier
 from nodeagent.outlet import Router
 from nodeagent.parts import brought, redactor_of, rules_of, suppressions_of, tables_of
@@ -52,6 +61,7 @@ from nodeagent.source.cgroups import ExcludedCgroups
 from nodeagent.source.live import Clock, Kernel, LiveSource, load_kernel
 from nodeagent.source.recording import Facts, Recorder, Recording
 from nodeagent.source.replay import ReplaySource
+from nodeagent.takeover import REASON, Predecessor, Successor
 from nodeagent.throttle import Throttle
 from nodeagent.usage import give_back, usage_of
 from sinks import SINKS
@@ -65,6 +75,8 @@ log: Final = logging.getLogger(__name__)
 
 SINK_GROUP: Final = "nodeagent.sinks"
 ENRICHER_GROUP: Final = "nodeagent.enrichers"
+REST_SECONDS: Final = 1.0
+"""Between two looks whether the agent that took over is still there."""
 
 
 class Outcome(msgspec.Struct):
@@ -75,6 +87,8 @@ class Outcome(msgspec.Struct):
     seconds: float
     problem: str | None = None
     """What went wrong on the way, as a sentence."""
+    handed_over: bool = False
+    """To another agent, which has asked for it."""
 
 
 class _Stop:
@@ -124,9 +138,14 @@ async def run(
     started = time.monotonic()
     _demand_privileges()
     libbpf = Libbpf()
-    clock = Clock()
     controller = controller_of(config.kernel.cgroups)
+    boot_id = id_of_boot()
     with ExitStack() as stack:
+        life = stack.enter_context(
+            Life(config.state.file, boot_id, take_over=config.state.take_over)
+        )
+        before = stack.enter_context(_predecessor(config, life))
+        clock = Clock(before.boot_ns if before else None)
         opened = stack.enter_context(BpfObject(libbpf, Path(config.kernel.object or find_object())))
         kernel = stack.enter_context(
             load_kernel(
@@ -138,19 +157,18 @@ async def run(
                 argv_bytes=config.kernel.argv_bytes,
                 controller=controller,
                 family=config.kernel.hooks,
+                moments=before.moments(opened) if before else None,
             )
         )
+        # To detach takes a while, for which nobody has to wait.
+        stack.callback(life.close)
         # Before there is a second thread. Nothing after the start needs it.
         give_up("CAP_SYS_ADMIN")
         source = LiveSource(kernel, clock, ledger, config.filter.summary_seconds)
         stop = _Stop(source.stop)
         node_name = name_of_node(config.node)
-        boot_id = id_of_boot()
-        recorder = None
-        if record is not None:
-            facts = _facts(config, clock.boot_ns, node_name, boot_id)
-            recorder = Recorder(record, facts, opened.btf_bytes())
-            stack.callback(recorder.close)
+        facts = _facts(config, clock.boot_ns, node_name, boot_id)
+        recorder = stack.enter_context(_recording(record, facts, opened))
         processes = ProcessTable(
             task_reader(kernel.btf),
             clock.boot_ns,
@@ -167,6 +185,7 @@ async def run(
         if excluded := config.filter.exclude_cgroups:
             cgroups = ExcludedCgroups(libbpf, kernel.policy, excluded, controller)
             beside["cgroups"] = stack.enter_context(cgroups).follow
+        await _take_over(before, kernel, source, life)
         async with _delivering(config, ledger, stop, spools=True) as delivery:
             pipeline = Pipeline(
                 kernel.decoder,
@@ -220,25 +239,69 @@ async def run(
                 "reload": reload.follow,
                 "coverage": coverage.follow,
                 "canary": _canary(config, kernel, ledger, pipeline).follow,
+                "life": life.follow,
                 **_reporters(
                     *(config, source, pipeline, ledger),
                     {"reload": reload.reload, "pods": pods.report, "coverage": coverage.report},
+                    successor=Successor(
+                        kernel, clock.refresh, stop, partial(_tell, pipeline, "hand_over")
+                    ),
                 ),
             }
             # An address of no use is told before the kernel has to detach anything.
             if config.metrics.listen:
                 stack.callback(_metrics(config, source, pipeline, ledger, kernel).close)
             source.attach()
-            _introduce(pipeline, config, coverage)
+            _introduce(pipeline, config, life, coverage)
             followers.start()
             _settle(started, notifier)
             with _signals(stop, reload.ask), _timer(stop, duration_seconds):
                 await _stream(source, pipeline, followers, delivery.router, beside)
             notifier.stopping()
-            pipeline.finish()
-            pipeline.feed(_said("stop", {"reason": stop.reason or "end", **ledger.report()}))
+            _conclude(pipeline, stop.reason or "end", ledger, life)
     problem = recorder.failure if recorder is not None else None
     return _outcome(stop, ledger, started, problem)
+
+
+def _predecessor(config: Config, life: Life) -> AbstractContextManager[Predecessor | None]:
+    """The agent from which this one takes over; raises StartError when it does not want to."""
+    return Predecessor(Path(config.control.socket)) if life.waits else nullcontext()
+
+
+async def _take_over(
+    before: Predecessor | None, kernel: Kernel, source: LiveSource, life: Life
+) -> None:
+    """Watch beside the agent that is there until that has gone."""
+    if before is not None:
+        before.watch_beside(kernel)
+        source.attach()
+        await before.leave(life, kernel)
+
+
+async def rest(config: Config) -> None:
+    """After a hand-over: until a signal, or until the other agent has gone."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    log.info("rests until the agent that took over has gone")
+    with Life(config.state.file, id_of_boot(), take_over=True) as life:
+        while life.waits and not ended.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), REST_SECONDS)
+            life.look()
+
+
+@contextmanager
+def _recording(path: Path | None, facts: Facts, opened: BpfObject) -> Iterator[Recorder | None]:
+    if path is None:
+        yield None
+        return
+    recorder = Recorder(path, facts, opened.btf_bytes())
+    try:
+        yield recorder
+    finally:
+        recorder.close()
 
 
 def _demand_privileges() -> None:
@@ -249,10 +312,17 @@ def _demand_privileges() -> None:
         log.warning("less why=%r", loss)
 
 
-def _introduce(pipeline: Pipeline, config: Config, coverage: Coverage) -> None:
+def _introduce(pipeline: Pipeline, config: Config, life: Life, coverage: Coverage) -> None:
     """The first lines of the stream."""
-    pipeline.feed(_said("start", _start_facts(config)))
+    pipeline.feed(_said("start", _start_facts(config, life)))
     coverage.start()
+
+
+def _conclude(pipeline: Pipeline, reason: str, ledger: Ledger, life: Life) -> None:
+    """The last line of the stream."""
+    pipeline.finish()
+    pipeline.feed(_said("stop", {"reason": reason, **ledger.report()}))
+    life.end(reason)
 
 
 def _canary(config: Config, kernel: Kernel, ledger: Ledger, pipeline: Pipeline) -> Canary:
@@ -373,17 +443,23 @@ def _reporters(
     pipeline: Pipeline,
     ledger: Ledger,
     answers: Mapping[str, Answer],
+    *,
+    successor: Successor,
 ) -> dict[str, Follow]:
     """Tasks that tell how the agent is: into the stream, and to those who ask.
 
-    `answers` are others that are given.
+    `answers` are others that are given, beside those that `successor` gives.
     """
     interval = config.ledger.interval_seconds
     tasks: dict[str, Follow] = {"ledger": partial(_report, source, pipeline, ledger, interval)}
     if config.control.socket:
         status = partial(_status, config, source, pipeline, ledger)
-        socket = Path(config.control.socket)
-        tasks["control"] = Control(socket, {"status": status, **answers}, ledger.troubles).serve
+        tasks["control"] = Control(
+            Path(config.control.socket),
+            {"status": status, **answers, **successor.answers()},
+            ledger.troubles,
+            successor.handing(),
+        ).serve
     return tasks
 
 
@@ -467,12 +543,15 @@ def _said(what: str, details: dict[str, object]) -> AgentEvent:
     return AgentEvent(f"agent.{what}", time.time_ns(), details)
 
 
-def _start_facts(config: Config) -> dict[str, object]:
+def _start_facts(config: Config, life: Life) -> dict[str, object]:
+    previous = life.previous()
     return {
         "version": __version__,
         "kernel": platform.release(),
         "machine": platform.machine(),
         "kinds": config.kinds,
+        "previous": previous
+        and {**msgspec.to_builtins(previous), "alive": timestamp(previous.alive)},
     }
 
 
@@ -493,4 +572,5 @@ def _outcome(stop: _Stop, ledger: Ledger, started: float, problem: str | None) -
     # What went wrong counts more than what ended the run.
     failed = problem is not None or ledger.imbalances()
     exit_code = 1 if failed else stop.exit_code
-    return Outcome(exit_code, ledger, time.monotonic() - started, problem)
+    handed_over = stop.reason == REASON
+    return Outcome(exit_code, ledger, time.monotonic() - started, problem, handed_over)

@@ -22,17 +22,21 @@ import orjson
 
 from nodeagent.errors import ControlError, NodeagentError
 
-__all__ = ["Answer", "Control", "ask"]
+__all__ = ["Answer", "Control", "Handing", "ask", "take"]
 
 log: Final = logging.getLogger(__name__)
 
 QUESTION_BYTES: Final = 4096
 ANSWER_BYTES: Final = 16 << 20
+DESCRIPTORS: Final = 1
+"""That come with an answer, at most."""
 PATIENCE_SECONDS: Final = 5.0
 CREDENTIALS: Final = struct.Struct("iII")
 """`struct ucred`: pid, uid, gid."""
 
 Answer = Callable[[], Mapping[str, object] | Awaitable[Mapping[str, object]]]
+Handing = Callable[[int], tuple[Mapping[str, object], list[int]]]
+"""Takes the pid of who asks; gives an answer, and descriptors that go with it."""
 
 
 class _Question(msgspec.Struct):
@@ -43,15 +47,20 @@ class Control:
     """Serves the socket. `serve()` runs until cancelled."""
 
     def __init__(
-        self, path: Path, answers: Mapping[str, Answer], troubles: MutableMapping[str, str]
+        self,
+        path: Path,
+        answers: Mapping[str, Answer],
+        troubles: MutableMapping[str, str],
+        handing: Mapping[str, Handing] | None = None,
     ) -> None:
-        """`answers` by the word that asks for them. Nothing is opened yet.
+        """`answers` and what is `handing` by the word that asks for them. Nothing is opened yet.
 
         `troubles` gets what is wrong, by its code.
         """
         self._troubles = troubles
         self._path = path
         self._answers = answers
+        self._handing = handing or {}
 
     async def serve(self) -> None:
         """A socket that cannot be made is told, and the agent goes on without."""
@@ -87,7 +96,7 @@ class Control:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 question = await reader.readuntil(b"\n")
-            writer.write(await self._reply(question, writer))
+            await self._reply(question, writer)
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await writer.drain()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
@@ -96,36 +105,57 @@ class Control:
         finally:
             writer.close()
 
-    async def _reply(self, line: bytes, writer: asyncio.StreamWriter) -> bytes:
+    async def _reply(self, line: bytes, writer: asyncio.StreamWriter) -> None:
         peer: socket.socket = writer.get_extra_info("socket")
-        raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-        _, uid, _ = CREDENTIALS.unpack(raw)
-        if uid not in {0, os.geteuid()}:
-            return _line({"error": "only root and the user of the agent may ask"})
+        pid, uid = _owner(peer)
+        descriptors: list[int] = []
         try:
-            question = msgspec.json.decode(line, type=_Question)
-        except msgspec.MsgspecError as error:
-            return _line({"error": f"no question: {error}"})
-        answer = self._answers.get(question.ask)
-        if answer is None:
-            known = ", ".join(self._answers)
-            return _line({"error": f"nobody answers {question.ask!r}; known are: {known}"})
-        try:
-            said = answer()
-            return _line(await said if inspect.isawaitable(said) else said)
+            if uid not in {0, os.geteuid()}:
+                raise ControlError("only root and the user of the agent may ask")
+            answer, descriptors = await self._answer(_word(line), pid)
         except NodeagentError as error:
-            return _line({"error": str(error)})
+            answer = {"error": str(error)}
+        if not descriptors:
+            writer.write(_line(answer))
+            return
+        with peer.dup() as handed:
+            # The first that is written, and short: it fits.
+            socket.send_fds(handed, [_line(answer)], descriptors)
+
+    async def _answer(self, word: str, pid: int) -> tuple[Mapping[str, object], list[int]]:
+        handing = self._handing.get(word)
+        if handing is not None:
+            return handing(pid)
+        answer = self._answers.get(word)
+        if answer is None:
+            known = ", ".join([*self._answers, *self._handing])
+            raise ControlError(f"nobody answers {word!r}; known are: {known}")
+        said = answer()
+        return await said if inspect.isawaitable(said) else said, []
 
 
 def ask(path: Path, word: str, patience_seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
     """The answer of a running agent; raises ControlError."""
+    answer, _, _ = take(path, word, patience_seconds)
+    return answer
+
+
+def take(
+    path: Path, word: str, patience_seconds: float = PATIENCE_SECONDS
+) -> tuple[dict[str, Any], int, list[int]]:
+    """The answer of a running agent, its pid, and descriptors that it gives away, if any.
+
+    Raises ControlError.
+    """
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(patience_seconds)
             client.connect(str(path))
             client.sendall(_line({"ask": word}))
+            pid, _ = _owner(client)
+            raw, descriptors, _, _ = socket.recv_fds(client, QUESTION_BYTES, DESCRIPTORS)
             with client.makefile("rb") as answers:
-                raw = answers.readline(ANSWER_BYTES)
+                raw += b"" if raw.endswith(b"\n") else answers.readline(ANSWER_BYTES)
         answer = msgspec.json.decode(raw, type=dict[str, Any])
     except TimeoutError as error:
         raise ControlError(f"the agent behind {path} does not answer") from error
@@ -139,7 +169,21 @@ def ask(path: Path, word: str, patience_seconds: float = PATIENCE_SECONDS) -> di
         raise ControlError(f"what answers at {path} is no agent: {error}") from error
     if "error" in answer:
         raise ControlError(f"the agent behind {path} says: {answer['error']}")
-    return answer
+    return answer, pid, descriptors
+
+
+def _word(line: bytes) -> str:
+    try:
+        return msgspec.json.decode(line, type=_Question).ask
+    except msgspec.MsgspecError as error:
+        raise ControlError(f"no question: {error}") from error
+
+
+def _owner(peer: socket.socket) -> tuple[int, int]:
+    """Pid and uid of the other side."""
+    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    pid, uid, _ = CREDENTIALS.unpack(raw)
+    return pid, uid
 
 
 def _is_served(path: Path) -> bool:

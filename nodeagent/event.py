@@ -1097,7 +1097,8 @@ class AgentEvent(msgspec.Struct, gc=False):
 
     kind: str
     """`agent.start`, `agent.node`, `agent.coverage`, `agent.file`, `agent.level`,
-    `agent.canary`, `agent.clock`, `agent.reload`, `agent.ledger` or `agent.stop`."""
+    `agent.canary`, `agent.clock`, `agent.reload`, `agent.hand_over`, `agent.ledger` or
+    `agent.stop`."""
     time: int
     """Wall clock, ns since 1970."""
     details: dict[str, object]

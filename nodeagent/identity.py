@@ -35,9 +35,12 @@ def node_name() -> str:
 
 
 def event_id(item: Item) -> str:
-    """Which event of a node it is; a finding that was told again has another one."""
+    """Which event of a node it is; a finding that was told again has another one.
+
+    Two agents, of which one takes over from the other, give the same to what both have seen.
+    """
     if isinstance(item, Event):
-        return f"{item.kind}-{item.time}-{item.cpu}-{item.sequence}"
+        return f"{item.kind}-{item.time}-{item.tid}"
     if isinstance(item, AgentEvent):
         return f"{item.kind}-{item.time}"
     return f"{item.id}-{item.last_seen}-{item.count}"

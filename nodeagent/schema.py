@@ -59,6 +59,7 @@ from nodeagent.field import (
 )
 from nodeagent.finding import Finding, Severity
 from nodeagent.ledger import KernelCounts, SinkCounts
+from nodeagent.life import Previous
 
 __all__ = ["DIALECT", "KINDS", "Schema", "described", "descriptions", "stream_schema", "summary"]
 
@@ -184,6 +185,7 @@ _MARKERS: Final[dict[type, Callable[[Any], Schema]]] = {
 _TYPES: Final[dict[object, Schema]] = {
     bool: {"type": "boolean"},
     int: INTEGER,
+    float: {"type": "number"},
     str: STRING,
     object: {},
 }
@@ -422,11 +424,16 @@ def _agent(what: str, description: str, properties: Mapping[str, Schema]) -> Sch
 
 
 def _agent_start() -> Schema:
-    properties = {
+    previous = {**_properties(Previous), "alive": TIME}
+    properties: dict[str, Schema] = {
         "version": STRING,
         "kernel": STRING,
         "machine": STRING,
         "kinds": STRINGS,
+        "previous": {
+            "anyOf": [_object(previous), {"type": "null"}],
+            "description": "The run before, null where none is known (`state.file`).",
+        },
     }
     return _agent("start", "The agent sees events from now on.", properties)
 
@@ -537,6 +544,18 @@ def _agent_reload() -> Schema:
     return _agent("reload", "The configuration was read again.", {"changed": changed})
 
 
+def _agent_hand_over() -> Schema:
+    properties = {
+        "pid": COUNT,
+        "path": {**STRING, "description": "Its program, empty when that is not known."},
+    }
+    return _agent(
+        "hand_over",
+        "Another agent takes over: for a minute at most nothing but the life of it is shown.",
+        properties,
+    )
+
+
 def _agent_ledger() -> Schema:
     return _agent("ledger", "Every count there is, at an interval.", _report())
 
@@ -557,6 +576,7 @@ _DEFINITIONS: Final[dict[str, Callable[[], Schema]]] = {
     "agent.canary": _agent_canary,
     "agent.clock": _agent_clock,
     "agent.reload": _agent_reload,
+    "agent.hand_over": _agent_hand_over,
     "agent.ledger": _agent_ledger,
     "agent.stop": _agent_stop,
 }

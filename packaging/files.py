@@ -29,6 +29,9 @@ CHOSEN: Final = """\
 path = "/var/log/nodeagent/events.ndjson"
 
 [sinks.store]
+
+[state]
+file = "/var/lib/nodeagent/state.json"
 """
 """What the service does until somebody decides otherwise."""
 

@@ -436,7 +436,16 @@ def _agent(event: AgentEvent) -> Said:
 
 def _started(name: str, details: Mapping[str, Any]) -> Said:
     version, kernel = details.get("version", "?"), details.get("kernel", "?")
-    return Said(name, harmless(f"{version} on Linux {kernel}"), quiet=True)
+    return Said(name, harmless(f"{version} on Linux {kernel}"), harmless(_gap(details)), quiet=True)
+
+
+def _gap(details: Mapping[str, Any]) -> str:
+    """Since when nothing was seen, and why."""
+    previous = details.get("previous")
+    if not previous:
+        return ""
+    ended, seconds = previous.get("ended"), previous.get("gap_seconds", 0)
+    return f"{seconds:.1f} s after " + (f"the end by {ended}" if ended else "an end by surprise")
 
 
 def _named(name: str, details: Mapping[str, Any]) -> Said:

@@ -172,6 +172,8 @@ def _flags(args: argparse.Namespace) -> list[Flag]:
         flags.append(Flag("--format", "sinks.*.format", args.format))
     if getattr(args, "findings", False):
         flags.append(Flag("--findings", "detect.only", value=True))
+    if getattr(args, "take_over", False):
+        flags.append(Flag("--take-over", "state.take_over", value=True))
     if getattr(args, "signals", False):
         flags.append(Flag("--signals", "detect.signals", value=True))
     return flags

@@ -37,6 +37,11 @@ def add(commands: options.Commands) -> None:
     parser.add_argument(
         "--duration", metavar="SECONDS", type=options.positive_seconds, help="end after this long"
     )
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="from the agent that has the state file, without a gap",
+    )
     options.complete_files(
         parser.add_argument(
             "--record", metavar="FILE", type=Path, help="also write the raw stream, for `replay`"
@@ -55,10 +60,15 @@ def run(args: argparse.Namespace) -> int:
 
     load = functools.partial(options.load, args, agent.sink_types())
     keep_blocks_apart()
+    config = load()
     outcome = asyncio.run(
-        agent.run(load(), load, duration_seconds=args.duration, record=args.record)
+        agent.run(config, load, duration_seconds=args.duration, record=args.record)
     )
-    return tell_outcome(outcome)
+    code = tell_outcome(outcome)
+    if outcome.handed_over and config.state.take_over:
+        sys.stderr.flush()
+        asyncio.run(agent.rest(config))
+    return code
 
 
 def tell_outcome(outcome: Outcome) -> int:

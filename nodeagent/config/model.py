@@ -224,6 +224,18 @@ class CanaryConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     0: never."""
 
 
+class StateConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What one run tells the next one."""
+
+    file: Annotated[str, Meta(pattern="^(/.*)?$")] = ""
+    """Where it is kept how the run before ended, which `agent.start` tells; only one agent at
+    a time can use it, another one refuses to start. Empty: nowhere."""
+    take_over: bool = False
+    """Take over from an agent that has the file, without a gap, instead of refusing to start.
+    One that has handed over rests until it is ended, or until the other one has gone: so
+    whoever keeps it running does not start it at once again."""
+
+
 class SpoolConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """What sinks could not send yet waits here."""
 
@@ -280,6 +292,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     """What the agent may use; beyond it frequent events are shed, counted and announced."""
     canary: CanaryConfig = CanaryConfig()
     """Proof that the hooks are alive."""
+    state: StateConfig = StateConfig()
+    """What one run tells the next one."""
     spool: SpoolConfig = SpoolConfig()
     """What sinks could not send yet waits here."""
     sinks: dict[str, SinkSetting] = {}

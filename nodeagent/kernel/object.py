@@ -126,6 +126,18 @@ class BpfObject:
             f"map {name} cannot have {entries} entries",
         )
 
+    def entry_bytes(self, name: str) -> list[int]:
+        """How large a key and a value of a map are."""
+        handle = self._map_handle(name)
+        return [self._calls.bpf_map__key_size(handle), self._calls.bpf_map__value_size(handle)]
+
+    def share(self, name: str, fd: int) -> None:
+        """Before load: use the map of another process behind `fd`, which stays with the caller."""
+        self._libbpf.check(
+            self._calls.bpf_map__reuse_fd(self._map_handle(name), fd),
+            f"map {name} of another agent cannot be used",
+        )
+
     def load(self, programs: Collection[str]) -> None:
         """Load only these programs, and all maps; raises BpfError."""
         for name, handle in self.programs.items():

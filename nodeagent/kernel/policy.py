@@ -74,6 +74,15 @@ class Policy:
         """Who the agent is; the iterator of processes tells it by itself."""
         self._change(own_pid=pid)
 
+    def watch_beside(self, pid: int, first: Collection[str], second: Collection[str]) -> None:
+        """Another agent watches, too: see bpf/moment.h; pid 0: none does any more.
+
+        Of the two programs that see an operation of a kind ours is the `first` or the `second`;
+        what is in neither has moments of its own.
+        """
+        bits = [sum(1 << self._numbers[kind] for kind in kinds) for kinds in (first, second)]
+        self._change(first=bits[0], second=bits[1], other_pid=pid)
+
     def stop(self) -> None:
         """Let the counters come to rest; what happens from now on is not seen."""
         self._change(stopped=1)
@@ -149,7 +158,8 @@ class Policy:
         self, entries: Iterable[tuple[bytes, bytes]], boot_time_ns: int, boot_ns: int
     ) -> Records | None:
         data = bytearray()
-        starts, ends = [], []
+        starts: list[int] = []
+        ends: list[int] = []
         offsets = {member.name: member.offset for member in self._repeats.members}
         for _, value in entries:
             (count,) = CGROUP.unpack_from(value, offsets["count"])
@@ -158,7 +168,9 @@ class Policy:
                 continue
             record = bytearray(value[offsets["record"] : offsets["record"] + size])
             pack_into(self._open, record, {"count": count, "summary": 1})
-            pack_into(self._event, record, {"time": boot_time_ns, "size": size})
+            # No two of a thread have the same time, by which they are told apart.
+            time_ns = boot_time_ns + len(starts)
+            pack_into(self._event, record, {"time": time_ns, "size": size})
             starts.append(len(data))
             data += record
             ends.append(len(data))

@@ -132,7 +132,7 @@ class _Writer:
         if newer:
             lines.append("cut = bool(e.incomplete and e.incomplete.truncated)")
             truncated = ',"is_truncated":{"true" if cut else "false"}'
-        uid = f"{self._agent}-{event.kind}-{{e.time}}-{{e.cpu}}-{{e.sequence}}"
+        uid = f"{self._agent}-{event.kind}-{{e.time}}-{{e.tid}}"
         activity = f"{row.activity}"
         lines.append(f"a = {activity}")
         name = f',"activity_name":"{row.activity_name}"' if row.activity_name else ""

@@ -61,9 +61,11 @@ TOLD_STEP_NS: Final = 100_000_000
 class Clock:
     """The wall clock at boot. Small corrections are left out, so that times do not jitter."""
 
-    def __init__(self) -> None:
-        """Read both clocks."""
+    def __init__(self, boot_ns: int | None = None) -> None:
+        """Read both clocks; `boot_ns` is what another agent goes by, so that times are the same."""
         self.boot_ns = self._measure()
+        if boot_ns is not None and abs(self.boot_ns - boot_ns) <= STEP_NS:
+            self.boot_ns = boot_ns
         self._untold_ns = 0
 
     def refresh(self) -> int:
@@ -122,8 +124,11 @@ def load_kernel(
     argv_bytes: int,
     controller: str,
     family: str = "auto",
+    moments: int | None = None,
 ) -> Iterator[Kernel]:
     """Set up and load the object for the kinds in `rules`; raises StartError.
+
+    `moments` is the map of another agent that watches, too.
 
     `controller` of cgroups as kernel/cgroup.py has it.
     `family` of hooks: trampoline, tracepoint or auto, which takes the first that works.
@@ -155,6 +160,8 @@ def load_kernel(
         )
         opened.set_max_entries("high", high_ring_bytes)
         opened.set_max_entries("bulk", bulk_ring_bytes)
+        if moments is not None:
+            opened.share("moments", moments)
         programs = [hook.program for hook in hooks if not hook.missing]
         opened.load([*programs, LISTING])
         opened.open_places(programs, tracepoints)
@@ -199,6 +206,7 @@ class LiveSource:
         self._next_summary = time.monotonic() + summary_seconds
         self._clock = clock
         self._ledger = ledger
+        self._attached = False
         self._stopping = False
         self._alarm: _Alarm | None = None
         self._listed: list[Item] = []
@@ -206,7 +214,10 @@ class LiveSource:
         self._next_list = 0.0
 
     def attach(self) -> None:
-        """Attach all programs and list all processes; raises BpfError."""
+        """Attach all programs, unless they are, and list all processes; raises BpfError."""
+        if self._attached:
+            return
+        self._attached = True
         kernel = self._kernel
         # The first list tells the kernel who we are, before anything is counted.
         listed = self._list_processes()

@@ -19,6 +19,11 @@ WATCHDOG_SECONDS: Final = 30
 RESTARTS: Final = 10 if "vm" in os.environ.get("NODEAGENT_REQUIRE", "").split(",") else 1
 """An emulated machine takes a quarter of a minute for each."""
 
+MEMORY_BYTES: Final = 1 << 30
+"""What the service may take, as the unit has it."""
+SHORT_BYTES: Final = 16 << 20
+"""The agent needs more."""
+
 OLD_CONTAINER: Final = "5eed" * 16
 """Its cgroup is there before the agent."""
 ADDED: Final = '[sinks.backend]\ntype = "https"\nurl = "http://127.0.0.1:9/"\n'
@@ -35,6 +40,7 @@ other_than() {{
     [[ $now != 0 && $now != "$1" ]] && active
 }}
 spools() {{ nodeagent status | grep -E 'backend: .* [1-9][0-9]* spooled'; }}
+last_start() {{ grep '"kind":"agent.start"' {EVENTS} | tail -n 1; }}
 starts() {{ grep -oE '"kind":"agent.(start|stop)","time":"[^"]*"' {EVENTS}; }}
 facts() {{ systemctl show nodeagent --property="$1"; }}
 kernel_objects() {{
@@ -136,6 +142,8 @@ def _steps() -> Iterator[tuple[str, str]]:
         journalctl --no-pager --unit=nodeagent | tail -n 30
         """,
     )
+    yield "start after stopped", "last_start"
+    yield "second", f"nodeagent run --config {CONFIG}"
     yield (
         "killed",
         f"""
@@ -143,13 +151,31 @@ def _steps() -> Iterator[tuple[str, str]]:
         facts NRestarts
         ls -i {EVENTS} /var/lib/nodeagent/findings.db
         kill -KILL $before
+        # What is missed is as long as it was, whatever the clock says.
+        date --set='+1 hour'
         until_true other_than $before
         ls -i {EVENTS} /var/lib/nodeagent/findings.db
         facts NRestarts
         starts
         """,
     )
+    yield "start after killed", "last_start"
     yield "after kill", "spools"
+    yield (
+        "memory",
+        f"""
+        before=$(main)
+        facts NRestarts
+        date --set='-1 hour'
+        until_true grep -m 1 '"kind":"agent.clock"' {EVENTS}
+        systemctl set-property --runtime nodeagent MemoryMax={SHORT_BYTES}
+        until_true journalctl --quiet --unit=nodeagent --grep="result 'oom-kill'"
+        systemctl set-property --runtime nodeagent MemoryMax={MEMORY_BYTES}
+        until_true other_than $before
+        facts NRestarts
+        """,
+    )
+    yield "start after memory", "last_start"
     yield (
         "restarts",
         f"for _ in {{1..{RESTARTS}}}; do systemctl restart nodeagent && active || echo no; done",
@@ -158,6 +184,7 @@ def _steps() -> Iterator[tuple[str, str]]:
         "after restarts",
         f'facts Result,NRestarts; grep \'"kind":"agent.stop"\' {EVENTS} | tail -n {RESTARTS}',
     )
+    yield "start after restarts", "last_start"
     yield "configuration", f"sha256sum {CONFIG}"
     yield "upgrade", f"before=$(main); dpkg -i {NEWER_DEB} && other_than $before"
     yield "upgraded", "dpkg-query --show --showformat='${Version} ${Status}' nodeagent"

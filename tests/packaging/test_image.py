@@ -326,12 +326,21 @@ def test_events_leave_the_pod_by_tls_which_the_authorities_of_the_image_vouch_fo
             wait_for(lambda: b'"agent.start"' in b"".join(took), pod)
 
 
-def test_second_agent_of_a_node_says_that_there_is_one(kubelet: Kubelet, objects: Objects) -> None:
+def test_second_pod_of_a_node_takes_over_and_the_first_one_rests(
+    kubelet: Kubelet, objects: Objects
+) -> None:
     with running(kubelet, objects, "first") as first:
         wait_until_ready(first)
         with running(kubelet, objects, "second") as second:
             wait_until_ready(second)
-            wait_for(lambda: "another agent serves it" in "\n".join(second.said("stderr")), second)
+            wait_for(lambda: "the agent that took over" in "\n".join(first.said("stderr")), first)
+            *_, last = lines(first)
+            assert (last["kind"], last["reason"]) == ("agent.stop", "hand-over")
+            previous = lines(second)[0]["previous"]
+            assert (previous["ended"], previous["gap_seconds"]) == ("hand-over", 0)
+            second.stop()
+        # Whoever keeps it running starts it again, since nobody watches any more.
+        assert first.exit_code() == 0
 
 
 def container_of(objects: Objects) -> dict[str, Any]:

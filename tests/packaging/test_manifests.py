@@ -169,9 +169,25 @@ def test_probes_ask_where_the_agent_listens(values: str, listens: str, host: str
     (container,) = pod["containers"]
     environment = {each["name"]: each.get("value") for each in container["env"]}
     assert environment["NODEAGENT_METRICS__LISTEN"] == listens
-    assert container["ports"][0]["containerPort"] == int(listens.rpartition(":")[2])
+    number = int(listens.rpartition(":")[2])
+    # Whatever is named on the network of the node, only one pod can have.
+    ports = {each["name"]: each["containerPort"] for each in container.get("ports", [])}
+    assert ports == ({} if host else {"metrics": number})
     for name in ("livenessProbe", "readinessProbe"):
-        assert container[name]["httpGet"].get("host") == host
+        asked = container[name]["httpGet"]
+        assert asked.get("host") == host
+        assert ports.get(asked["port"], asked["port"]) == number
+
+
+def test_new_pod_starts_beside_the_old_one_and_takes_over() -> None:
+    daemons = objects(rendered())["DaemonSet"]["spec"]
+    assert daemons["updateStrategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    (container,) = daemons["template"]["spec"]["containers"]
+    environment = {each["name"]: each.get("value") for each in container["env"]}
+    assert environment["NODEAGENT_STATE__TAKE_OVER"] == "true"
+    state = environment["NODEAGENT_STATE__FILE"]
+    folder = next(m["mountPath"] for m in container["volumeMounts"] if m["name"] == "state")
+    assert Path(state).parent == Path(folder)
 
 
 def test_prometheus_is_let_in_where_it_is_told_to_come() -> None:

@@ -18,6 +18,7 @@ from nodeagent import __version__
 from nodeagent.cli import COMMANDS
 from tests.packaging.guest import Step
 from tests.packaging.scenario import (
+    MEMORY_BYTES,
     NEWER,
     OLD_CONTAINER,
     RESTARTS,
@@ -49,6 +50,14 @@ def restarts(step: Step) -> int:
     """How often systemd did it by itself from its first to its second word."""
     before, after = re.findall(r"NRestarts=(\d+)", step.output)
     return int(after) - int(before)
+
+
+def missed(step: Step, ended: str | None) -> float:
+    """How long nobody watched before this start, when the run before ended like this."""
+    (start,) = step.lines()
+    assert start["previous"]["ended"] == ended
+    gap: float = start["previous"]["gap_seconds"]
+    return gap
 
 
 def mask(line: str) -> int:
@@ -84,6 +93,7 @@ def test_service_starts_with_the_installation(seen: Seen, record_property: Note)
     assert seen["enabled"].output == "enabled\n"
     (first,) = seen["first event"].lines()
     assert first["kind"] == "agent.start"
+    assert first["previous"] is None
     # dpkg ends when the service is ready, which it is when events come.
     assert datetime.fromisoformat(first["time"]).timestamp() < seen["install"].ended
     seconds = datetime.fromisoformat(first["time"]).timestamp() - seen["install"].began
@@ -96,10 +106,10 @@ def test_systemd_knows_that_it_is_ready_and_what_it_may_take(seen: Seen) -> None
     assert facts["NotifyAccess"] == "main"
     assert facts["StatusText"] == "streaming"
     assert facts["NRestarts"] == "0"
-    assert facts["MemoryMax"] == str(1 << 30)
+    assert facts["MemoryMax"] == str(MEMORY_BYTES)
     assert facts["CPUQuotaPerSecUSec"] == "1s"
     assert seen["limits"].output.split() == [
-        f"memory.max:{1 << 30}",
+        f"memory.max:{MEMORY_BYTES}",
         "cpu.max:100000",
         "100000",
     ]
@@ -168,6 +178,13 @@ def test_stopped_agent_is_restarted_by_the_watchdog(seen: Seen) -> None:
     assert restarts(step) == 1
     # A start without the end of the run before: events between them are missing.
     assert kinds(step)[-2:] == ["start", "start"]
+    assert missed(seen["start after stopped"], None) >= WATCHDOG_SECONDS / 2
+
+
+def test_second_agent_is_refused(seen: Seen) -> None:
+    assert seen["second"].code == 2
+    assert seen["second"].errors.startswith("nodeagent: another agent (pid ")
+    assert len(seen["second"].errors.splitlines()) == 1
 
 
 def test_killed_agent_is_restarted_and_keeps_its_files(seen: Seen) -> None:
@@ -180,6 +197,18 @@ def test_killed_agent_is_restarted_and_keeps_its_files(seen: Seen) -> None:
     assert re.search(r"backend: .* [1-9]\d* spooled, 0 dropped", seen["after kill"].output)
 
 
+def test_gap_of_a_kill_is_right_though_the_clock_is_stepped_meanwhile(seen: Seen) -> None:
+    assert 0 < missed(seen["start after killed"], None) < 600
+    (line,) = re.findall(r'.*"agent\.clock".*', seen["memory"].output)
+    assert json.loads(line)["stepped_seconds"] == pytest.approx(-3600, abs=1)
+
+
+def test_agent_without_memory_is_killed_and_comes_back(seen: Seen) -> None:
+    assert seen["memory"].code == 0, seen["memory"].output + seen["memory"].errors
+    assert restarts(seen["memory"]) >= 1
+    assert 0 < missed(seen["start after memory"], None) < 600
+
+
 def test_it_can_be_restarted_again_and_again(seen: Seen) -> None:
     assert seen["restarts"].output == ""
     first, second, *stops = seen["after restarts"].output.splitlines()
@@ -190,6 +219,7 @@ def test_it_can_be_restarted_again_and_again(seen: Seen) -> None:
         assert balances(stop)
         # The spool of the run before.
         assert stop["sinks"]["backend"]["recovered"]
+    assert 0 < missed(seen["start after restarts"], "SIGTERM") < 600
 
 
 def balances(stop: dict[str, Any]) -> bool:

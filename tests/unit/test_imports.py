@@ -15,9 +15,12 @@ LIGHT = "setting harmless store control usage places"
 SHOWN = "event field names finding errors encode identity ocsf"
 FOUNDATION = f"{BASIC} {LIGHT}"
 PARTS = f"{FOUNDATION} kernel enrich detect sink worker spool route outlet encode"
-RUN = "coverage source pipeline config schema doctor throttle delivery parts reload canary metrics"
+RUN = (
+    "coverage source pipeline config schema doctor throttle delivery parts reload canary metrics"
+    " takeover"
+)
 TRIED = "detection trial"
-MIDDLE = f"{PARTS} redact notify pods {RUN}"
+MIDDLE = f"{PARTS} redact notify pods life {RUN}"
 
 # A part is the word behind "nodeagent." in the name of a module; the package "sinks" is one part.
 # A part may import itself, __version__, and:
@@ -30,7 +33,7 @@ ARROWS = {
     "route": f"{FOUNDATION} sink",
     "outlet": f"{FOUNDATION} encode sink spool route worker",
     "compliance": f"{FOUNDATION} encode sink outlet",
-    "redact notify pods demo": FOUNDATION,
+    "redact notify pods life demo": FOUNDATION,
     "governor": FOUNDATION,
     RUN: f"{MIDDLE} governor",
     TRIED: f"{MIDDLE} {TRIED}",

@@ -269,6 +269,14 @@ def test_a_line_begins_with_local_time_kind_and_process() -> None:
         (a_kill(signal=50, target_tid=1236), "50 → 1235 /usr/bin/sleep thread 1236"),
         (an_agent_event(version="1.0", kernel="6.12"), "1.0 on Linux 6.12"),
         (
+            an_agent_event(version="1", kernel="6", previous={"ended": None, "gap_seconds": 3.21}),
+            "1 on Linux 6 3.2 s after an end by surprise",
+        ),
+        (
+            an_agent_event(version="1", kernel="6", previous={"ended": "SIGTERM"}),
+            "1 on Linux 6 0.0 s after the end by SIGTERM",
+        ),
+        (
             an_agent_event("agent.level", level=2, name="sample", why="12.0% of a core"),
             "2 sample 12.0% of a core",
         ),

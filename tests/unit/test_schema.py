@@ -12,7 +12,7 @@ from typing import Any
 import fastjsonschema
 import pytest
 
-from nodeagent.encode import encode
+from nodeagent.encode import encode, timestamp
 from nodeagent.event import EVENTS, AgentEvent, Container, EcsTask, Event, Incomplete
 from nodeagent.finding import Finding
 from nodeagent.ledger import KernelCounts, Ledger
@@ -123,7 +123,17 @@ def test_unset_ids_fit() -> None:
         ("agent.stop", AgentEvent("agent.stop", TIME, {"reason": "SIGINT", **a_ledger().report()})),
         (
             "agent.start",
-            an_agent_event(version="0.1.0", kernel="6.1", machine="x86_64", kinds=[]),
+            an_agent_event(
+                version="0.1.0", kernel="6.1", machine="x86_64", kinds=[], previous=None
+            ),
+        ),
+        (
+            "agent.start",
+            an_agent_event(
+                **dict.fromkeys(("version", "kernel", "machine"), "one"),
+                kinds=["exec"],
+                previous={"ended": None, "alive": timestamp(TIME), "gap_seconds": 1.5},
+            ),
         ),
         (
             "agent.node",
@@ -140,6 +150,7 @@ def test_unset_ids_fit() -> None:
                 interfaces=[{"name": "lo", "mac": "", "up": True, "addresses": ["::1/128"]}],
             ),
         ),
+        ("agent.hand_over", an_agent_event("agent.hand_over", pid=7, path="/usr/bin/nodeagent")),
         ("agent.clock", an_agent_event("agent.clock", stepped_seconds=-3600.0)),
         (
             "agent.coverage",

@@ -22,7 +22,8 @@ import time
 import traceback
 import tty
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,10 +56,13 @@ RB_AUTOBOOT: Final = 0x01234567
 SIOCSIFFLAGS: Final = 0x8914
 IFF_UP: Final = 1
 
+TRAMPOLINE: Final = "trampoline"
 HOLD: Final = "hold"
 HOLDS: Final = "holds 1\n"
 """The last line of an act of that name, which goes on."""
 
+BOTH: Final = 50
+"""So many operations of each kind are seen by two agents."""
 READY_SECONDS: Final = 300.0
 END_SECONDS: Final = 60.0
 ACT_SECONDS: Final = 30.0
@@ -106,9 +110,9 @@ def prepare() -> None:
 class Agent:
     """`nodeagent run` with its events in a file."""
 
-    def __init__(self, family: str, options: Sequence[str]) -> None:
-        self.events = Path(f"/run/{family}.ndjson")
-        self.errors = Path(f"/run/{family}.stderr")
+    def __init__(self, name: str, options: Sequence[str]) -> None:
+        self.events = Path(f"/run/{name}.ndjson")
+        self.errors = Path(f"/run/{name}.stderr")
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 nodeagent(
@@ -126,9 +130,24 @@ class Agent:
 
     def is_ready(self) -> bool:
         """Waits until it says so; False when it ends or takes too long."""
+        return self.tells("start")
+
+    def tells(self, what: str) -> bool:
+        """Waits until it does; False when it ends or takes too long."""
+        return self.waits(
+            lambda: self.events.exists() and f'"agent.{what}"'.encode() in self.events.read_bytes()
+        )
+
+    def is_attached(self) -> bool:
+        """Waits until it holds the first link."""
+        infos = Path(f"/proc/{self.process.pid}/fdinfo")
+        return self.waits(lambda: any("link_id" in text for text in texts(infos)))
+
+    def waits(self, happened: Callable[[], bool]) -> bool:
+        """False when it ends or takes too long."""
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
-            if self.events.exists() and b'"agent.start"' in self.events.read_bytes():
+            if happened():
                 return True
             time.sleep(0.1)
         return False
@@ -148,6 +167,13 @@ class Agent:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return None
+
+
+def texts(folder: Path) -> Iterator[str]:
+    """Of all files that are still there."""
+    for path in folder.iterdir():
+        with suppress(OSError):
+            yield path.read_text()
 
 
 def nodeagent(*arguments: str) -> list[str]:
@@ -240,6 +266,37 @@ def watch(family: str, plan: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def hand_over(family: str, options: Sequence[str]) -> dict[str, Any]:
+    """What two agents see, of which one takes over from the other."""
+    few = (*options, "--only", "open,bind,setuid", "--set", "state.file=/run/state.json")
+    old = Agent(f"{family}-old", few)
+    ready = old.is_ready()
+    new = Agent(f"{family}-new", (*few, "--take-over"))
+    # It is asked, and does not answer before both have watched.
+    ready = ready and old.tells("hand_over")
+    old.process.send_signal(signal.SIGSTOP)
+    ready = ready and new.is_attached()
+    time.sleep(STEP_SECONDS)
+    for number in range(BOTH):
+        with suppress(OSError):
+            os.open(f"/nowhere/{number}", os.O_RDONLY)
+        os.setresuid(0, 0, 1 - number % 2)
+        with socket.socket() as any_socket:
+            any_socket.bind(("127.0.0.1", 0))
+    old.process.send_signal(signal.SIGCONT)
+    ready = ready and new.is_ready()
+    code = old.process.wait(END_SECONDS) if ready else old.end()
+    new.end()
+    return {
+        "ready": ready,
+        "code": code,
+        "errors": "".join(each.errors.read_text(errors="replace") for each in (old, new)),
+        "pid": os.getpid(),
+        "old": old.seen(),
+        "new": new.seen(),
+    }
+
+
 def step_clock() -> None:
     """Set the clock forward and back; programs run before and after each step."""
     for seconds in STEPS:
@@ -282,6 +339,10 @@ def main() -> None:
                 "release": platform.release(),
                 "doctor": doctor(),
                 "families": {family: watch(family, plan) for family in families if family},
+                # With tracepoints the tests of the running kernel do it.
+                "hand_over": hand_over(TRAMPOLINE, plan["options"][TRAMPOLINE])
+                if TRAMPOLINE in families
+                else None,
                 "sizes": {} if any(families) else sizes(),
             }
         )

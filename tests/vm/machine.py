@@ -96,6 +96,21 @@ class Watched(msgspec.Struct):
     events: list[dict[str, Any]]
 
 
+class HandOver(msgspec.Struct):
+    """What two agents saw, of which one took over from the other."""
+
+    ready: bool
+    """All went as far as it should."""
+    code: int | None
+    """Of the one that was there before."""
+    errors: str
+    """What both said on stderr."""
+    pid: int
+    """Who did something while both were there."""
+    old: list[dict[str, Any]]
+    new: list[dict[str, Any]]
+
+
 class Report(msgspec.Struct):
     """All that guest.py found."""
 
@@ -103,6 +118,8 @@ class Report(msgspec.Struct):
     """As `uname -r` says it."""
     doctor: Done
     families: dict[str, Watched]
+    hand_over: HandOver | None = None
+    """With trampolines, where the kernel takes them."""
     sizes: dict[str, Size] = {}
     """Of the eBPF programs, by name, when they were asked for."""
     version: str = ""

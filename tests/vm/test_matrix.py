@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import pairwise
@@ -16,7 +17,7 @@ from tests.detect.shapes import misfits
 from tests.findings import Note, note_found, note_near
 from tests.kernel.stream import spoken
 from tests.matrix import judge, note_cell
-from tests.vm.guest import STEPS
+from tests.vm.guest import BOTH, STEPS, TRAMPOLINE
 from tests.vm.kernels import PLACES, Place, fetched
 from tests.vm.machine import Report
 from tests.vm.pool import LOAD_MODULE
@@ -51,6 +52,27 @@ def test_agent_starts_and_loses_nothing(report: Report, family: str) -> None:
     # Each hook has seen what the agent does itself to try it.
     assert end["dead"] == []
     assert end["kinds"]["rename"]["filtered"]
+
+
+@each_place
+def test_two_agents_tell_one_event_by_trampolines(place: Place, report: Report) -> None:
+    if TRAMPOLINE not in place.families:
+        pytest.skip("this kernel takes no trampolines")
+    both = report.hand_over
+    assert both is not None
+    assert both.ready, both.errors
+    assert both.code == 0
+    old, new = (
+        {
+            (e["kind"], e["time"], e["tid"])
+            for e in events
+            if e["kind"] in {"bind", "setuid"} or "/nowhere/" in str(e.get("argument"))
+            if e["process"]["pid"] == both.pid
+        }
+        for events in (both.old, both.new)
+    )
+    assert old == new
+    assert Counter(kind for kind, _, _ in old) == dict.fromkeys(("open", "bind", "setuid"), BOTH)
 
 
 @each_family
