@@ -22,7 +22,7 @@ from tests.cases import EVERYTHING, all_cases
 from tests.kernel.stream import act, build_acts
 from tests.vm import initramfs
 from tests.vm.kernels import PLACES, X86, fetched
-from tests.vm.machine import boot
+from tests.vm.machine import boot, read_report
 
 TEXT: Final = Path(__file__).parents[2] / "docs/programs.txt"
 TURNS: Final = 5
@@ -50,7 +50,7 @@ def main() -> None:
                 say(f"sizes on {place}")
                 own = folder / str(place)
                 own.mkdir()
-                report = boot(place, kernel, archive, own, only_sizes=True)
+                report = read_report(kernel, boot(place, kernel, archive, own, only_sizes=True))
                 found[short(report.release)] = report.sizes
         say("sizes here")
         found[short(platform.release())] = sizes(libbpf, find_object())

@@ -136,20 +136,27 @@ class StallError(GuestError):
 
 def boot(
     place: Place, kernel: Kernel, archive: Path, folder: Path, *, only_sizes: bool = False
-) -> Report:
+) -> Path:
     """Run guest.py on a kernel, with `folder` for what it writes; raises GuestError.
 
-    All families of hooks are watched, or the programs are measured and nothing else.
+    All families of hooks are watched, or the programs are measured and nothing else. Returns
+    the folder for `read_report()`.
     """
     # A name without a dot that the kernel does not know becomes a variable of init.
     families = "" if only_sizes else ",".join(place.families)
     port = MACHINES[place.architecture].port
-    own = run(place.architecture, kernel, archive, folder, (f"PORT={port}", f"FAMILIES={families}"))
+    return run(
+        place.architecture, kernel, archive, folder, (f"PORT={port}", f"FAMILIES={families}")
+    )
+
+
+def read_report(kernel: Kernel, folder: Path) -> Report:
+    """What guest.py found; raises GuestError."""
     try:
-        data = zlib.decompress((own / REPORT).read_bytes())
+        data = zlib.decompress((folder / REPORT).read_bytes())
         report = msgspec.json.decode(data, type=Report)
     except (zlib.error, msgspec.DecodeError) as error:
-        raise GuestError(failure(kernel, "did not report", own)) from error
+        raise GuestError(failure(kernel, "did not report", folder)) from error
     report.version = kernel.version
     return report
 

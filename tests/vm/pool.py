@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Final, Self
 
 from nodeagent.kernel.object import find_object
@@ -15,7 +16,7 @@ from tests.cases import EVERYTHING, FAMILIES, all_cases
 from tests.kernel.stream import build_acts
 from tests.vm import arm64, initramfs
 from tests.vm.kernels import PLACES, X86, Place, fetched
-from tests.vm.machine import MACHINES, Report, boot
+from tests.vm.machine import MACHINES, Report, boot, read_report
 
 __all__ = ["LOAD_MODULE", "Pool", "obstacle"]
 
@@ -33,7 +34,8 @@ class Pool:
         self._folder = folder
         self._threads = ThreadPoolExecutor(AT_ONCE)
         self._archives: dict[str, Future[Path]] = {}
-        self._reports: dict[Place, Future[Report]] = {}
+        self._folders: dict[Place, Future[Path]] = {}
+        self._reports: dict[Place, Report] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -44,19 +46,30 @@ class Pool:
     def start(self, places: Iterable[Place]) -> None:
         """Boot these as soon as there is room; what cannot be had here is left out."""
         for place in dict.fromkeys(places):
-            if place not in self._reports and obstacle(place) is None:
-                architecture = place.architecture
-                if architecture not in self._archives:
-                    make = self._threads.submit(make_archive, architecture, self._folder)
-                    self._archives[architecture] = make
-                self._reports[place] = self._threads.submit(self._run, place)
+            if place not in self._folders and obstacle(place) is None:
+                self._make_archive(place.architecture)
+                self._folders[place] = self._threads.submit(self._boot, place)
 
     def report(self, place: Place) -> Report:
         """What a machine reports; raises GuestError, OSError, SubprocessError."""
         self.start([place])
-        return self._reports[place].result()
+        if place not in self._reports:
+            folder = self._folders[place].result()
+            self._reports[place] = read_report(fetched()[str(place)], folder)
+        return self._reports[place]
 
-    def _run(self, place: Place) -> Report:
+    def _make_archive(self, architecture: str) -> None:
+        """Not beside tests: it takes memory and time of their own process."""
+        if architecture in self._archives:
+            return
+        made: Future[Path] = Future()
+        try:
+            made.set_result(make_archive(architecture, self._folder))
+        except (OSError, SubprocessError) as error:
+            made.set_exception(error)
+        self._archives[architecture] = made
+
+    def _boot(self, place: Place) -> Path:
         own = self._folder / str(place)
         own.mkdir()
         archive = self._archives[place.architecture].result()
