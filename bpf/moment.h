@@ -9,8 +9,8 @@
 
 #include "maps.h"
 
-/* Two programs of one operation are never further apart, unless something is in between. */
-#define MOMENT_NS 10000000
+/* Two programs of one operation are not further apart, even where the thread has to wait in between. */
+#define MOMENT_NS 1000000000
 
 /* An operation: a thread is never in two of one kind. */
 struct moment_key {

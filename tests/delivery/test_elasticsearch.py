@@ -66,7 +66,7 @@ async def test_what_comes_again_is_there_once() -> None:
     index = Index()
     async with peer(index.take) as server, opened(Elasticsearch, url=server.url) as sink:
         await sink.send(batch)
-        await sink.send(Batch([an_exec(), an_open(), an_open(sequence=3)]))
+        await sink.send(Batch([an_exec(), an_open(), an_open(tid=3)]))
     assert len(index.documents) == 3
 
 
