@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from nodeagent.detect.catalogue import FINDING_WEIGHT
 from nodeagent.kernel.object import find_object
 from tests.detect.lists import write_lists
 from tests.detect.replaying import Recorded
@@ -49,9 +50,7 @@ class Watch:
 
     def findings(self, root: int) -> list[Event]:
         """All that were found in a process tree that has ended, and not because of other trees."""
-        return [
-            each for each in self.signals(root) if not (is_signal(each) or is_of_others(each, root))
-        ]
+        return [each for each in self.signals(root) if not (is_signal(each) or is_of_others(each))]
 
     def signals(self, root: int) -> list[Event]:
         """The same with signals that are no findings."""
@@ -78,18 +77,13 @@ def is_signal(event: Event) -> bool:
     return bool(event["severity"] == INFORMATIONAL)
 
 
-def is_of_others(event: Event, root: int) -> bool:
-    """Weak signals of the node, or of what runs all scenes, became findings together."""
-    process = event["process"]
-    (began,) = (
-        each["start_time"] for each in (process, *process["lineage"]) if each["pid"] == root
-    )
-    # As many digits as that has.
-    digits = len(began) - 1
-    return any(
-        each["scope"] == "node" or each["time"][:digits] < began[:digits]
-        for each in event["evidence"].get("signals", ())
-    )
+def is_of_others(event: Event) -> bool:
+    """Weak signals of the whole node, which all scenes give, became findings together."""
+    evidence = event["evidence"]
+    if "signals" in evidence:
+        return any(each["scope"] == "node" for each in evidence["signals"])
+    # That such a signal has led to a finding makes the next one another.
+    return bool(evidence.get("weight", FINDING_WEIGHT) < FINDING_WEIGHT)
 
 
 def is_below(event: Event, root: int) -> bool:
