@@ -35,9 +35,8 @@ PROCESS_MEMORY: Final = re.compile(r"/proc/(\d+)(?:/task/\d+)?/mem")
 WRITING: Final = os.O_WRONLY | os.O_RDWR
 TRACEES_LIMIT: Final = 4096
 
-STACK, HEAP, ANONYMOUS = 1, 2, 4
-"""Values of `Mprotect.region`."""
-CODE_RULES: Final = {STACK: "code_in_data", HEAP: "code_in_data", ANONYMOUS: "written_code"}
+CODE_RULES: Final = {"stack": "code_in_data", "heap": "code_in_data", "anonymous": "written_code"}
+"""By `Mprotect.region`, as it is shown."""
 NOT_KNOWN: Final = 0xFFFFFFFF
 """What `Mprotect.old_protection` is then."""
 COMPILERS: Final = frozenset(
@@ -151,13 +150,13 @@ class Memory:
     def _on_mprotect(self, event: Mprotect, process: Process) -> Iterator[Signal]:
         """Memory without a file becomes code after somebody could write it."""
         old = event.old_protection
-        rule = CODE_RULES.get(event.region)
+        region = str(REGIONS.show(event.region))
+        rule = CODE_RULES.get(region)
         if rule is None or old == NOT_KNOWN or not old & mmap.PROT_WRITE:
             return
         if name_of(process.path) in COMPILERS or self._compiling.get(process.uuid):
             return
         self._compiling.put(process.uuid, value=True)
-        region = str(REGIONS.show(event.region))
         yield Signal(rule, event, {"memoryRegions": [region]}, key=region)
 
     def _is_attached(self, process: Process, pid: int) -> bool:
