@@ -189,7 +189,8 @@ class RunningPod:
         """The complete lines of stdout or stderr, from the log in the format of the CRI."""
         lines = []
         begun = ""
-        for line in self.log.read_text().splitlines():
+        # What stands behind the last end of line is still being written.
+        for line in self.log.read_text().split("\n")[:-1]:
             _, where, tag, text = line.split(" ", 3)
             if where == stream:
                 begun += text
