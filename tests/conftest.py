@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from nodeagent.kernel.object import find_object
 from tests import findings
+from tests.kernel.held import held_tracepoints
 from tests.requirement import is_required
 from tests.vm.kernels import Place
 from tests.vm.pool import Pool
@@ -37,10 +41,20 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def held() -> Iterator[None]:
+    """Tracepoints stay, where there can be agents at all."""
+    with ExitStack() as stack:
+        if os.geteuid() == 0 and find_object().exists():
+            stack.enter_context(held_tracepoints())
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
-def booting(request: pytest.FixtureRequest, pool: Pool) -> None:
-    """Machines boot beside the tests that come before theirs, but for those that measure."""
+def hurry(request: pytest.FixtureRequest, pool: Pool) -> None:
+    """What takes long goes on beside the tests before it, but not beside those that measure."""
     if request.path.parent.name != "bench":
+        request.getfixturevalue("held")
         pool.start(places(request.session.items))
 
 
