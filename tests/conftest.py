@@ -15,6 +15,7 @@ from hypothesis import settings
 from nodeagent.kernel.object import find_object
 from tests import findings
 from tests.kernel.held import held_tracepoints
+from tests.packaging.artefacts import Artefacts
 from tests.requirement import is_required
 from tests.vm.kernels import Place
 from tests.vm.pool import Pool
@@ -42,8 +43,20 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 
 
 @pytest.fixture(scope="session")
-def held() -> Iterator[None]:
-    """Tracepoints stay, where there can be agents at all."""
+def artefacts(tmp_path_factory: pytest.TempPathFactory, pool: Pool) -> Iterator[Artefacts]:
+    """What is shipped."""
+    with Artefacts(tmp_path_factory.mktemp("artefacts"), pool) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def background(request: pytest.FixtureRequest, pool: Pool, artefacts: Artefacts) -> Iterator[None]:
+    """What takes long goes on beside other tests; where there can be agents, tracepoints stay."""
+    items = request.session.items
+    packaging = {item.path.name for item in items if item.path.parent.name == "packaging"}
+    if packaging:
+        artefacts.start(guest="test_package.py" in packaging)
+    pool.start(places(items))
     with ExitStack() as stack:
         if os.geteuid() == 0 and find_object().exists():
             stack.enter_context(held_tracepoints())
@@ -51,11 +64,10 @@ def held() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def hurry(request: pytest.FixtureRequest, pool: Pool) -> None:
-    """What takes long goes on beside the tests before it, but not beside those that measure."""
+def hurry(request: pytest.FixtureRequest) -> None:
+    """Not beside those that measure, which come first."""
     if request.path.parent.name != "bench":
-        request.getfixturevalue("held")
-        pool.start(places(request.session.items))
+        request.getfixturevalue("background")
 
 
 def places(items: Iterable[pytest.Item]) -> Iterator[Place]:

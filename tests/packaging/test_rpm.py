@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.packaging.artefacts import Artefacts
 from tests.packaging.scenario import CONFIG, NEWER
 from tests.requirement import need
 
@@ -79,7 +79,7 @@ def test_scripts_are_those_of_the_deb(dist: Path) -> None:
         assert command in scripts
 
 
-def test_install_update_and_erase(root: Path, dist: Path, newer: Callable[[str], Path]) -> None:
+def test_install_update_and_erase(root: Path, dist: Path, artefacts: Artefacts) -> None:
     inside = ("--root", root)
     # The root has no database of packages in which a C library could stand.
     rpm(*inside, "-i", "--nodeps", dist / "nodeagent.rpm")
@@ -88,7 +88,7 @@ def test_install_update_and_erase(root: Path, dist: Path, newer: Callable[[str],
     assert rpm(*inside, "-V", "--nodeps", "nodeagent") == ""
     with config.open("a") as file:
         file.write("# mine\n")
-    rpm(*inside, "-U", "--nodeps", newer("rpm"))
+    rpm(*inside, "-U", "--nodeps", artefacts.newer("rpm"))
     assert rpm(*inside, "-q", "--queryformat", "%{version}", "nodeagent") == NEWER
     assert config.read_text().endswith("# mine\n")
     assert (root / "var/log/nodeagent").exists()

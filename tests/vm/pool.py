@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from subprocess import SubprocessError
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from nodeagent.kernel.object import find_object
 from tests.cases import EVERYTHING, FAMILIES, all_cases
@@ -23,6 +23,7 @@ __all__ = ["LOAD_MODULE", "Pool", "obstacle"]
 AT_ONCE: Final = 2
 LOAD_MODULE: Final = "load-module"
 """What is done in each guest, besides the cases."""
+Played = TypeVar("Played")
 CROSS_COMPILER: Final = "aarch64-linux-gnu-gcc"
 
 
@@ -42,6 +43,10 @@ class Pool:
 
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown(cancel_futures=True)
+
+    def submit(self, play: Callable[[], Played]) -> Future[Played]:
+        """Have another machine as soon as there is room."""
+        return self._threads.submit(play)
 
     def start(self, places: Iterable[Place]) -> None:
         """Boot these as soon as there is room; what cannot be had here is left out."""
