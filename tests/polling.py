@@ -4,10 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 DEADLINE_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 30.0
+"""For what another process does on a busy machine."""
+
+
+Found = TypeVar("Found")
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -15,3 +21,13 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not condition():  # noqa: ASYNC110  it is not of this loop, so no event tells
             await asyncio.sleep(0.002)
+
+
+def wait_for(find: Callable[[], Found], seconds: float = PATIENCE_SECONDS) -> Found:
+    """The first answer that is true; raises TimeoutError when there is none in that time."""
+    deadline = time.monotonic() + seconds
+    while not (found := find()):
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.05)  # noqa: TID251  there is no loop
+    return found

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from tests.containers.lab import OF_THE_NODE, Lab
+from tests.polling import wait_for
 
 NODE: Final = "node-of-the-lab"
 OF_THE_CONTAINER: Final = 1
@@ -39,7 +40,6 @@ MASKED: Final = (
 )
 READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 """procMount: Default."""
-PATIENCE_SECONDS: Final = 30.0
 
 SUFFIXES: Final = {"m": 0.001, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "": 1}
 
@@ -223,13 +223,12 @@ class RunningPod:
 
     def exit_code(self) -> int:
         """Wait for its own end."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
+
+        def has_ended() -> Any:
             status = self.lab.call("ContainerStatus", container_id=self.container).status
-            if status.state == EXITED:
-                return int(status.exit_code)
-            assert time.monotonic() < deadline, "it goes on"
-            time.sleep(0.1)
+            return status if status.state == EXITED else None
+
+        return int(wait_for(has_ended).exit_code)
 
     def remove(self) -> None:
         """The whole pod."""

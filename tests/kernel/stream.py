@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.cases import EVERYTHING
+from tests.polling import wait_for
 from tests.requirement import need
 
 Event = dict[str, Any]
@@ -26,6 +27,7 @@ ACTS = Path(__file__).parents[1] / "cases" / "acts"
 HOLDS = "holds 1\n"
 """The last line of an act that goes on."""
 PATIENCE_SECONDS = 60.0
+FILE_SYSTEMS = {"bpf", "tracefs", "debugfs", "cgroup", "cgroup2"}
 EVENTS_LIMIT = 500_000
 """A test keeps all events; more of them means that something else floods the machine."""
 
@@ -210,6 +212,17 @@ def bpf_ids(pid: int | None = None) -> set[tuple[str, int]]:
             subprocess.run([str(tool), "-j", what, "show"], check=True, capture_output=True).stdout
         )
     }
+
+
+def wait_until_freed(ids: set[tuple[str, int]]) -> None:
+    """The kernel frees what was let go a little later."""
+    wait_for(lambda: not ids & bpf_ids())
+
+
+def mounts() -> list[str]:
+    """Of the file systems that an agent may have to do with."""
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.split(" - ")[1].split()[0] in FILE_SYSTEMS]
 
 
 def held_by(pid: int) -> Iterator[tuple[str, int]]:

@@ -17,19 +17,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.stream import Event, Stream, bpf_ids
+from tests.kernel.stream import Event, Stream, bpf_ids, mounts, wait_until_freed
 from tests.kernel.test_ledger import check_balance
+from tests.polling import wait_for
 from tests.requirement import need
 
-STOPPED_SECONDS = 4.0
-RESTARTS = 3
+STOPPED_SECONDS = float(os.environ.get("STOPPED_SECONDS", "4"))
+RESTARTS = int(os.environ.get("RESTARTS", "3"))
 BEAT_SECONDS = 10.0
 MEMORY = {
     Path("/sys/fs/cgroup/memory"): ("memory.limit_in_bytes", "memory.oom_control"),
     Path("/sys/fs/cgroup"): ("memory.max", "memory.events"),
 }
 """Where the controller of memory is: in version 1 or 2 of cgroups."""
-FILE_SYSTEMS = {"bpf", "tracefs", "debugfs", "cgroup", "cgroup2"}
 LIMIT_BYTES = 64 << 20
 EATER = f"""
 input()
@@ -77,19 +77,6 @@ def previous(stream: Stream) -> Event | None:
     return found
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def mounts() -> list[str]:
-    """Of the file systems that an agent may have to do with."""
-    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line.split(" - ")[1].split()[0] in FILE_SYSTEMS]
-
-
 @contextmanager
 def leaving_nothing(stream: Stream) -> Iterator[None]:
     """The agent ends in the block; nothing of it stays in the kernel."""
@@ -98,8 +85,7 @@ def leaving_nothing(stream: Stream) -> Iterator[None]:
     assert len(ours) > 20
     yield
     assert stream.ended() is not None
-    # The kernel frees what was let go a little later.
-    wait_until(lambda: not ours & bpf_ids())
+    wait_until_freed(ours)
     assert mounts() == before
 
 
@@ -139,7 +125,7 @@ def run_out_of_memory(pid: int) -> None:
             assert eater.stdin is not None
             eater.stdin.write("\n")
             eater.stdin.flush()
-            wait_until(lambda: "oom_kill 0" not in (folder / counts).read_text())
+            wait_for(lambda: "oom_kill 0" not in (folder / counts).read_text())
         finally:
             eater.kill()
 
@@ -169,7 +155,7 @@ def test_each_end_leaves_nothing_and_is_told_by_the_next_start(node: Node) -> No
                 assert before is None
             subprocess.run(["true"], check=True)
             stream.catch_up()
-            wait_until(node.kept.exists)
+            wait_for(node.kept.exists)
             with leaving_nothing(stream):
                 since = time.time()
                 end(stream.agent.pid)
@@ -203,7 +189,7 @@ def test_it_can_be_started_again_and_again(node: Node) -> None:
         check_balance(stream.events[-1])
     if number:
         assert stream.events[-1]["sinks"]["https"]["recovered"]
-    wait_until(lambda: not ours & bpf_ids())
+    wait_until_freed(ours)
 
 
 def test_what_happens_while_it_is_stopped_is_told_later_or_counted_as_lost(
@@ -247,7 +233,7 @@ def test_full_disk_costs_what_does_not_fit_and_nothing_else(small_disk: Path) ->
     options = [word for each in little for word in ("--set", each)]
     with node.run(*options, "--set", "sinks.https.spool_bytes=1048576") as stream:
         stream.catch_up()
-        wait_until(node.kept.exists)
+        wait_for(node.kept.exists)
         filler = small_disk / "filler"
         with suppress(OSError), filler.open("wb", buffering=0) as file:
             while file.write(b"x" * 4096):
@@ -256,13 +242,13 @@ def test_full_disk_costs_what_does_not_fit_and_nothing_else(small_disk: Path) ->
             subprocess.run(["true", f"full-{number}"], check=True)
         stream.catch_up()
         full = ("spool_failed sink=https why=No space left", "events.ndjson is full: make room")
-        wait_until(lambda: all(words in stream.errors for words in full))
+        wait_for(lambda: all(words in stream.errors for words in full))
         filler.unlink()
         for number in range(50):
             subprocess.run(["true", f"free-{number}"], check=True)
         stream.catch_up()
         lines = node.folder / "events.ndjson"
-        wait_until(lambda: "free-49" in lines.read_text())
+        wait_for(lambda: "free-49" in lines.read_text())
         with leaving_nothing(stream):
             stream.agent.terminate()
     report = stream.events[-1]
@@ -282,7 +268,7 @@ def test_full_disk_costs_what_does_not_fit_and_nothing_else(small_disk: Path) ->
 
 def test_second_agent_with_the_same_state_says_who_has_it(node: Node) -> None:
     with node.run() as stream:
-        wait_until(lambda: node.kept.exists() and node.kept.read_bytes() != b"")
+        wait_for(lambda: node.kept.exists() and node.kept.read_bytes() != b"")
         second = node.run()
         assert second.ended() == 2
         (sentence,) = second.errors.strip().splitlines()

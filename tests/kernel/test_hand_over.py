@@ -18,8 +18,8 @@ import pytest
 
 from nodeagent.control import ask
 from tests.kernel.stream import Event, Stream, bpf_ids, held_by
-from tests.kernel.test_endurance import wait_until
 from tests.kernel.test_ledger import check_balance
+from tests.polling import wait_for
 
 LOAD = """
 import os, select, sys
@@ -88,7 +88,7 @@ def test_every_program_is_in_one_of_both_streams_and_in_both_by_the_same_id(node
             old.one(kind="agent.hand_over")
             # So that it goes later, and both watch for longer.
             os.kill(old.agent.pid, signal.SIGSTOP)
-            wait_until(lambda: any(what == "link" for what, _ in held_by(new.agent.pid)))
+            wait_for(lambda: any(what == "link" for what, _ in held_by(new.agent.pid)))
             time.sleep(OVERLAP_SECONDS)
             os.kill(old.agent.pid, signal.SIGCONT)
             # What it was told to keep running, it does not start again at once.
@@ -122,7 +122,7 @@ def test_every_program_is_in_one_of_both_streams_and_in_both_by_the_same_id(node
     assert start["previous"]["ended"] == "hand-over"
     assert start["previous"]["gap_seconds"] == 0
     check_silence(old, new)
-    wait_until(lambda: not held & bpf_ids())
+    wait_for(lambda: not held & bpf_ids())
 
 
 def shared(stream: Stream, tids: set[int]) -> set[tuple[str, str, int]]:
@@ -148,7 +148,7 @@ def about(event: Event, agent: Stream) -> object:
 
 def test_one_that_does_not_answer_is_left_in_peace(node: Node) -> None:
     with node.run("--set", "control.socket=") as old:
-        wait_until(lambda: node.kept.exists() and node.kept.read_bytes() != b"")
+        wait_for(lambda: node.kept.exists() and node.kept.read_bytes() != b"")
         new = node.run("--take-over")
         assert new.ended() == 2
         (sentence,) = new.errors.strip().splitlines()
@@ -163,7 +163,7 @@ def test_who_was_handed_over_to_before_rests_and_ends_with_the_other_one(node: N
         assert old.one(kind="agent.start")["previous"] is None
         with node.run("--take-over") as new:
             old.one(kind="agent.stop")
-            wait_until(lambda: "rests until" in old.errors)
+            wait_for(lambda: "rests until" in old.errors)
             assert old.agent.poll() is None
             assert not any(bpf_ids(old.agent.pid))
             new.stop()

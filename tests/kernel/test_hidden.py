@@ -8,11 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+from tests.polling import PATIENCE_SECONDS, wait_for
+
 MOUNT = 'mount -t proc -o hidepid=invisible proc /proc && exec "$@"'
-PATIENCE_SECONDS = 30.0
 
 
 def test_processes_are_known_where_proc_hides_them(tmp_path: Path) -> None:
@@ -20,14 +20,9 @@ def test_processes_are_known_where_proc_hides_them(tmp_path: Path) -> None:
     command = ["unshare", "--mount", "sh", "-c", MOUNT, "sh", sys.executable, "-m", "nodeagent"]
     command += ["run", "--only", "exec", "--sink", "file", "--set", f"sinks.file.path={path}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as agent:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while "agent.start" not in (path.read_text() if path.exists() else ""):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for(lambda: path.exists() and "agent.start" in path.read_text())
         os.spawnv(os.P_WAIT, "/bin/true", ["true", "hidden"])
-        while "hidden" not in path.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for(lambda: "hidden" in path.read_text())
         agent.send_signal(signal.SIGTERM)
         _, errors = agent.communicate(timeout=PATIENCE_SECONDS)
     assert agent.returncode == 143

@@ -6,11 +6,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from typing import Any
 
 from nodeagent.cli.impact import PROBE_OPENS, impact, sentences
-from tests.kernel.stream import Stream, bpf_ids
+from tests.kernel.stream import Stream, bpf_ids, wait_until_freed
 
 ROWS: list[dict[str, Any]] = [
     {"kind": "open", "runs": 30_000, "runtime_ns": 12_000_000},
@@ -38,11 +37,7 @@ def test_without_an_agent_the_probe_is_measured_alone_first() -> None:
     check(found)
     assert found["probe_ns_before"] > 100
     assert found["probe_percent"] is not None
-    # The kernel frees what was let go a little later.
-    deadline = time.monotonic() + 10
-    while bpf_ids() - before and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert bpf_ids() - before == set()
+    wait_until_freed(bpf_ids() - before)
 
 
 def test_beside_an_agent_its_own_programs_are_measured() -> None:

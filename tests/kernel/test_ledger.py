@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.event import EVENTS
-from tests.kernel.stream import Acted, Event, Stream, bpf_ids
+from tests.kernel.stream import Acted, Event, Stream, bpf_ids, mounts, wait_until_freed
 
 Do = Callable[..., Acted]
 KINDS = tuple(EVENTS)
@@ -170,20 +170,16 @@ def test_own_operations_are_counted_as_filtered_and_never_shown(tmp_path: Path) 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_in_the_kernel(number: signal.Signals) -> None:
-    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    before = mounts()
     with Stream() as stream:
         coverage = stream.one(kind="agent.coverage")
         ours = bpf_ids(stream.agent.pid)
-        assert Path("/proc/self/mountinfo").read_text(encoding="utf-8") == mounts
+        assert mounts() == before
         code = stream.stop(number)
     assert code == (-number if number == signal.SIGKILL else 128 + number)
     loaded = sum(len(each["programs"]) for each in coverage["kinds"].values())
     assert Counter(what for what, _ in ours)["prog"] >= loaded > len(EVENTS)
-    # The kernel frees what was let go a little later.
-    deadline = time.monotonic() + 10
-    while ours & bpf_ids() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert ours & bpf_ids() == set()
+    wait_until_freed(ours)
 
 
 def test_duration_ends_the_run_in_order() -> None:

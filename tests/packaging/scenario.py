@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tests.packaging.day import days
+
 README: Final = Path(__file__).parents[2] / "README.md"
 EVENTS: Final = "/var/log/nodeagent/events.ndjson"
 CONFIG: Final = "/etc/nodeagent/config.toml"
@@ -16,7 +18,7 @@ NEWER: Final = "9.9.9"
 NEWER_DEB: Final = Path("/dist/newer.deb")
 WATCHDOG_SECONDS: Final = 30
 """Less, and an emulated machine beside others sets it off by itself."""
-RESTARTS: Final = 10 if "vm" in os.environ.get("NODEAGENT_REQUIRE", "").split(",") else 1
+RESTARTS: Final = int(os.environ.get("RESTARTS", "3"))
 """An emulated machine takes a quarter of a minute for each."""
 
 MEMORY_BYTES: Final = 1 << 30
@@ -67,9 +69,8 @@ def commands() -> list[str]:
     return [line.split("  ")[0].removeprefix("sudo ") for line in lines]
 
 
-def _steps() -> Iterator[tuple[str, str]]:
-    install, state, status, last, check, reload, remove, purge = commands()
-    edit = f"cat >>{CONFIG} <<'END'\n{ADDED}END\n"
+def _installed() -> Iterator[tuple[str, str]]:
+    install, state, status, last, *_ = commands()
     yield "before", "kernel_objects"
     # As those of containers are named.
     yield (
@@ -128,6 +129,11 @@ def _steps() -> Iterator[tuple[str, str]]:
     yield "contained", f"until_true grep -m 1 {OLD_CONTAINER} {EVENTS}"
     yield "status", status
     yield "last", last
+
+
+def _disturbed() -> Iterator[tuple[str, str]]:
+    _, _, _, _, check, reload, _, _ = commands()
+    edit = f"cat >>{CONFIG} <<'END'\n{ADDED}END\n"
     yield "edit", edit + check
     yield "reload", f"{reload} && until_true spools"
     yield (
@@ -185,6 +191,10 @@ def _steps() -> Iterator[tuple[str, str]]:
         f'facts Result,NRestarts; grep \'"kind":"agent.stop"\' {EVENTS} | tail -n {RESTARTS}',
     )
     yield "start after restarts", "last_start"
+
+
+def _replaced() -> Iterator[tuple[str, str]]:
+    install, state, _, _, check, _, remove, purge = commands()
     yield "configuration", f"sha256sum {CONFIG}"
     yield "upgrade", f"before=$(main); dpkg -i {NEWER_DEB} && other_than $before"
     yield "upgraded", "dpkg-query --show --showformat='${Version} ${Status}' nodeagent"
@@ -201,4 +211,4 @@ def _steps() -> Iterator[tuple[str, str]]:
     yield "purged", "left"
 
 
-STEPS: Final = dict(_steps())
+STEPS: Final = dict((*_installed(), *days(), *_disturbed(), *_replaced()))

@@ -28,11 +28,11 @@ from tests.containers.engine import Engine
 from tests.containers.kubelet import NODE, Kubelet, RunningPod
 from tests.containers.lab import IMAGE, Lab, need_containers
 from tests.kernel.stream import bpf_ids
+from tests.polling import wait_for
 
 CHECKOUT = Path(__file__).parents[2]
 MANIFEST = CHECKOUT / "packaging/kustomize/nodeagent.yaml"
 LARGEST_BYTES = 45 << 20
-PATIENCE_SECONDS = 30.0
 GATEWAY = "198.18.113.1"
 """The node, as pods of the lab see it."""
 CANARY_SECONDS = 4.0
@@ -87,17 +87,15 @@ def running(
         pod.remove()
 
 
-def wait_for(find: Callable[[], Any], pod: RunningPod) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if found := find():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"the pod said {pod.said('stderr')[-20:]}")
+def wait(find: Callable[[], Any], pod: RunningPod) -> Any:
+    try:
+        return wait_for(find)
+    except TimeoutError:
+        raise AssertionError(f"the pod said {pod.said('stderr')[-20:]}") from None
 
 
 def wait_until_ready(pod: RunningPod) -> None:
-    wait_for(lambda: any(" ready " in line for line in pod.said("stderr")), pod)
+    wait(lambda: any(" ready " in line for line in pod.said("stderr")), pod)
 
 
 def lines(pod: RunningPod) -> list[Line]:
@@ -111,7 +109,7 @@ def exec_of(pod: RunningPod, mark: str) -> Line:
         execs = (line for line in lines(pod) if line["kind"] == "exec")
         return next((line for line in execs if (line["argv"] or [""])[-1] == mark), None)
 
-    found: Line = wait_for(find, pod)
+    found: Line = wait(find, pod)
     return found
 
 
@@ -275,7 +273,7 @@ def test_hash_of_a_program_in_another_pod_is_told(
                 if line["kind"] == "agent.file" and line["container_id"] == number
             ]
 
-        (told,) = wait_for(find, pod)
+        (told,) = wait(find, pod)
         assert told["path"] == "/bin/busybox"
         assert len(told["sha256"]) == 64
         assert told["origin"] == "image"
@@ -318,12 +316,12 @@ def test_events_leave_the_pod_by_tls_which_the_authorities_of_the_image_vouch_fo
         data = objects["ConfigMap"]["data"]
         data.update({"config.toml": config, "ca.pem": authority.cert_pem.bytes().decode()})
         with running(kubelet, objects, "distrusting") as pod:
-            wait_for(lambda: "certificate verify failed" in "\n".join(pod.said("stderr")), pod)
+            wait(lambda: "certificate verify failed" in "\n".join(pod.said("stderr")), pod)
         assert not took
         # The place that the image says, with another file in it.
         trusted = {"SSL_CERT_FILE": "/etc/nodeagent/ca.pem"}
         with running(kubelet, objects, "trusting", **trusted) as pod:
-            wait_for(lambda: b'"agent.start"' in b"".join(took), pod)
+            wait(lambda: b'"agent.start"' in b"".join(took), pod)
 
 
 def test_second_pod_of_a_node_takes_over_and_the_first_one_rests(
@@ -333,7 +331,7 @@ def test_second_pod_of_a_node_takes_over_and_the_first_one_rests(
         wait_until_ready(first)
         with running(kubelet, objects, "second") as second:
             wait_until_ready(second)
-            wait_for(lambda: "the agent that took over" in "\n".join(first.said("stderr")), first)
+            wait(lambda: "the agent that took over" in "\n".join(first.said("stderr")), first)
             *_, last = lines(first)
             assert (last["kind"], last["reason"]) == ("agent.stop", "hand-over")
             previous = lines(second)[0]["previous"]

@@ -16,6 +16,8 @@ import pytest
 
 from nodeagent import __version__
 from nodeagent.cli import COMMANDS
+from tests.detect.test_silence import MILD
+from tests.packaging.day import DAYS
 from tests.packaging.guest import Step
 from tests.packaging.scenario import (
     MEMORY_BYTES,
@@ -220,6 +222,16 @@ def test_it_can_be_restarted_again_and_again(seen: Seen) -> None:
         # The spool of the run before.
         assert stop["sinks"]["backend"]["recovered"]
     assert 0 < missed(seen["start after restarts"], "SIGTERM") < 600
+
+
+def test_usual_work_gives_at_most_one_finding_above_low(seen: Seen) -> None:
+    for number in range(DAYS):
+        day = seen[f"day {number}"]
+        assert day.code == 0, day.output + day.errors
+    assert seen["found"].code == 0, seen["found"].errors
+    found = [each for each in seen["found"].lines() if each["severity"] not in MILD]
+    told = {each["type"]: each["title"] for each in found}
+    assert len(told) <= 1, told
 
 
 def balances(stop: dict[str, Any]) -> bool:

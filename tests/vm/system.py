@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole Debian with systemd for a virtual machine, made by `make system`.
 
-Essential packages and systemd, nothing else: no Python, no compiler, no udev.
+Essential packages, systemd, and what people use on a server: no Python, no compiler, no udev.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from tests.vm.kernels import X86
 
 SUITE: Final = "bookworm"
 ARCHIVE: Final = Path(__file__).parents[2] / ".make/system.cpio"
-PACKAGES: Final = ("usr-is-merged", "systemd", "systemd-sysv", "bpftool", "libstdc++6")
+PACKAGES: Final = (
+    *("usr-is-merged", "systemd", "systemd-sysv", "bpftool", "libstdc++6"),
+    *("apt", "cron", "logrotate", "openssh-client", "openssh-server", "sudo"),
+)
 # Half of the files, for people only.
 SPARE: Final = (
     *("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/zoneinfo/*"),

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an administrator does on a server: by ssh, sudo, apt, cron and systemd."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+__all__ = ["DAYS", "days"]
+
+DAYS: Final = int(os.environ.get("DAYS", "1"))
+"""So often all of it is done."""
+DAY: Final = """\
+set -e
+useradd --create-home --shell /bin/bash operator
+echo 'operator ALL=(root) NOPASSWD: ALL' >/etc/sudoers.d/operator
+chmod 0440 /etc/sudoers.d/operator
+mkdir -m 0700 /home/operator/.ssh
+ssh-keygen -q -t ed25519 -N '' -f /home/operator/.ssh/id_ed25519
+cp /home/operator/.ssh/id_ed25519.pub /home/operator/.ssh/authorized_keys
+chown -R operator: /home/operator/.ssh
+log_in() {
+    ssh -i /home/operator/.ssh/id_ed25519 -o StrictHostKeyChecking=accept-new \\
+        operator@127.0.0.1 "$@"
+}
+log_in 'id; uptime; df; sudo systemctl list-timers; sudo journalctl --lines=5; exit 0'
+log_in 'cat >notes.txt; ls -la; sudo install -m 0644 notes.txt /etc/motd' </etc/os-release
+scp -q -i /home/operator/.ssh/id_ed25519 operator@127.0.0.1:notes.txt /root/
+mkdir -p tree/DEBIAN tree/usr/bin tree/lib/systemd/system tree/etc/cron.d tree/etc/logrotate.d
+cat >tree/DEBIAN/control <<'END'
+Package: quiet
+Version: 1
+Architecture: all
+Maintainer: nobody <nobody@example.org>
+Description: quiet
+END
+cat >tree/DEBIAN/postinst <<'END'
+#!/bin/sh
+set -e
+systemctl daemon-reload
+systemctl enable --now quiet.timer
+END
+cat >tree/DEBIAN/prerm <<'END'
+#!/bin/sh
+systemctl disable --now quiet.timer
+END
+cat >tree/usr/bin/quiet <<'END'
+#!/bin/sh
+echo quiet >>/var/log/quiet.log
+END
+printf '[Service]\nType=oneshot\nExecStart=/usr/bin/quiet\n' >tree/lib/systemd/system/quiet.service
+printf '[Timer]\nOnActiveSec=1s\nAccuracySec=1s\n[Install]\nWantedBy=timers.target\n' \
+    >tree/lib/systemd/system/quiet.timer
+echo '* * * * * root /usr/bin/quiet' >tree/etc/cron.d/quiet
+printf '/var/log/quiet.log {\n rotate 1\n compress\n}\n' >tree/etc/logrotate.d/quiet
+chmod 0755 tree/DEBIAN/p* tree/usr/bin/quiet
+dpkg-deb --root-owner-group --build tree quiet.deb
+log_in "sudo apt-get install --yes --no-install-recommends $PWD/quiet.deb"
+until_true grep quiet /var/log/quiet.log
+logrotate --force /etc/logrotate.d/quiet
+until_true grep quiet /var/log/quiet.log
+run-parts --report /etc/cron.daily
+systemd-tmpfiles --clean
+systemctl restart ssh cron
+journalctl --rotate --vacuum-size=1M
+systemd-run --wait --pipe --quiet --property=DynamicUser=yes id
+su --login operator --command 'crontab -l || true'
+passwd --status operator
+log_in "sudo apt-get purge --yes quiet"
+log_in 'last; who; exit 0' || true
+userdel --remove operator
+rm /etc/sudoers.d/operator
+"""
+
+
+def days() -> Iterator[tuple[str, str]]:
+    """The steps, by name; the last one shows what was found."""
+    for number in range(DAYS):
+        yield f"day {number}", f"mkdir /tmp/day{number}; cd /tmp/day{number}\n{DAY}"
+    yield "found", "nodeagent findings list --json"
