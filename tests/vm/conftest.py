@@ -38,5 +38,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("what works where")
     for line in lines:
         terminalreporter.write_line(line)
+    for each in terminalreporter.getreports("passed"):
+        for name, told in each.user_properties:
+            if name == "unrelated call":
+                terminalreporter.write_line(f"unrelated call, {told}")
     MATRIX.parent.mkdir(exist_ok=True)
     MATRIX.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -56,6 +56,8 @@ RB_AUTOBOOT: Final = 0x01234567
 SIOCSIFFLAGS: Final = 0x8914
 IFF_UP: Final = 1
 
+CALLS: Final = "calls"
+"""The program among the acts that makes one call again and again."""
 TRAMPOLINE: Final = "trampoline"
 HOLD: Final = "hold"
 HOLDS: Final = "holds 1\n"
@@ -223,6 +225,12 @@ def act_all(commands: Mapping[str, tuple[Path, Sequence[str]]]) -> dict[str, dic
     return {name: done[tuple(command)] for name, (_, command) in commands.items()}
 
 
+def call_ns() -> float:
+    """What a system call takes that no agent looks at."""
+    said = subprocess.run([ACTS / CALLS, "1"], stdout=subprocess.PIPE, check=True).stdout.split()
+    return float(said[1]) * 1e9 / float(said[0])
+
+
 class Held:
     """An act that goes on from before the agent to after it."""
 
@@ -249,12 +257,14 @@ def watch(family: str, plan: Mapping[str, Any]) -> dict[str, Any]:
     """All acts under the eyes of an agent that uses this family of hooks."""
     commands = {name: (Path(f"/tmp/{family}/{name}"), act) for name, act in plan["acts"].items()}
     held = {name: Held(*each) for name, each in commands.items() if each[1][1] == HOLD}
+    alone = call_ns()
     agent = Agent(family, plan["options"][family])
     ready = agent.is_ready()
     done = {}
     if ready:
         done = act_all({name: each for name, each in commands.items() if name not in held})
         step_clock()
+    beside = call_ns()
     code = agent.end()
     done |= {name: each.end() for name, each in held.items()}
     return {
@@ -263,6 +273,7 @@ def watch(family: str, plan: Mapping[str, Any]) -> dict[str, Any]:
         "acts": done,
         "errors": agent.errors.read_text(errors="replace"),
         "events": agent.seen(),
+        "call_ns": (alone, beside),
     }
 
 

@@ -13,8 +13,9 @@ from typing import Final, Self, TypeVar
 
 from nodeagent.kernel.object import find_object
 from tests.cases import EVERYTHING, FAMILIES, all_cases
-from tests.kernel.stream import build_acts
+from tests.kernel.stream import build, build_acts
 from tests.vm import arm64, initramfs
+from tests.vm.guest import CALLS
 from tests.vm.kernels import PLACES, X86, Place, fetched
 from tests.vm.machine import MACHINES, Report, boot, read_report
 
@@ -24,6 +25,7 @@ AT_ONCE: Final = 2
 LOAD_MODULE: Final = "load-module"
 """What is done in each guest, besides the cases."""
 Played = TypeVar("Played")
+BENCH: Final = Path(__file__).parents[1] / "bench"
 CROSS_COMPILER: Final = "aarch64-linux-gnu-gcc"
 
 
@@ -103,10 +105,14 @@ def make_archive(architecture: str, folder: Path) -> Path:
     programs.mkdir()
     if architecture == X86:
         root = initramfs.own_root()
-        acts = build_acts(programs)
+        compiler = "gcc"
     else:
         root = initramfs.other_root(arm64.FILES, arm64.SITE, arm64.PYTHON, arm64.OBJECT)
-        acts = build_acts(programs, CROSS_COMPILER)
+        compiler = CROSS_COMPILER
+    acts = [
+        *build_acts(programs, compiler).values(),
+        build(BENCH / f"{CALLS}.c", programs / CALLS, compiler),
+    ]
     archive = folder / f"{architecture}.cpio.gz"
     commands = {case.name: case.act for case in all_cases()}
     commands[LOAD_MODULE] = ("system", "load_module", str(initramfs.MODULES))
@@ -118,5 +124,5 @@ def make_archive(architecture: str, folder: Path) -> Path:
         if place.architecture == architecture and (kernel := fetched().get(str(place)))
         if kernel.module
     ]
-    initramfs.make(archive, root, acts.values(), commands, options, modules=modules)
+    initramfs.make(archive, root, acts, commands, options, modules=modules)
     return archive

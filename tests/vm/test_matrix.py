@@ -24,6 +24,9 @@ from tests.vm.pool import LOAD_MODULE
 
 pytestmark = pytest.mark.vm
 
+NO_SLOWER = 1.05
+"""Times; what an emulated machine leaves between two measurements."""
+
 # One scope for all, so that the tests of a kernel stand together.
 each_place = pytest.mark.parametrize("place", PLACES, ids=str, scope="session")
 each_family = pytest.mark.parametrize(
@@ -88,6 +91,17 @@ def test_e28_stream_says_that_the_clock_was_stepped(report: Report, family: str)
     # What the steps do not explain is how two processors call the time.
     assert all(later - earlier > -0.1 for earlier, later in pairwise(times))
     assert times[-1] - times[0] < 1800
+
+
+@each_place
+def test_call_that_no_agent_looks_at_costs_nothing_more_by_trampolines(
+    place: Place, report: Report, record_property: Note
+) -> None:
+    for family, watched in report.families.items():
+        alone, beside = watched.call_ns
+        told = f"{place} {family}: {alone:.0f} ns alone, {beside:.0f} ns with the agent"
+        record_property("unrelated call", told)
+        assert family != TRAMPOLINE or beside < alone * NO_SLOWER, told
 
 
 @each_family
