@@ -13,20 +13,20 @@ DAYS: Final = int(os.environ.get("DAYS", "1"))
 """So often all of it is done."""
 DAY: Final = """\
 set -e
-useradd --create-home --shell /bin/bash operator
-echo 'operator ALL=(root) NOPASSWD: ALL' >/etc/sudoers.d/operator
-chmod 0440 /etc/sudoers.d/operator
-mkdir -m 0700 /home/operator/.ssh
-ssh-keygen -q -t ed25519 -N '' -f /home/operator/.ssh/id_ed25519
-cp /home/operator/.ssh/id_ed25519.pub /home/operator/.ssh/authorized_keys
-chown -R operator: /home/operator/.ssh
+useradd --create-home --shell /bin/bash alice
+echo 'alice ALL=(root) NOPASSWD: ALL' >/etc/sudoers.d/alice
+chmod 0440 /etc/sudoers.d/alice
+mkdir -m 0700 /home/alice/.ssh
+ssh-keygen -q -t ed25519 -N '' -f /home/alice/.ssh/id_ed25519
+cp /home/alice/.ssh/id_ed25519.pub /home/alice/.ssh/authorized_keys
+chown -R alice: /home/alice/.ssh
 log_in() {
-    ssh -i /home/operator/.ssh/id_ed25519 -o StrictHostKeyChecking=accept-new \\
-        operator@127.0.0.1 "$@"
+    ssh -i /home/alice/.ssh/id_ed25519 -o StrictHostKeyChecking=accept-new \\
+        alice@127.0.0.1 "$@"
 }
 log_in 'id; uptime; df; sudo systemctl list-timers; sudo journalctl --lines=5; exit 0'
 log_in 'cat >notes.txt; ls -la; sudo install -m 0644 notes.txt /etc/motd' </etc/os-release
-scp -q -i /home/operator/.ssh/id_ed25519 operator@127.0.0.1:notes.txt /root/
+scp -q -i /home/alice/.ssh/id_ed25519 alice@127.0.0.1:notes.txt /root/
 mkdir -p tree/DEBIAN tree/usr/bin tree/lib/systemd/system tree/etc/cron.d tree/etc/logrotate.d
 cat >tree/DEBIAN/control <<'END'
 Package: quiet
@@ -65,12 +65,12 @@ systemd-tmpfiles --clean
 systemctl restart ssh cron
 journalctl --rotate --vacuum-size=1M
 systemd-run --wait --pipe --quiet --property=DynamicUser=yes id
-su --login operator --command 'crontab -l || true'
-passwd --status operator
+su --login alice --command 'crontab -l || true'
+passwd --status alice
 log_in "sudo apt-get purge --yes quiet"
 log_in 'last; who; exit 0' || true
-userdel --remove operator
-rm /etc/sudoers.d/operator
+userdel --remove alice
+rm /etc/sudoers.d/alice
 """
 
 
