@@ -43,7 +43,10 @@ LAYER: Final = Path("/dist/layer.tar.gz")
 WORDS: Final = """\
 streamed() {
     # What the agent tells of a program that is started as soon as it is ready.
-    "$@" run --duration 20 --sink stdout --format json >/tmp/events 2>/tmp/errors &
+    "$@" run --duration 20 --sink stdout --format json >/tmp/events 2>/tmp/errors \\
+        --sink https --set sinks.https.url=http://127.0.0.1:1/ --set sinks.https.batch_seconds=0 \\
+        --sink kafka --set sinks.kafka.brokers='["127.0.0.1:1"]' --set sinks.kafka.topic=events \\
+        --set shutdown_seconds=1 --set spool.folder=/tmp/spool --set detect.sigma='["/rule.yml"]' &
     while kill -0 $! && ! grep -q ' ready ' /tmp/errors; do sleep 0.2; done
     /tmp/something-new --here
     wait $!
@@ -52,6 +55,11 @@ streamed() {
     cat /tmp/events
     return $code
 }
+"""
+RULE: Final = """\
+title: A rule
+logsource: {category: process_creation}
+detection: {s: {CommandLine|re: 'hee*re'}, condition: s}
 """
 STEPS: Final = {
     "install": f"dpkg --install {DEB}",
@@ -71,10 +79,15 @@ STEPS: Final = {
     """,
     "doctor": "nodeagent doctor",
     "configuration": "nodeagent config check",
-    "stream": "cp /bin/true /tmp/something-new; streamed nodeagent",
+    "stream": f"""
+        cp /bin/true /tmp/something-new
+        echo "{RULE}" >/rule.yml
+        streamed nodeagent
+    """,
     "image": f"""
         mkdir /image
         tar -xf {LAYER} -C /image
+        cp /rule.yml /image
         mount --rbind /proc /image/proc
         mount --rbind /sys /image/sys
         chroot /image /usr/bin/nodeagent --version

@@ -140,7 +140,7 @@ def test_doctor_finds_that_it_can_run(seen: Playing, kernel: str) -> None:
 
 @each_kernel
 @pytest.mark.parametrize("step", ["stream", "stream of the image"])
-def test_it_streams_a_program_and_the_ledger_balances(
+def test_it_streams_a_program_finds_it_by_a_rule_and_the_ledger_balances(
     seen: Playing, kernel: str, step: str
 ) -> None:
     done = seen(kernel)[step]
@@ -149,6 +149,12 @@ def test_it_streams_a_program_and_the_ledger_balances(
     assert (events[0]["kind"], events[-1]["kind"]) == ("agent.start", "agent.stop")
     (run,) = [each for each in events if each.get("argv") == ["/tmp/something-new", "--here"]]
     assert (run["kind"], run["process"]["path"]) == ("exec", "/tmp/something-new")
+    # Regular expressions of rules are run by a library.
+    (found,) = [each for each in events if each.get("type") == "Sigma:Runtime/ARule"]
+    assert found["process"]["pid"] == run["process"]["pid"]
+    # Each client is there, and says why nobody takes anything.
+    for sink in ("https", "kafka"):
+        assert f"sink_retry sink={sink}" in done.errors
     assert "balanced: every event is accounted for" in done.errors
 
 
