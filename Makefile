@@ -27,6 +27,7 @@ python3          3.11    3.11.2
 python3-venv     3.11    3.11.2       .venv
 qemu-system-x86  1:5.2   1:7.2        boots other kernels in tests/vm
 qemu-system-arm  1:5.2   1:7.2        the same for arm64
+qemu-user-static 1:7.2   1:7.2        runs PyInstaller for arm64 in make dist-arm64
 gdb              10.1    13.1         looks at a program in tests/detect
 strace           5.10    6.1          the same
 openssh-client   1:8.4   1:9.2        the same, to a machine that is not there
@@ -208,7 +209,7 @@ KERNELS := .make/kernels/kernels.json
 SYSTEM  := .make/system.cpio
 OLDEST  := .make/oldest.tar
 
-.PHONY: kernels system test test-unit check format bpf-stats bench
+.PHONY: kernels system test test-unit test-arm64 check format bpf-stats bench
 kernels: $(KERNELS) ## fetch the kernels that tests/vm boots; needs a mirror of Debian
 	@:
 
@@ -231,6 +232,14 @@ test: setup build ## run all tests; what this machine cannot do is skipped
 
 test-unit: setup build ## run the tests that need neither root nor eBPF
 	@$(PY) -m pytest -q tests/unit $(ARGS)
+
+# Not in `make test`: what is built and run here under emulation takes minutes.
+test-arm64: setup kernels dist dist-arm64 $(ARM64)/oldest.cpio ## run what dist-arm64 built, in a Debian 11 for arm64
+	@$(PY) -m pytest -q -rs tests/packaging/test_arm64.py $(ARGS)
+
+$(ARM64)/oldest.cpio: tests/packaging/arm64.py tests/packaging/oldest.py tests/vm/debian.py | .make/editable
+	@mkdir -p $(ARM64)
+	$(PY) -m tests.packaging.arm64
 
 check: setup ## lint, format, types, import rules
 	@$(PY) -m ruff check
@@ -266,43 +275,67 @@ lock: setup ## resolve requirements.lock anew; ARGS=--upgrade takes new versions
 # Distribution
 
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nodeagent/__init__.py)
-MACHINE := $(shell uname -m)
+# MACHINE=aarch64 builds for that one on this one: the same rules, run by its own Python under emulation.
+HERE    := $(shell uname -m)
+MACHINE := $(HERE)
 NFPM_ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(MACHINE)))
-FROZEN  := build/frozen
-ONE     := dist/nodeagent-$(VERSION)-linux-$(MACHINE)
+BUILDER := $(ARM64)/builder
+ifeq ($(MACHINE),$(HERE))
+DIST    := dist
+OBJECT  := bpf/nodeagent.bpf.o
+PYTHON_THERE := .venv/bin/python
+READY   := .make/editable
+else ifeq ($(MACHINE) $(HERE),aarch64 x86_64)
+DIST    := dist/$(NFPM_ARCH)
+OBJECT  := $(ARM64)/nodeagent.bpf.o
+PYTHON_THERE := packaging/elsewhere.sh $(BUILDER) python3.11
+READY   := $(BUILDER)/ready packaging/elsewhere.sh
+else
+$(error MACHINE=$(MACHINE) cannot be built on $(HERE): it has to be that, or aarch64 on x86_64)
+endif
+FROZEN  := build/$(DIST)/frozen
+ONE     := $(DIST)/nodeagent-$(VERSION)-linux-$(MACHINE)
 CODE    := $(shell find nodeagent sinks -name '*.py' -o -name '*.toml') $(wildcard docs/findings/*.md)
+IMAGE   := nodeagent.oci.tar
 # The same source gives the same bytes.
 STEADY  := SOURCE_DATE_EPOCH=1 PYTHONHASHSEED=0
-freeze   = $(STEADY) .venv/bin/pyinstaller --noconfirm --clean --log-level ERROR \
-	--workpath build/$(1) --distpath $(1) packaging/nodeagent.spec
-pack     = VERSION=$(VERSION) ARCH=$(NFPM_ARCH) LIBC=$$(cat dist/files/libc) $(STEADY) .venv/bin/nfpm package \
+freeze   = $(STEADY) NODEAGENT_OBJECT=$(OBJECT) NODEAGENT_ONE_FILE=$(notdir $(ONE)) \
+	$(PYTHON_THERE) -m PyInstaller --noconfirm --clean --log-level ERROR \
+	--workpath build/$(DIST) --distpath $(DIST) packaging/nodeagent.spec
+pack     = VERSION=$(VERSION) ARCH=$(NFPM_ARCH) DIST=$(DIST) LIBC=$$(cat $(DIST)/files/libc) $(STEADY) .venv/bin/nfpm package \
 	--config packaging/package/nfpm.yaml --packager $(patsubst .%,%,$(suffix $(1))) --target $(1)
 
-.PHONY: dist image
-dist: $(ONE) $(ONE).tar.gz dist/nodeagent.deb dist/nodeagent.rpm dist/nodeagent.oci.tar ## build the binary, its packages and its image
-	@ls -lh dist
+.PHONY: dist dist-arm64 image images
+dist: $(ONE) $(ONE).tar.gz $(DIST)/nodeagent.deb $(DIST)/nodeagent.rpm $(DIST)/$(IMAGE) ## build the binary, its packages and its image
+	@ls -lh $(DIST)
 
-$(FROZEN): bpf/nodeagent.bpf.o packaging/nodeagent.spec packaging/needed.py packaging/older.py packaging/older.c $(CODE) .make/editable
-	@echo "dist: dist/nodeagent" >&2
-	$(call quietly,$(call freeze,dist))
-	find dist/nodeagent -exec touch --no-dereference --date=@1 {} +
+dist-arm64: ## the same for arm64, in dist/arm64; needs a mirror of Debian
+	@$(MAKE) --no-print-directory dist MACHINE=aarch64
+
+$(BUILDER)/ready: packaging/builder.py packaging/needed.py tests/vm/arm64.py tests/vm/debian.py .make/editable $(ARM64)/fetched
+	@PYTHONPATH=. $(PY) packaging/builder.py
+	touch $@
+
+# PyInstaller makes the folder and the one file at once.
+$(FROZEN): $(OBJECT) packaging/nodeagent.spec packaging/needed.py packaging/older.py packaging/older.c $(CODE) $(READY)
+	@echo "dist: $(DIST)/nodeagent, $(ONE)" >&2
+	mkdir -p $(@D)
+	$(call quietly,$(call freeze))
+	find $(DIST)/nodeagent -exec touch --no-dereference --date=@1 {} +
 	touch $@
 
 $(ONE): $(FROZEN)
-	@echo "dist: $@" >&2
-	export NODEAGENT_ONE_FILE=1
-	$(call quietly,$(call freeze,build/one))
-	install -m 0755 build/one/nodeagent $@
+	@touch --no-create $@
 
 $(ONE).tar.gz: $(FROZEN)
-	@tar --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner -C dist -c nodeagent | gzip -9n >$@
+	@tar --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner -C $(DIST) -c nodeagent | gzip -9n >$@
 
-dist/files/config.toml: $(FROZEN) packaging/files.py packaging/bill.py
-	@$(PY) packaging/files.py dist/nodeagent dist/files
-	$(PY) packaging/bill.py dist/nodeagent >dist/files/sbom.json
+$(DIST)/files/config.toml: $(FROZEN) packaging/files.py packaging/bill.py
+	@$(PY) packaging/files.py $(DIST)/nodeagent $(DIST)/files
+	$(PYTHON_THERE) packaging/bill.py $(DIST)/nodeagent >$(DIST)/files/sbom.json
 
-PACKAGED := dist/files/config.toml $(wildcard packaging/package/* packaging/systemd/*)
-dist/nodeagent.deb dist/nodeagent.rpm: $(PACKAGED)
+PACKAGED := $(DIST)/files/config.toml $(wildcard packaging/package/* packaging/systemd/*)
+$(DIST)/nodeagent.deb $(DIST)/nodeagent.rpm: $(PACKAGED)
 	@echo "dist: $@" >&2
 	$(call quietly,$(call pack,$@))
 
@@ -311,12 +344,16 @@ dist/nodeagent.deb dist/nodeagent.rpm: $(PACKAGED)
 package: $(PACKAGED)
 	@$(call quietly,$(call pack,$(PACKAGE)))
 
-image: dist/nodeagent.oci.tar ## build the container image, for the machine that this is
+image: $(DIST)/$(IMAGE) ## build the container image, for the machine that this is
 	@echo "image: $(<) for $(MACHINE), $$(numfmt --to=iec-i --suffix=B $$(stat -c %s $<))"
 
-dist/nodeagent.oci.tar: dist/files/config.toml packaging/image.py
+$(DIST)/$(IMAGE): $(DIST)/files/config.toml packaging/image.py
 	@echo "dist: $@" >&2
-	$(STEADY) $(PY) packaging/image.py dist/nodeagent $@
+	$(STEADY) $(PYTHON_THERE) packaging/image.py $(DIST)/nodeagent $@
+
+images: dist/$(IMAGE) dist-arm64 ## build one image for amd64 and arm64, for a registry
+	@$(STEADY) $(PY) packaging/images.py dist/nodeagent.all.oci.tar dist/$(IMAGE) dist/arm64/$(IMAGE)
+	ls -lh dist/nodeagent.all.oci.tar
 
 .PHONY: manifests
 manifests: .make/editable ## write packaging/kustomize from the chart

@@ -72,24 +72,37 @@ def main(folder: Path, archive: Path) -> None:
             "annotations": labels(),
         }
     )
+    docker = [{"Config": blob(config), "RepoTags": [REFERENCE], "Layers": [blob(compressed)]}]
+    write(
+        archive,
+        described(f"{OCI}.manifest.v1+json", manifest),
+        {
+            "manifest.json": encoded(docker),
+            **{blob(data): data for data in (config, manifest, compressed)},
+        },
+    )
+
+
+def write(archive: Path, image: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    """An OCI layout with one image and these files."""
     # How containerd names it, and everybody else.
     names = {
         "io.containerd.image.name": f"docker.io/library/{REFERENCE}",
         "org.opencontainers.image.ref.name": __version__,
     }
-    index = {
+    head = {
+        "oci-layout": encoded({"imageLayoutVersion": "1.0.0"}),
+        "index.json": encoded(index([{**image, "annotations": names}])),
+    }
+    archive.write_bytes(packed((entry(name), data) for name, data in {**head, **files}.items()))
+
+
+def index(manifests: list[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
         "schemaVersion": 2,
         "mediaType": f"{OCI}.index.v1+json",
-        "manifests": [{**described(f"{OCI}.manifest.v1+json", manifest), "annotations": names}],
+        "manifests": manifests,
     }
-    docker = [{"Config": blob(config), "RepoTags": [REFERENCE], "Layers": [blob(compressed)]}]
-    files = {
-        "oci-layout": encoded({"imageLayoutVersion": "1.0.0"}),
-        "index.json": encoded(index),
-        "manifest.json": encoded(docker),
-        **{blob(data): data for data in (config, manifest, compressed)},
-    }
-    archive.write_bytes(packed((entry(name), data) for name, data in files.items()))
 
 
 def contents(folder: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
@@ -187,7 +200,12 @@ def described(kind: str, data: bytes) -> dict[str, Any]:
 
 
 def blob(data: bytes) -> str:
-    return f"blobs/{digest(data).replace(':', '/')}"
+    return place(digest(data))
+
+
+def place(value: str) -> str:
+    """Where the blob with this digest lies."""
+    return f"blobs/{value.replace(':', '/')}"
 
 
 def digest(data: bytes) -> str:

@@ -14,10 +14,10 @@ EXTRAS: Final = ("", "kafka", "sigma")
 """Of the agent; the others are for those who work on it."""
 
 
-def needed() -> list[str]:
+def needed(name: str = NAME, extras: tuple[str, ...] = EXTRAS) -> list[str]:
     """All that it depends on, and what that depends on, without itself."""
     found: dict[str, None] = {}
-    _add(NAME, EXTRAS, found)
+    _add(name, extras, found)
     return list(found)
 
 

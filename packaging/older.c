@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -52,4 +53,14 @@ int mknod(const char *path, mode_t mode, dev_t device)
 int close_range(unsigned int first, unsigned int last, int flags)
 {
 	return syscall(SYS_close_range, first, last, flags);
+}
+
+void arc4random_buf(void *buffer, size_t bytes)
+{
+	/* Who asks has no way to go on without, and getentropy(3) gives no more at once. */
+	for (size_t part; bytes; buffer += part, bytes -= part) {
+		part = bytes < 256 ? bytes : 256;
+		if (getentropy(buffer, part))
+			abort();
+	}
 }

@@ -87,7 +87,7 @@ def _forward(name: str, first: Version) -> str:
 .globl {name}
 .type {name}, %function
 .symver first_{name}, {name}@{_named(first)}
-{name}: {JUMP} first_{name}@PLT
+{name}: {JUMP} first_{name}
 """
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A virtual machine with systemd that runs one shell command after the other."""
+"""A virtual machine that runs one shell command after the other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOME: Final = Path("/scenario")
 STEP_SECONDS: Final = 400
 """A step that takes longer hangs."""
 
-INIT: Final = """\
+SYSTEMD: Final = """\
 #!/bin/sh
 # Make / a mount like any other: the first one of all cannot be left by pivot_root(2).
 set -e
@@ -38,23 +38,38 @@ UNIT: Final = f"""\
 ExecStart={HOME}/run
 """
 # Nothing but the report goes to the second port.
-RUN: Final = f"""\
+RUN: Final = """\
 #!/bin/bash
 cd /
-for step in {HOME}/steps/*; do
-    seen={HOME}/seen/${{step##*/}}
+for step in {home}/steps/*; do
+    seen={home}/seen/${{step##*/}}
     mkdir -p $seen
     date +%s.%N >$seen/began
-    timeout --kill-after=5 {STEP_SECONDS} bash -c ". {HOME}/words; . $step" \\
+    timeout --kill-after=5 {seconds} bash -c ". {home}/words; . $step" \\
         </dev/null >$seen/output 2>$seen/errors
     echo $? >$seen/code
     date +%s.%N >$seen/ended
     echo "step ${{step##*/}} ended with $(<$seen/code)" >/dev/console
 done
-stty -F {MACHINES[X86].port} raw
-tar -C {HOME}/seen -c . | gzip --force >{MACHINES[X86].port}
-systemctl reboot -ff
+stty -F {port} raw
+tar -C {home}/seen -c . | gzip --force >{port}
+{end}
 """
+
+
+class System(msgspec.Struct, frozen=True):
+    """What the machine boots."""
+
+    architecture: str
+    archive: Path
+    """Its root file system."""
+    init: str
+    """The first process, a script; `RUN` has to be started by it."""
+    end: str
+    """The command that switches the machine off."""
+
+
+DEBIAN: Final = System(X86, system.ARCHIVE, SYSTEMD, "systemctl reboot -ff")
 
 
 class Step(msgspec.Struct):
@@ -77,7 +92,13 @@ class Step(msgspec.Struct):
 
 
 def play(
-    kernel: Kernel, files: Mapping[Path, Path], words: str, steps: Mapping[str, str], folder: Path
+    kernel: Kernel,
+    files: Mapping[Path, Path],
+    words: str,
+    steps: Mapping[str, str],
+    folder: Path,
+    *,
+    booted: System = DEBIAN,
 ) -> dict[str, Step]:
     """Boot the system, run the steps in their order and return what became of each.
 
@@ -88,9 +109,11 @@ def play(
     archive = Archive(own)
     for device, numbers in DEVICES.items():
         archive.device(device, numbers)
-    archive.text(Path("/init"), INIT, 0o755)
+    archive.text(Path("/init"), booted.init, 0o755)
     archive.text(Path("/etc/systemd/system/scenario.service"), UNIT)
-    archive.text(HOME / "run", RUN, 0o755)
+    port = MACHINES[booted.architecture].port
+    script = RUN.format(home=HOME, seconds=STEP_SECONDS, port=port, end=booted.end)
+    archive.text(HOME / "run", script, 0o755)
     archive.text(HOME / "words", words)
     names = {f"{number:02}": name for number, name in enumerate(steps)}
     for number, name in names.items():
@@ -100,11 +123,11 @@ def play(
     archive.close()
     whole = folder / "system.cpio"
     with whole.open("wb") as out:
-        for part in (system.ARCHIVE, own):
+        for part in (booted.archive, own):
             with part.open("rb") as file:
                 shutil.copyfileobj(file, out)
     show = ("systemd.wants=scenario.service", "systemd.show_status=false")
-    wrote = run(X86, kernel, whole, folder, show)
+    wrote = run(booted.architecture, kernel, whole, folder, show)
     try:
         with tarfile.open(fileobj=io.BytesIO((wrote / REPORT).read_bytes())) as tar:
             return {name: _step(tar, f"./{number}") for number, name in names.items()}

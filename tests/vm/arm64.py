@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,10 @@ SITE: Final = FOLDER / "site"
 """The Python packages that the agent depends on, as requirements.lock pins them."""
 OBJECT: Final = FOLDER / "nodeagent.bpf.o"
 PYTHON: Final = Path("/usr/bin/python3.11")
+
+# google-re2 has none for an older C library.
+PLATFORMS: Final = ("manylinux2014_aarch64", "manylinux_2_26_aarch64")
+"""Of the wheels."""
 
 HEADERS_SUITE: Final = "trixie"
 HEADERS: Final = "linux-bpf-dev"
@@ -59,20 +64,20 @@ def fetch_files() -> None:
         archive.unlink()
 
 
-def fetch_site() -> None:
-    """The Python packages; raises FetchError."""
-    shutil.rmtree(SITE, ignore_errors=True)
+def fetch_site(wanted: Collection[str], to: Path) -> None:
+    """Python packages of these names, as requirements.lock pins them; raises FetchError."""
+    shutil.rmtree(to, ignore_errors=True)
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     pinned = re.findall(r"^(\S+)(==.*?)(?=^\S|\Z)", lock, re.MULTILINE | re.DOTALL)
-    wanted = dependencies()
     requirements = FOLDER / "requirements.txt"
     requirements.write_text(
         "".join(name + rest for name, rest in pinned if name in wanted), encoding="utf-8"
     )
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    command += ["--target", str(SITE), "--no-deps", "--only-binary", ":all:", "--require-hashes"]
+    command += ["--target", str(to), "--no-deps", "--only-binary", ":all:", "--require-hashes"]
     command += ["--implementation", "cp", "--python-version", "3.11"]
-    command += ["--platform", "manylinux2014_aarch64", "--requirement", str(requirements)]
+    command += [f"--platform={platform}" for platform in PLATFORMS]
+    command += ["--requirement", str(requirements)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise FetchError(f"pip says: {done.stderr.strip().splitlines()[-1]}")
@@ -84,7 +89,7 @@ def main() -> int:
         print(f"arm64: fetching headers and Python from {mirror()}", file=sys.stderr)
         fetch_headers()
         fetch_files()
-        fetch_site()
+        fetch_site(dependencies(), SITE)
     except FetchError as error:
         print(f"arm64: {error}", file=sys.stderr)
         return 1

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import re
+import shutil
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -82,6 +84,32 @@ def version(archive: Path) -> str:
 def unpack(archive: Path, to: Path) -> None:
     """The files of a package, below a folder."""
     run("dpkg-deb", "--extract", str(archive), str(to))
+
+
+def make_root(suite: str, architecture: str, packages: Collection[str], folder: Path) -> None:
+    """A root file system with these packages and all that they need; raises FetchError.
+
+    They are unpacked and known to dpkg as installed, but none of their scripts has run, so that
+    the architecture may be any.
+    """
+    options = [f"--architectures={architecture}", f"--include={','.join(packages)}"]
+    # The archives are wanted, too.
+    options += ["--quiet", "--variant=extract", "--skip=cleanup/apt"]
+    run("mmdebstrap", *options, suite, str(folder), mirror())
+    fetched = folder / "var/cache/apt"
+    known = folder / "var/lib/dpkg"
+    (known / "info").mkdir(parents=True, exist_ok=True)
+    status = []
+    for archive in sorted(fetched.glob("archives/*.deb")):
+        facts = run("dpkg-deb", "--field", str(archive))
+        name = archive.name.partition("_")[0]
+        listed = run("sh", "-c", 'dpkg-deb --fsys-tarfile "$1" | tar -t', "sh", str(archive))
+        paths = [line.removeprefix(".").rstrip("/") or "/." for line in listed.splitlines()]
+        (known / f"info/{name}.list").write_text("".join(f"{path}\n" for path in paths))
+        status.append(f"{facts}Status: install ok installed\n\n")
+    (known / "status").write_text("".join(status))
+    for spare in (fetched, folder / "var/lib/apt/lists"):
+        shutil.rmtree(spare)
 
 
 @functools.cache
