@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["DAYS", "days"]
+__all__ = ["DAYS", "days", "people"]
 
 DAYS: Final = int(os.environ.get("DAYS", "1"))
 """So often all of it is done."""
-DAY: Final = """\
+PEOPLE: Final = """\
 set -e
 useradd --create-home --shell /bin/bash alice
 echo 'alice ALL=(root) NOPASSWD: ALL' >/etc/sudoers.d/alice
@@ -20,10 +20,17 @@ mkdir -m 0700 /home/alice/.ssh
 ssh-keygen -q -t ed25519 -N '' -f /home/alice/.ssh/id_ed25519
 cp /home/alice/.ssh/id_ed25519.pub /home/alice/.ssh/authorized_keys
 chown -R alice: /home/alice/.ssh
+log_in true
+"""
+"""Who may log in, from before the agent on: that somebody is let in is worth a finding."""
+LOG_IN: Final = """\
 log_in() {
     ssh -i /home/alice/.ssh/id_ed25519 -o StrictHostKeyChecking=accept-new \\
         alice@127.0.0.1 "$@"
 }
+"""
+DAY: Final = """\
+set -e
 log_in 'id; uptime; df; sudo systemctl list-timers; sudo journalctl --lines=5; exit 0'
 log_in 'cat >notes.txt; ls -la; sudo install -m 0644 notes.txt /etc/motd' </etc/os-release
 scp -q -i /home/alice/.ssh/id_ed25519 alice@127.0.0.1:notes.txt /root/
@@ -64,18 +71,21 @@ run-parts --report /etc/cron.daily
 systemd-tmpfiles --clean
 systemctl restart ssh cron
 journalctl --rotate --vacuum-size=1M
-systemd-run --wait --pipe --quiet --property=DynamicUser=yes id
+systemd-run --quiet --property=DynamicUser=yes id
 su --login alice --command 'crontab -l || true'
 passwd --status alice
 log_in "sudo apt-get purge --yes quiet"
-log_in 'last; who; exit 0' || true
-userdel --remove alice
-rm /etc/sudoers.d/alice
+log_in 'last; who; exit 0'
 """
+
+
+def people() -> Iterator[tuple[str, str]]:
+    """The step that comes before all of them."""
+    yield "people", f"{LOG_IN}{PEOPLE}"
 
 
 def days() -> Iterator[tuple[str, str]]:
     """The steps, by name; the last one shows what was found."""
     for number in range(DAYS):
-        yield f"day {number}", f"mkdir /tmp/day{number}; cd /tmp/day{number}\n{DAY}"
+        yield f"day {number}", f"mkdir /tmp/day{number}; cd /tmp/day{number}\n{LOG_IN}{DAY}"
     yield "found", "nodeagent findings list --json"

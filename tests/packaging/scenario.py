@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.packaging.day import days
+from tests.packaging.day import days, people
 
 README: Final = Path(__file__).parents[2] / "README.md"
 EVENTS: Final = "/var/log/nodeagent/events.ndjson"
@@ -211,4 +211,4 @@ def _replaced() -> Iterator[tuple[str, str]]:
     yield "purged", "left"
 
 
-STEPS: Final = dict((*_installed(), *days(), *_disturbed(), *_replaced()))
+STEPS: Final = dict((*people(), *_installed(), *days(), *_disturbed(), *_replaced()))
