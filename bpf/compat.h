@@ -41,6 +41,7 @@
 #define REGISTER_ARG5 r8
 #define REGISTER_ARG6 r9
 #define REGISTER_NUMBER orig_ax
+#define REGISTER_ARG1_32 bx
 #define NR_CLONE 56
 #define NR_FORK 57
 #define NR_VFORK 58
@@ -53,6 +54,7 @@
 #define REGISTER_ARG5 regs[4]
 #define REGISTER_ARG6 regs[5]
 #define REGISTER_NUMBER syscallno
+#define REGISTER_ARG1_32 orig_x0
 #define NR_CLONE 220
 #define NR_FORK (~0ULL)
 #define NR_VFORK (~0ULL)
@@ -61,6 +63,27 @@
 #error "no system call convention for this architecture"
 #endif
 #define NR_CLONE3 435
+/* Of calls of 32 bits, the same on both. */
+#define NR_EXIT_32 1
+#define NR_FORK_32 2
+#define NR_CLONE_32 120
+#define NR_VFORK_32 190
+
+#if defined(__TARGET_ARCH_x86)
+/* TS_COMPAT: from the entry of a call of 32 bits to its end, whatever the program is. */
+#define IN_CALL_32 0x2
+#define STATE_OF_CALL status
+#else
+/* TIF_32BIT: all calls of a program of 32 bits. */
+#define IN_CALL_32 (1 << 22)
+#define STATE_OF_CALL flags
+#endif
+
+/* Whether the system call that @task is in, or was in last, is one of 32 bits. */
+static __always_inline bool is_in_call_32(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, thread_info.STATE_OF_CALL) & IN_CALL_32;
+}
 
 /* What the current task passed to its system call. */
 struct arguments {

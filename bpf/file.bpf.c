@@ -41,8 +41,8 @@ static __always_inline void look_at(struct opened_file *to, struct file *file)
 	to->mode = LOADED(file, f_mode);
 }
 
-/* @file is any other. */
-static __always_inline void peek_at(struct opened_file *to, struct file *file)
+/* @file is any other. A function of its own, so that its stack is free again for what follows. */
+static __noinline void peek_at(struct opened_file *to, struct file *file)
 {
 	struct peek start;
 	struct dentry *dentry;
@@ -340,16 +340,17 @@ static __always_inline int opened_by_name(__u64 *context, struct filename *name,
 					  const struct open_flags *op)
 {
 	struct attempt attempt = { .kernel_name = true, .asked = op->open_flag };
+	struct file *file = (struct file *)context[3];
 	__u64 returned = 0;
 
 	if (attempt.asked & FMODE_EXEC)
 		return 0;
-	/* Read anew, since nobody may calculate with what the verifier takes for a pointer. */
-	bpf_probe_read_kernel(&returned, sizeof(returned), &context[3]);
+	/* Read anew, since nobody may compare what the verifier takes for a pointer. */
+	bpf_probe_read_kernel(&returned, sizeof(returned), &file);
 	if (returned >= (__u64)-LARGEST_ERROR)
 		attempt.result = returned;
 	else
-		attempt.file = (struct file *)context[3];
+		attempt.file = file;
 	attempt.name = name->name;
 	return report(&attempt, current_task());
 }

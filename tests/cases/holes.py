@@ -42,6 +42,18 @@ HOLES: Final = (
         "tracepoint",
         "32-bit calls pass by the tracepoints of system calls",
     ),
+    Hole(
+        "x32-*",
+        "*",
+        "*",
+        "calls of x32 pass by the tracepoints, and share their functions with others",
+    ),
+    Hole(
+        "arm32-*",
+        "*",
+        "*",
+        "32-bit calls of arm64 pass by the tracepoints, and share their functions with others",
+    ),
     *(
         Hole(
             case,
