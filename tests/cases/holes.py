@@ -46,7 +46,7 @@ HOLES: Final = (
         "x32-*",
         "*",
         "*",
-        "calls of x32 pass by the tracepoints, and share their functions with others",
+        "arch_trace_is_compat_syscall() keeps them from tracepoints; no kernel here has x32",
     ),
     Hole(
         "arm32-*",
