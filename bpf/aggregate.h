@@ -23,46 +23,57 @@ struct {
 	__type(value, __u64);
 } recent_opens SEC(".maps");
 
+/*
+ * By the hash, which the kernel finds in half of the time that the whole key takes. An open with
+ * the hash of another one is reported each time.
+ */
 #define REPEATS_TABLE                               \
 	{                                           \
 		__uint(type, BPF_MAP_TYPE_HASH);    \
 		__uint(max_entries, 4096);          \
-		__type(key, struct open_key);       \
+		__type(key, __u64);                 \
 		__type(value, struct open_repeats); \
 	}
 
 struct REPEATS_TABLE even_repeats SEC(".maps");
 struct REPEATS_TABLE odd_repeats SEC(".maps");
 
+/* Without the address, with which nobody may calculate where the verifier knows what is there. */
 static __always_inline __u64 hash_of(const struct open_key *key)
 {
-	__u64 hash = key->start_time ^ key->dentry;
+	__u64 hash = key->start_time;
 
 	hash = hash * 0x9e3779b97f4a7c15 + key->inode;
 	hash = hash * 0x9e3779b97f4a7c15 + ((__u64)key->exec_id << 32 | key->pid);
-	hash = hash * 0x9e3779b97f4a7c15 + key->euid;
+	hash = hash * 0x9e3779b97f4a7c15 + ((__u64)key->name_hash << 32 | key->euid);
 	return hash ^ hash >> 32;
 }
 
+static __always_inline bool is_same(const struct open_key *one, const struct open_key *other)
+{
+	return one->start_time == other->start_time && one->dentry == other->dentry &&
+	       one->inode == other->inode && one->pid == other->pid &&
+	       one->exec_id == other->exec_id && one->euid == other->euid;
+}
+
 /* Counts the open; false when it is the first one, or has no entry. */
-static __always_inline bool is_counted(struct settings *now, const struct open_key *key)
+static __always_inline bool is_counted(struct settings *now, const struct open_key *key, __u64 hash)
 {
 	struct open_repeats *repeats;
 
 	if (now->turn & 1)
-		repeats = bpf_map_lookup_elem(&odd_repeats, key);
+		repeats = bpf_map_lookup_elem(&odd_repeats, &hash);
 	else
-		repeats = bpf_map_lookup_elem(&even_repeats, key);
-	if (!repeats)
+		repeats = bpf_map_lookup_elem(&even_repeats, &hash);
+	if (!repeats || !is_same(&repeats->open, key))
 		return false;
 	COUNT(repeats->count);
 	return true;
 }
 
 /* Whether the same was done not long ago; remembers it. */
-static __always_inline bool is_known(const struct open_key *key)
+static __always_inline bool is_known(__u64 hash)
 {
-	__u64 hash = hash_of(key);
 	__u32 index = hash & (RECENT_OPENS - 1);
 	__u64 *recent = bpf_map_lookup_elem(&recent_opens, &index);
 
@@ -76,7 +87,7 @@ static __always_inline bool is_known(const struct open_key *key)
 
 /* The next ones like this are counted. */
 static __always_inline void count_from_now(struct settings *now, struct scratch *scratch,
-					   const struct open_key *key)
+					   const struct open_key *key, __u64 hash)
 {
 	struct open_repeats *repeats = &scratch->repeats;
 	__u64 size = scratch->used;
@@ -85,12 +96,13 @@ static __always_inline void count_from_now(struct settings *now, struct scratch 
 	if (size > REPEATED_BYTES)
 		return;
 	repeats->count = 0;
+	repeats->open = *key;
 	repeats->size = size;
 	bpf_probe_read_kernel(repeats->record, size, scratch->record);
 	if (now->turn & 1)
-		bpf_map_update_elem(&odd_repeats, key, repeats, BPF_NOEXIST);
+		bpf_map_update_elem(&odd_repeats, &hash, repeats, BPF_NOEXIST);
 	else
-		bpf_map_update_elem(&even_repeats, key, repeats, BPF_NOEXIST);
+		bpf_map_update_elem(&even_repeats, &hash, repeats, BPF_NOEXIST);
 }
 
 #endif

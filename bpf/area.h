@@ -105,16 +105,13 @@ static __always_inline struct vm_area_struct *area_in_maple_tree(struct mm_struc
 static __always_inline bool look_at_area(struct area *to, struct mm_struct *mm, __u64 address)
 {
 	struct vm_area_struct *area;
-	struct {
-		char peeked[PEEK_BYTES];
-	} start;
+	struct peek start;
 
 	if (bpf_core_field_exists(mm->mm_mt))
 		area = area_in_maple_tree(mm, address);
 	else
 		area = area_in_rb_tree(mm, address);
-	if (bpf_probe_read_kernel(start.peeked, PEEK_BYTES, area) ||
-	    PEEKED(&start, area, vm_mm) != mm)
+	if (peek(&start, area) || PEEKED(&start, area, vm_mm) != mm)
 		return false;
 	to->start = PEEKED(&start, area, vm_start);
 	to->end = PEEKED(&start, area, vm_end);

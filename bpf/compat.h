@@ -41,6 +41,7 @@
 #define REGISTER_ARG5 r8
 #define REGISTER_ARG6 r9
 #define REGISTER_NUMBER orig_ax
+#define REGISTER_ARG1_32 bx
 #define NR_CLONE 56
 #define NR_FORK 57
 #define NR_VFORK 58
@@ -53,6 +54,7 @@
 #define REGISTER_ARG5 regs[4]
 #define REGISTER_ARG6 regs[5]
 #define REGISTER_NUMBER syscallno
+#define REGISTER_ARG1_32 orig_x0
 #define NR_CLONE 220
 #define NR_FORK (~0ULL)
 #define NR_VFORK (~0ULL)
@@ -61,6 +63,27 @@
 #error "no system call convention for this architecture"
 #endif
 #define NR_CLONE3 435
+/* Of calls of 32 bits, the same on both. */
+#define NR_EXIT_32 1
+#define NR_FORK_32 2
+#define NR_CLONE_32 120
+#define NR_VFORK_32 190
+
+#if defined(__TARGET_ARCH_x86)
+/* TS_COMPAT: from the entry of a call of 32 bits to its end, whatever the program is. */
+#define IN_CALL_32 0x2
+#define STATE_OF_CALL status
+#else
+/* TIF_32BIT: all calls of a program of 32 bits. */
+#define IN_CALL_32 (1 << 22)
+#define STATE_OF_CALL flags
+#endif
+
+/* Whether the system call that @task is in, or was in last, is one of 32 bits. */
+static __always_inline bool is_in_call_32(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, thread_info.STATE_OF_CALL) & IN_CALL_32;
+}
 
 /* What the current task passed to its system call. */
 struct arguments {
@@ -74,27 +97,32 @@ struct arguments {
 	__u64 pointer_bytes;
 };
 
+/* The current task; the verifier knows it where HAS_TYPED_TASK. */
+static __always_inline struct task_struct *current_task(void)
+{
+	return HAS_TYPED_TASK ? bpf_get_current_task_btf() :
+				(struct task_struct *)bpf_get_current_task();
+}
+
 /* Since commit dd6e10fbd9fb (v5.15). */
 #define HAS_REGISTERS bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs)
 
 /* The registers that the current task entered the kernel with. */
-static __always_inline struct pt_regs *typed_registers(void)
+static __always_inline struct pt_regs *typed_registers(struct task_struct *task)
 {
-	return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	return (struct pt_regs *)bpf_task_pt_regs(task);
 }
 
 /* The same where HAS_REGISTERS is not: the last thing on the kernel stack. */
-static __always_inline struct pt_regs *registers_on_stack(void)
+static __always_inline struct pt_regs *registers_on_stack(struct task_struct *task)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-
 	return (struct pt_regs *)((__u64)BPF_CORE_READ(task, stack) + KERNEL_STACK_BYTES) - 1;
 }
 
 /* One argument alone: frequent calls that are no event end at a look at it. */
-#define ARGUMENT(REGISTER)                             \
-	(HAS_REGISTERS ? typed_registers()->REGISTER : \
-			 BPF_CORE_READ(registers_on_stack(), REGISTER))
+#define ARGUMENT(REGISTER)                                           \
+	(HAS_REGISTERS ? typed_registers(current_task())->REGISTER : \
+			 BPF_CORE_READ(registers_on_stack(current_task()), REGISTER))
 
 #define READ_ARGUMENTS(READ, to, registers, one, two, three, four, five, six) \
 	do {                                                                  \
@@ -110,18 +138,24 @@ static __always_inline struct pt_regs *registers_on_stack(void)
 	READ_ARGUMENTS(READ, to, registers, REGISTER_ARG1, REGISTER_ARG2, REGISTER_ARG3, \
 		       REGISTER_ARG4, REGISTER_ARG5, REGISTER_ARG6)
 
-static __always_inline void read_arguments(struct arguments *to)
+/* Those of the current @task. */
+static __always_inline void read_arguments_of(struct arguments *to, struct task_struct *task)
 {
 	struct pt_regs *registers;
 
 	to->pointer_bytes = sizeof(__u64);
 	if (HAS_REGISTERS) {
-		registers = typed_registers();
+		registers = typed_registers(task);
 		READ_ALL(LOADED, to, registers);
 	} else {
-		registers = registers_on_stack();
+		registers = registers_on_stack(task);
 		READ_ALL(BPF_CORE_READ, to, registers);
 	}
+}
+
+static __always_inline void read_arguments(struct arguments *to)
+{
+	read_arguments_of(to, current_task());
 }
 
 #if defined(__TARGET_ARCH_x86)
@@ -131,14 +165,15 @@ static __always_inline void read_arguments(struct arguments *to)
 
 static __always_inline void read_arguments_32(struct arguments *to)
 {
+	struct task_struct *task = current_task();
 	struct pt_regs *registers;
 
 	to->pointer_bytes = sizeof(__u32);
 	if (HAS_REGISTERS) {
-		registers = typed_registers();
+		registers = typed_registers(task);
 		READ_ARGUMENTS(LOADED_32, to, registers, bx, cx, dx, si, di, bp);
 	} else {
-		registers = registers_on_stack();
+		registers = registers_on_stack(task);
 		READ_ARGUMENTS(READ_32, to, registers, bx, cx, dx, si, di, bp);
 	}
 }

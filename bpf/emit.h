@@ -95,26 +95,30 @@ static __always_inline bool is_own(struct settings *now, struct counters *count,
 	return true;
 }
 
-/* Counts one operation as seen; false when the policy does not want it. */
-static __always_inline bool wanted(__u32 kind)
+/* Counts one operation of the current process as seen; NULL when the policy does not want it. */
+static __always_inline struct counters *wanted_by(__u32 kind, __u32 pid)
 {
 	struct counters *count = kind_counters(kind);
 	struct settings *now = current_settings();
 
 	if (!count || !now || now->stopped)
-		return false;
+		return NULL;
 	COUNT(count->seen);
 	if (is_shared(now, kind))
 		agree(bpf_get_current_pid_tgid(), kind, now->first >> kind & 1);
-	if (is_own(now, count, kind, bpf_get_current_pid_tgid() >> 32) ||
-	    !(now->kinds & (1ULL << kind)) ||
+	if (is_own(now, count, kind, pid) || !(now->kinds & (1ULL << kind)) ||
 	    /* The process table needs all processes; user space leaves them out. */
 	    (now->filters && !IS_PROCESS(kind) &&
 	     is_excluded(now, current_cgroup(), bpf_get_current_uid_gid()))) {
 		COUNT(count->filtered);
-		return false;
+		return NULL;
 	}
-	return true;
+	return count;
+}
+
+static __always_inline struct counters *wanted(__u32 kind)
+{
+	return wanted_by(kind, bpf_get_current_pid_tgid() >> 32);
 }
 
 /* The same for what @task has done, where it need not be the current one. */
@@ -359,28 +363,13 @@ static __always_inline void emit_submit(void *record, __u32 kind)
 }
 
 /* Gives the scratch back without sending; counted as filtered. */
-static __always_inline void emit_leave(struct scratch *scratch, __u32 kind)
+static __always_inline void emit_cancel(void *record, __u32 kind)
 {
 	struct counters *count = kind_counters(kind);
 
 	if (count)
 		COUNT(count->filtered);
-	give_back(scratch);
-}
-
-/* Gives the scratch back without sending; another record tells of it. */
-static __always_inline void emit_counted(struct scratch *scratch, __u32 kind)
-{
-	struct counters *count = kind_counters(kind);
-
-	if (count)
-		COUNT(count->aggregated);
-	give_back(scratch);
-}
-
-static __always_inline void emit_cancel(void *record, __u32 kind)
-{
-	emit_leave(scratch_of(record), kind);
+	give_back(scratch_of(record));
 }
 
 /* Where the next append goes, or NULL when the record is full. */

@@ -22,19 +22,100 @@ struct opened_file {
 	struct vfsmount *mount;
 	struct dentry *dentry;
 	struct inode *inode;
+	__u64 inode_number;
+	__u32 name_hash;
 	__u32 flags;
 	__u32 mode;
+	__u32 reserved;
 };
 
-static __always_inline void look_at(struct scratch *scratch, struct opened_file *to,
-				    struct file *file, __u32 asked)
+/* @file is one that the verifier knows. */
+static __always_inline void look_at(struct opened_file *to, struct file *file)
 {
-	peek(scratch, file);
-	to->flags = PEEKED(scratch, file, f_flags) | (asked & O_PASSED);
-	to->mode = PEEKED(scratch, file, f_mode);
-	to->mount = PEEKED(scratch, file, f_path.mnt);
-	to->dentry = PEEKED(scratch, file, f_path.dentry);
-	to->inode = PEEKED(scratch, file, f_inode);
+	to->mount = LOADED(file, f_path.mnt);
+	to->dentry = LOADED(file, f_path.dentry);
+	to->inode = LOADED(file, f_inode);
+	to->inode_number = LOADED(file, f_inode, i_ino);
+	to->name_hash = LOADED(file, f_path.dentry, d_name.hash);
+	to->flags = LOADED(file, f_flags);
+	to->mode = LOADED(file, f_mode);
+}
+
+/* @file is any other. A function of its own, so that its stack is free again for what follows. */
+static __noinline void peek_at(struct opened_file *to, struct file *file)
+{
+	struct peek start;
+	struct dentry *dentry;
+	struct inode *inode;
+
+	peek(&start, file);
+	dentry = PEEKED(&start, file, f_path.dentry);
+	inode = PEEKED(&start, file, f_inode);
+	to->mount = PEEKED(&start, file, f_path.mnt);
+	to->dentry = dentry;
+	to->inode = inode;
+	to->name_hash = BPF_CORE_READ(dentry, d_name.hash);
+	to->inode_number = BPF_CORE_READ(inode, i_ino);
+	to->flags = PEEKED(&start, file, f_flags);
+	to->mode = PEEKED(&start, file, f_mode);
+}
+
+/* How many descriptors lie in struct files_struct itself. */
+#define FDS_INSIDE(task) (bpf_core_field_size((task)->files->fd_array) / sizeof(struct file *))
+
+#define KNOWN_FILE(fd)                                    \
+	case fd:                                          \
+		file = LOADED(task, files, fd_array[fd]); \
+		break;
+
+/*
+ * The files of the lowest descriptors, while the task has no more than lie in its struct
+ * files_struct: these the verifier knows, if they are asked for by constants.
+ */
+static __always_inline struct file *known_file(struct task_struct *task, long fd)
+{
+	struct file *file = NULL;
+
+	if (LOADED(task, files, fdt, max_fds) != FDS_INSIDE(task))
+		return NULL;
+	switch (fd) {
+		KNOWN_FILE(0)
+		KNOWN_FILE(1)
+		KNOWN_FILE(2)
+		KNOWN_FILE(3)
+		KNOWN_FILE(4)
+		KNOWN_FILE(5)
+		KNOWN_FILE(6)
+		KNOWN_FILE(7)
+		KNOWN_FILE(8)
+		KNOWN_FILE(9)
+		KNOWN_FILE(10)
+		KNOWN_FILE(11)
+		KNOWN_FILE(12)
+		KNOWN_FILE(13)
+		KNOWN_FILE(14)
+		KNOWN_FILE(15)
+	}
+	return file;
+}
+
+/* False when there is no such descriptor. */
+static __always_inline bool look_at_fd(struct opened_file *to, struct task_struct *task, long fd)
+{
+	struct file *file;
+
+	if (HAS_TYPED_TASK) {
+		file = known_file(task, fd);
+		if (file) {
+			look_at(to, file);
+			return true;
+		}
+	}
+	file = file_of_quickly(fd);
+	if (!file)
+		return false;
+	peek_at(to, file);
+	return true;
 }
 
 /* Whether user space wants to know of this failure. */
@@ -59,32 +140,27 @@ static __always_inline bool only_reads(const struct opened_file *file)
 		(key)->euid = READ(task, cred, euid.val);                     \
 	} while (0)
 
-static __always_inline void fill_key(struct open_key *key, const struct opened_file *file)
+static __always_inline void fill_key(struct open_key *key, struct task_struct *task,
+				     const struct opened_file *file)
 {
-	/* Our own struct must not be followed by BPF_CORE_READ. */
-	struct inode *inode = file->inode;
-
-	if (HAS_TYPED_TASK) {
-		struct task_struct *task = bpf_get_current_task_btf();
-
+	if (HAS_TYPED_TASK)
 		FILL_KEY(LOADED, key, task);
-	} else {
-		struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-
+	else
 		FILL_KEY(BPF_CORE_READ, key, task);
-	}
 	key->dentry = (__u64)file->dentry;
-	key->inode = BPF_CORE_READ(inode, i_ino);
+	key->inode = file->inode_number;
+	key->name_hash = file->name_hash;
 }
 
 /* What a hook knows of an open. */
 struct attempt {
 	long result;
-	struct file *file;
 	/* In the caller's memory, or in the kernel's. */
 	const char *name;
 	__u32 kernel_name;
 	__u32 asked;
+	/* One that the verifier knows; NULL: the result is its descriptor. */
+	struct file *file;
 };
 
 static __always_inline void fill_failure(struct open_event *open, const struct attempt *attempt)
@@ -111,48 +187,75 @@ static __always_inline __u32 fill_opened(struct open_event *open, struct setting
 	return now->filters & FILTER_PATHS ? path_rule(scratch->index) : 0;
 }
 
-/* Whether the open is one that is counted and not reported; @seen: the next one may be. */
-static __always_inline bool is_repeat(struct settings *now, const struct opened_file *file,
-				      struct open_key *key, bool *seen)
+/* False when the call failed, or when another thread has closed the file before we looked. */
+static __always_inline bool find_file(struct opened_file *to, const struct attempt *attempt,
+				      struct task_struct *task)
 {
+	if (attempt->result < 0)
+		return false;
+	if (attempt->file)
+		look_at(to, attempt->file);
+	else if (!look_at_fd(to, task, attempt->result))
+		return false;
+	to->flags |= attempt->asked & O_PASSED;
+	return true;
+}
+
+/* Whether the open is one that is counted and not reported; @seen: the next one may be. */
+static __always_inline bool is_repeat(struct settings *now, struct task_struct *task,
+				      const struct opened_file *file, struct open_key *key,
+				      bool *seen)
+{
+	__u64 hash;
+
 	if (!now->count_repeats || !only_reads(file))
 		return false;
-	fill_key(key, file);
-	if (is_counted(now, key))
+	fill_key(key, task, file);
+	hash = hash_of(key);
+	if (is_counted(now, key, hash))
 		return true;
-	*seen = is_known(key);
+	*seen = is_known(hash);
 	return false;
 }
 
-static __always_inline int report(const struct attempt *attempt)
+static __always_inline __u32 process_of(struct task_struct *task)
 {
-	struct scratch *scratch = emit_take(EVENT_OPEN);
+	return HAS_TYPED_TASK ? LOADED(task, tgid) : bpf_get_current_pid_tgid() >> 32;
+}
+
+/* Of the current @task. Most opens end before there is a record: they come first, and cost least. */
+static __always_inline int report(const struct attempt *attempt, struct task_struct *task)
+{
+	struct counters *count = wanted_by(EVENT_OPEN, process_of(task));
 	struct settings *now = current_settings();
 	struct opened_file file = {};
+	struct scratch *scratch;
 	struct open_event *open;
 	struct open_key key = {};
 	bool seen = false;
+	bool found;
 	__u32 rule = 0;
 
+	if (!count || !now)
+		return 0;
+	if (attempt->result < 0 && !is_failure_wanted(now, attempt->result)) {
+		COUNT(count->filtered);
+		return 0;
+	}
+	found = find_file(&file, attempt, task);
+	if (found && is_repeat(now, task, &file, &key, &seen)) {
+		COUNT(count->aggregated);
+		return 0;
+	}
+	scratch = take_scratch_for(EVENT_OPEN);
 	if (!scratch)
 		return 0;
-	if (!now || (attempt->result < 0 && !is_failure_wanted(now, attempt->result))) {
-		emit_leave(scratch, EVENT_OPEN);
-		return 0;
-	}
-	if (attempt->file) {
-		look_at(scratch, &file, attempt->file, attempt->asked);
-		if (is_repeat(now, &file, &key, &seen)) {
-			emit_counted(scratch, EVENT_OPEN);
-			return 0;
-		}
-	}
 	open = emit_start(scratch, EVENT_OPEN, sizeof(*open));
 	if (!open)
 		return 0;
 	open->event.result = attempt->result;
 	open->count = 1;
-	if (attempt->file)
+	if (found)
 		rule = fill_opened(open, now, &file);
 	else
 		fill_failure(open, attempt);
@@ -161,71 +264,71 @@ static __always_inline int report(const struct attempt *attempt)
 		return 0;
 	}
 	if (seen && rule != PATH_WATCHED)
-		count_from_now(now, scratch, &key);
+		count_from_now(now, scratch, &key, hash_of(&key));
 	emit_submit(open, EVENT_OPEN);
 	return 0;
 }
 
-/* A function of its own, which the verifier looks at once for each program. */
-__noinline int opened(__s64 result, __u64 name, __u32 asked)
+static __always_inline int opened(struct task_struct *task, long result, __u64 name, __u32 asked)
 {
-	struct attempt attempt = { .result = result,
-				   .file = file_of_quickly(result),
-				   .name = (void *)name,
-				   .asked = asked };
+	struct attempt attempt = { .result = result, .name = (void *)name, .asked = asked };
 
-	return report(&attempt);
+	return report(&attempt, task);
 }
 
 /* long open(const char *filename, int flags, umode_t mode) */
 SEC("tp/syscalls/sys_exit_open")
 int exit_open(struct trace_event_raw_sys_exit *context)
 {
+	struct task_struct *task = current_task();
 	struct arguments passed;
 
-	read_arguments(&passed);
-	return opened(context->ret, passed.first, passed.second);
+	read_arguments_of(&passed, task);
+	return opened(task, context->ret, passed.first, passed.second);
 }
 
 /* long openat(int dfd, const char *filename, int flags, umode_t mode) */
 SEC("tp/syscalls/sys_exit_openat")
 int exit_openat(struct trace_event_raw_sys_exit *context)
 {
+	struct task_struct *task = current_task();
 	struct arguments passed;
 
-	read_arguments(&passed);
-	return opened(context->ret, passed.second, passed.third);
+	read_arguments_of(&passed, task);
+	return opened(task, context->ret, passed.second, passed.third);
 }
 
 /* long openat2(int dfd, const char *filename, struct open_how *how, size_t usize) */
 SEC("tp/syscalls/sys_exit_openat2")
 int exit_openat2(struct trace_event_raw_sys_exit *context)
 {
+	struct task_struct *task = current_task();
 	struct arguments passed;
 	__u64 flags = 0;
 
-	read_arguments(&passed);
+	read_arguments_of(&passed, task);
 	/* struct open_how starts with the flags. */
 	bpf_probe_read_user(&flags, sizeof(flags), (void *)passed.third);
-	return opened(context->ret, passed.second, flags);
+	return opened(task, context->ret, passed.second, flags);
 }
 
 /* long creat(const char *pathname, umode_t mode) */
 SEC("tp/syscalls/sys_exit_creat")
 int exit_creat(struct trace_event_raw_sys_exit *context)
 {
+	struct task_struct *task = current_task();
 	struct arguments passed;
 
-	read_arguments(&passed);
+	read_arguments_of(&passed, task);
 	/* creat(2): O_CREAT|O_WRONLY|O_TRUNC. */
-	return opened(context->ret, passed.first, O_CREAT | 1 | O_TRUNC);
+	return opened(task, context->ret, passed.first, O_CREAT | 1 | O_TRUNC);
 }
 
 /* long open_by_handle_at(int mountdirfd, struct file_handle *handle, int flags) */
 AFTER(open_by_handle_at, compat_sys_open_by_handle_at)
 {
 	/* A handle is no name. */
-	return opened(result, 0, passed->third);
+	return opened(current_task(), result, 0, passed->third);
 }
 
 /* What execve(2) opens: told by the exec. */
@@ -237,18 +340,19 @@ static __always_inline int opened_by_name(__u64 *context, struct filename *name,
 					  const struct open_flags *op)
 {
 	struct attempt attempt = { .kernel_name = true, .asked = op->open_flag };
+	struct file *file = (struct file *)context[3];
 	__u64 returned = 0;
 
 	if (attempt.asked & FMODE_EXEC)
 		return 0;
-	/* Read anew, since nobody may calculate with what the verifier takes for a pointer. */
-	bpf_probe_read_kernel(&returned, sizeof(returned), &context[3]);
+	/* Read anew, since nobody may compare what the verifier takes for a pointer. */
+	bpf_probe_read_kernel(&returned, sizeof(returned), &file);
 	if (returned >= (__u64)-LARGEST_ERROR)
 		attempt.result = returned;
 	else
-		attempt.file = (struct file *)returned;
+		attempt.file = file;
 	attempt.name = name->name;
-	return report(&attempt);
+	return report(&attempt, current_task());
 }
 
 /*

@@ -18,6 +18,10 @@
 /* Fields of an object that lie within its first bytes are read at once. */
 #define PEEK_BYTES 128
 
+struct peek {
+	char bytes[PEEK_BYTES];
+};
+
 /* Names of a path whose places are remembered; a power of two. */
 #define PATH_NAMES 128
 
@@ -33,12 +37,14 @@ struct open_key {
 	__u32 pid;
 	__u32 exec_id;
 	__u32 euid;
-	__u32 reserved;
+	/* The kernel's hash of the last name of the path. */
+	__u32 name_hash;
 };
 
 /* Repeats of one open. */
 struct open_repeats {
 	__u64 count;
+	struct open_key open;
 	/* Of the record. */
 	__u64 size;
 	char record[REPEATED_BYTES];
@@ -85,7 +91,7 @@ struct scratch {
 	char beyond_prefix[NAME_BYTES];
 	struct open_repeats repeats;
 	/* The start of a kernel object, see peek.h. */
-	char peeked[PEEK_BYTES];
+	struct peek peek;
 	char record[RECORD_MAX + APPEND_MAX];
 };
 

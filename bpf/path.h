@@ -116,7 +116,7 @@ static __always_inline bool step_up(struct scratch *scratch, struct text *text)
 {
 	struct dentry *dentry = (struct dentry *)scratch->dentry;
 	/* Not on the stack: 512 bytes are for a program and all functions that it is in. */
-	struct name_step *step = (struct name_step *)scratch->peeked;
+	struct name_step *step = (struct name_step *)&scratch->peek;
 	__u32 length;
 	__u32 offset;
 	char *to;
@@ -174,8 +174,11 @@ static __always_inline void walk_up(struct scratch *scratch, __u32 index)
 	scratch->walked.truncated = 1;
 }
 
-/* A function of its own, so that the verifier looks at it once for each program. */
-__weak int walk_path(__u32 index, __u64 mount, __u64 dentry)
+/*
+ * From the dentry and the struct vfsmount that are noted in the scratch. A function of its own, so
+ * that the verifier looks at it once for each program.
+ */
+__weak int walk_path(__u32 index)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &index);
 	struct text *text;
@@ -186,8 +189,7 @@ __weak int walk_path(__u32 index, __u64 mount, __u64 dentry)
 	__builtin_memset(text, 0, sizeof(*text));
 	text->offset = scratch->used;
 	scratch->depth = 0;
-	scratch->dentry = dentry;
-	step_to_mount(scratch, container_of((struct vfsmount *)mount, struct mount, mnt));
+	step_to_mount(scratch, container_of((struct vfsmount *)scratch->mount, struct mount, mnt));
 	walk_up(scratch, index);
 	/* Without the NUL at its end a path has no root. */
 	if (text->truncated && scratch->used > text->offset)
@@ -210,7 +212,9 @@ static __always_inline void append_path(void *record, struct path_text *path,
 {
 	struct scratch *scratch = scratch_of(record);
 
-	walk_path(scratch->index, (__u64)mount, (__u64)dentry);
+	scratch->mount = (__u64)mount;
+	scratch->dentry = (__u64)dentry;
+	walk_path(scratch->index);
 	path->leaf_first = scratch->walked;
 }
 
@@ -246,10 +250,10 @@ static __always_inline void fill_file_id(struct scratch *scratch, struct file_id
 {
 	struct super_block *super;
 
-	peek(scratch, inode);
-	to->inode = PEEKED(scratch, inode, i_ino);
-	to->mode = PEEKED(scratch, inode, i_mode);
-	super = PEEKED(scratch, inode, i_sb);
+	peek(&scratch->peek, inode);
+	to->inode = PEEKED(&scratch->peek, inode, i_ino);
+	to->mode = PEEKED(&scratch->peek, inode, i_mode);
+	super = PEEKED(&scratch->peek, inode, i_sb);
 	to->device = BPF_CORE_READ(super, s_dev);
 }
 
@@ -286,13 +290,13 @@ static __always_inline __s64 changed_ns(struct scratch *scratch, struct inode *i
 	struct inode___before_v6_6 *older = (void *)inode;
 
 	if (bpf_core_field_exists(newest->i_ctime_sec))
-		return PEEKED(scratch, newest, i_ctime_sec) * SECOND_NS +
-		       (PEEKED(scratch, rest, i_ctime_nsec) & ~I_CTIME_QUERIED);
+		return PEEKED(&scratch->peek, newest, i_ctime_sec) * SECOND_NS +
+		       (PEEKED(&scratch->peek, rest, i_ctime_nsec) & ~I_CTIME_QUERIED);
 	if (bpf_core_field_exists(newer->__i_ctime))
-		return PEEKED(scratch, newer, __i_ctime.tv_sec) * SECOND_NS +
-		       PEEKED(scratch, newer, __i_ctime.tv_nsec);
-	return PEEKED(scratch, older, i_ctime.tv_sec) * SECOND_NS +
-	       PEEKED(scratch, older, i_ctime.tv_nsec);
+		return PEEKED(&scratch->peek, newer, __i_ctime.tv_sec) * SECOND_NS +
+		       PEEKED(&scratch->peek, newer, __i_ctime.tv_nsec);
+	return PEEKED(&scratch->peek, older, i_ctime.tv_sec) * SECOND_NS +
+	       PEEKED(&scratch->peek, older, i_ctime.tv_nsec);
 }
 
 static __always_inline void fill_file(struct scratch *scratch, struct file_id *to,
@@ -300,7 +304,7 @@ static __always_inline void fill_file(struct scratch *scratch, struct file_id *t
 {
 	fill_file_id(scratch, to, inode);
 	version->changed_ns = changed_ns(scratch, inode);
-	version->bytes = PEEKED(scratch, inode, i_size);
+	version->bytes = PEEKED(&scratch->peek, inode, i_size);
 }
 
 static __always_inline bool is_memfd(struct file *file, struct inode *inode)

@@ -12,22 +12,22 @@
 #include "maps.h"
 #include "compat.h"
 
-static __always_inline void peek(struct scratch *scratch, const void *object)
+static __always_inline long peek(struct peek *to, const void *object)
 {
-	bpf_probe_read_kernel(scratch->peeked, PEEK_BYTES, object);
+	return bpf_probe_read_kernel(to->bytes, PEEK_BYTES, object);
 }
 
-#define PEEKED(scratch, object, field)                                             \
-	({                                                                         \
-		__typeof_unqual__((object)->field) _value;                         \
-		__u32 _offset = bpf_core_field_offset((object)->field);            \
-                                                                                   \
-		if (_offset <= PEEK_BYTES - sizeof(_value))                        \
-			_value = *(typeof(_value) *)((scratch)->peeked + _offset); \
-		else                                                               \
-			bpf_probe_read_kernel(&_value, sizeof(_value),             \
-					      (const char *)(object) + _offset);   \
-		_value;                                                            \
+#define PEEKED(peek, object, field)                                              \
+	({                                                                       \
+		__typeof_unqual__((object)->field) _value;                       \
+		__u32 _offset = bpf_core_field_offset((object)->field);          \
+                                                                                 \
+		if (_offset <= PEEK_BYTES - sizeof(_value))                      \
+			_value = *(typeof(_value) *)((peek)->bytes + _offset);   \
+		else                                                             \
+			bpf_probe_read_kernel(&_value, sizeof(_value),           \
+					      (const char *)(object) + _offset); \
+		_value;                                                          \
 	})
 
 #endif

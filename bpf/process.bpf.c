@@ -179,13 +179,14 @@ AFTER(execveat, compat_sys_execveat)
 /* The flags are in a register for clone(2) and in memory for clone3(2). */
 static __always_inline void fill_clone_flags(struct fork_event *fork, struct task_struct *parent)
 {
-	__u64 first = ARGUMENT(REGISTER_ARG1);
 	__u64 number = ARGUMENT(REGISTER_NUMBER);
+	bool narrow = is_in_call_32(parent);
+	__u64 first = narrow ? (__u32)ARGUMENT(REGISTER_ARG1_32) : ARGUMENT(REGISTER_ARG1);
 
 	fork->flags = ~0ULL;
 	if (BPF_CORE_READ(parent, flags) & PF_KTHREAD)
 		return;
-	if (number == NR_CLONE) {
+	if (number == (narrow ? NR_CLONE_32 : NR_CLONE)) {
 		/* The lowest byte is the signal that tells the parent. */
 		fork->flags = first & ~0xffULL;
 	} else if (number == NR_CLONE3) {
@@ -194,9 +195,9 @@ static __always_inline void fill_clone_flags(struct fork_event *fork, struct tas
 
 		if (!bpf_probe_read_user(&flags, sizeof(flags), (void *)first))
 			fork->flags = flags;
-	} else if (number == NR_FORK) {
+	} else if (number == (narrow ? NR_FORK_32 : NR_FORK)) {
 		fork->flags = 0;
-	} else if (number == NR_VFORK) {
+	} else if (number == (narrow ? NR_VFORK_32 : NR_VFORK)) {
 		fork->flags = CLONE_VFORK | CLONE_VM;
 	}
 }
@@ -248,7 +249,8 @@ static __always_inline void fill_exit(struct exit_event *exit, struct task_struc
 	 * The flag says less than its name: before commit d80f7d7b2c75 (v5.19) it is not set
 	 * for a single thread, since then it is always set. exit(2) ends a thread.
 	 */
-	exit->group_exit = ARGUMENT(REGISTER_NUMBER) != NR_EXIT;
+	exit->group_exit = ARGUMENT(REGISTER_NUMBER) !=
+			   (is_in_call_32(task) ? NR_EXIT_32 : NR_EXIT);
 	exit->code = status >> 8 & 0xff;
 	exit->signal = status & SIGNAL_BITS;
 	exit->core_dumped = !!(status & CORE_BIT);

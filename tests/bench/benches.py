@@ -615,13 +615,15 @@ def counted(bench: Bench) -> list[Figure]:
     which compute for some microseconds after each open.
     """
     seconds = bench.plan.load_seconds / 3
-    price, alone, watched = [], [], []
+    price, ebpf, alone, watched = [], [], [], []
     for _ in bench.rounds("counted, in turn"):
         with Agent(bench.folder) as agent, Statistics(bench.libbpf):
             agent.wait_until_ready()
             cost = cost_of(agent, partial(bench.load.opens, rate=OPENS_PER_SECOND), seconds, 0)
             agent.finish()
-        spent_ns = cost.cpu_seconds * 1e9 + of_kind(cost.runs, "open").nanoseconds
+        runs = of_kind(cost.runs, "open")
+        spent_ns = cost.cpu_seconds * 1e9 + runs.nanoseconds
+        ebpf.append(runs.each_us)
         price.append(spent_ns / cost.done.operations / 1e3)
         alone.append(compile_ns(bench, seconds))
         with Agent(bench.folder) as agent:
@@ -631,6 +633,7 @@ def counted(bench: Bench) -> list[Figure]:
     ratios = [(slow / fast - 1) * 100 for slow, fast in zip(watched, alone, strict=True)]
     return [
         Figure("counted open: agent CPU and eBPF together", "µs", price, bar=0.6),
+        Figure("counted open: eBPF time", "µs", ebpf),
         Figure("two compilers: slowdown", "%", ratios, bar=3.0),
     ]
 

@@ -42,6 +42,18 @@ HOLES: Final = (
         "tracepoint",
         "32-bit calls pass by the tracepoints of system calls",
     ),
+    Hole(
+        "x32-*",
+        "*",
+        "*",
+        "arch_trace_is_compat_syscall() keeps them from tracepoints; no kernel here has x32",
+    ),
+    Hole(
+        "arm32-*",
+        "*",
+        "*",
+        "32-bit calls of arm64 pass by the tracepoints, and share their functions with others",
+    ),
     *(
         Hole(
             case,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""E12: system calls of the 32-bit interface. One act makes all of them."""
+"""E12: system calls of the 32-bit interface, and of x32. One act makes most of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,36 @@ def named(name: str, kind: str, **expect: object) -> Case:
     return call(name, kind, path=f"{{cwd}}/{name}", error="ENOENT", **PASSED, **expect)
 
 
+CLONE_NEWUTS: Final = 0x4000000
+
+
+def child(name: str, number: int, passed: int, *flags: str) -> Case:
+    """A process made by a call of 32 bits, which the same program sees as one of 64."""
+    act = ("ia32", "child", str(number), str(passed))
+    expect = {"child__parent_pid": Said("pid"), "flags": [*flags]}
+    return Case(f"{name}-32-bits", "fork", act, expect, code=5)
+
+
+def unlink(name: str) -> Case:
+    """An unlink that fails."""
+    expect = {"path": f"{{cwd}}/{name}", "error": "ENOENT", **PASSED}
+    return Case(f"{name}-unlink", "unlink", ("ia32", f"{name}_unlink"), expect)
+
+
 CASES: Final = [
+    child("fork", 2, 0),
+    child("vfork", 190, 0, "CLONE_VM", "CLONE_VFORK"),
+    child("clone", 120, CLONE_NEWUTS, "CLONE_NEWUTS"),
+    child("clone3", 435, CLONE_NEWUTS, "CLONE_NEWUTS"),
+    Case(
+        "exit-of-the-thread-32-bits",
+        "exit",
+        ("ia32", "leave", "7"),
+        {"code": 7, "signal": "", "group_exit": False},
+        code=7,
+    ),
+    unlink("x32"),
+    unlink("arm32"),
     named("rename", "rename", new_path="{cwd}/other", flags=[]),
     named("renameat", "rename", new_path="{cwd}/other", flags=[]),
     named("renameat2", "rename", new_path="{cwd}/other", flags=["RENAME_NOREPLACE"]),

@@ -35,6 +35,9 @@ READ: Final = flags(os.O_RDONLY)
 NEW: Final = flags(os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
 APPEND: Final = flags(os.O_RDWR | os.O_APPEND)
 
+DESCRIPTORS: Final = (*range(4, 18), 63, 64, 300)
+"""Each of the first has code of its own, and a table of more than 64 lies elsewhere."""
+
 CASES: Final = [
     Case(
         "open",
@@ -43,6 +46,17 @@ CASES: Final = [
         {**FILE, "tid": Said("pid"), "flags": ["O_RDWR", "O_APPEND"]},
         tracepoint=DESCRIPTOR,
         trampoline=NO_DESCRIPTOR,
+    ),
+    *(
+        Case(
+            f"open-with-{number}-descriptors",
+            "open",
+            ("act", "with_descriptors", str(number), "with_file", "file", "open", "file", READ),
+            {**FILE, "flags": ["O_RDONLY"]},
+            tracepoint={"result": number},
+            trampoline=NO_DESCRIPTOR,
+        )
+        for number in DESCRIPTORS
     ),
     Case(
         "openat",

@@ -56,6 +56,40 @@ def test_repeated_reads_are_reported_twice_and_then_counted(tmp_path: Path) -> N
     assert sum(e["count"] for e in opens_of(run.events, path)) == 500
 
 
+@pytest.mark.parametrize("descriptors", [0, 20, 100])
+def test_repeats_are_counted_wherever_their_descriptors_lie(
+    tmp_path: Path, descriptors: int
+) -> None:
+    path = tmp_path / "often"
+    path.touch()
+    # The table of a child is as small as its descriptors let it be.
+    script = f"""
+import os
+os.closerange(3, 4096)
+kept = [os.dup(0) for _ in range({descriptors})]
+if not os.fork():
+    for _ in range(50):
+        os.close(os.open({str(path)!r}, os.O_RDONLY))
+    os._exit(0)
+os.wait()
+"""
+    with agent("filter.repeated_opens=count", "filter.summary_seconds=3600") as run:
+        subprocess.run(["/usr/bin/env", "python3", "-IS", "-c", script], check=True)
+    found = opens_of(run.events, path)
+    assert [(e["count"], e["summary"]) for e in found] == [(1, False), (1, False), (48, True)]
+
+
+def test_names_of_one_file_are_counted_apart(tmp_path: Path) -> None:
+    names = [tmp_path / name for name in ("one", "other")]
+    names[0].touch()
+    names[1].hardlink_to(names[0])
+    script = f"for _ in range(30):\n for name in {[*map(str, names)]}: open(name).close()"
+    with agent("filter.repeated_opens=count", "filter.summary_seconds=3600") as run:
+        subprocess.run(["/usr/bin/env", "python3", "-IS", "-c", script], check=True)
+    for name in names:
+        assert [e["count"] for e in opens_of(run.events, name)] == [1, 1, 28]
+
+
 def test_count_of_a_program_that_has_ended_comes_soon_and_says_who_it_was(tmp_path: Path) -> None:
     path = tmp_path / "often"
     path.touch()

@@ -42,6 +42,34 @@ static int act_with_file(char **a)
 	return perform(a + 1);
 }
 
+/* waited ACT...: by a child, which is the process that counts; says what wait4(2) says of it. */
+static int act_waited(char **a)
+{
+	struct rusage usage;
+	int status;
+	pid_t child = must("fork", fork());
+
+	if (!child)
+		_exit(perform(a));
+	must("wait4", wait4(child, &status, 0, &usage));
+	said("pid", child);
+	said("core", WIFSIGNALED(status) && WCOREDUMP(status));
+	said("max_rss_bytes", usage.ru_maxrss * 1024);
+	return 0;
+}
+
+/*
+ * with_descriptors NUMBER ACT...: the next descriptor has that number. A child does the act, whose
+ * table of descriptors is as small as can be.
+ */
+static int act_with_descriptors(char **a)
+{
+	must("close_range", syscall(SYS_close_range, 3, ~0U, 0));
+	while (must("dup", dup(0)) < atoi(a[0]) - 1)
+		;
+	return act_waited(a + 1);
+}
+
 /* What the event has to say about an open file; nothing when it is none. */
 static void say_file(int fd)
 {
@@ -157,8 +185,9 @@ static socklen_t address_of(char **a, struct sockaddr_storage *to)
 /* connect|bind TYPE FAMILY ADDRESS PORT */
 static int socket_for(char **a, struct sockaddr_storage *to, socklen_t *length)
 {
-	int type = !strcmp(a[0], "dgram") ? SOCK_DGRAM :
-		   !strcmp(a[0], "nonblock") ? SOCK_STREAM | SOCK_NONBLOCK : SOCK_STREAM;
+	int type = !strcmp(a[0], "dgram")    ? SOCK_DGRAM :
+		   !strcmp(a[0], "nonblock") ? SOCK_STREAM | SOCK_NONBLOCK :
+					       SOCK_STREAM;
 	int fd;
 
 	*length = address_of(a + 1, to);
@@ -559,22 +588,6 @@ static int act_signal(char **a)
 	return 0;
 }
 
-/* waited ACT...: by a child, which is the process that counts; says what wait4(2) says of it. */
-static int act_waited(char **a)
-{
-	struct rusage usage;
-	int status;
-	pid_t child = must("fork", fork());
-
-	if (!child)
-		_exit(perform(a));
-	must("wait4", wait4(child, &status, 0, &usage));
-	said("pid", child);
-	said("core", WIFSIGNALED(status) && WCOREDUMP(status));
-	said("max_rss_bytes", usage.ru_maxrss * 1024);
-	return 0;
-}
-
 static int act_die(char **a)
 {
 	/* 32 MiB of memory, and some CPU time. */
@@ -591,6 +604,7 @@ static const struct act acts[] = {
 	{ "with_file", act_with_file },
 	{ "with_server", act_with_server },
 	{ "waited", act_waited },
+	{ "with_descriptors", act_with_descriptors },
 	{ "open", act_open },
 	{ "openat", act_openat },
 	{ "openat2", act_openat2 },

@@ -1,14 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * E12: system calls of the 32-bit interface, made by a program of 64 bits. Each says its result
- * under the name of the call; most of them fail, since what they name does not exist.
+ * E12: system calls of other interfaces than the usual one. On x86 a program of 64 bits makes
+ * those of 32 bits and of x32, on arm64 it runs a program of 32 bits that is made here.
+ *
+ * Act "calls" says each result under the name of the call; most of them fail, since what they
+ * name does not exist.
  */
 #include "act.h"
 #include <errno.h>
+#include <elf.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+
+/* struct clone_args. */
+struct how {
+	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
+};
+
+#define NR_CLONE3 435
+
+/* A call that this architecture does not have. */
+static int absent(char **a)
+{
+	(void)a;
+	said("result", -ENOSYS);
+	return 0;
+}
 
 #ifdef __x86_64__
 #define LOW_BYTES (1 << 16)
@@ -31,8 +53,7 @@ static uint32_t word(const char *text)
 	return place(text, strlen(text) + 1);
 }
 
-#define NUMBERS(...) \
-	place((uint32_t[]){ __VA_ARGS__ }, sizeof((uint32_t[]){ __VA_ARGS__ }))
+#define NUMBERS(...) place((uint32_t[]){ __VA_ARGS__ }, sizeof((uint32_t[]){ __VA_ARGS__ }))
 
 static long enter(long number, const long *a)
 {
@@ -163,33 +184,184 @@ static void on_system(int fd)
 	CALL("execveat", 358, HERE, word("execveat"), NUMBERS(word("at"), word("nothing"), 0), 0,
 	     0);
 }
-#endif
+
+static void map_low(void)
+{
+	low = mmap(NULL, LOW_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT,
+		   -1, 0);
+	must("memory", low == MAP_FAILED ? -1 : 0);
+}
 
 static int act_calls(char **a)
 {
-	(void)a;
-#ifdef __x86_64__
 	int fd = must("file", open("file", O_CREAT | O_RDWR, 0600));
 
+	(void)a;
 	must("file", ftruncate(fd, 8192));
-	low = mmap(NULL, LOW_BYTES, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-	must("memory", low == MAP_FAILED ? -1 : 0);
+	map_low();
 	on_names(fd);
 	on_mounts();
 	on_sockets(must("socket", socket(AF_UNIX, SOCK_STREAM, 0)));
 	on_memory(fd);
 	on_privileges();
 	on_system(fd);
-#else
-	said("result", -ENOSYS);
-#endif
 	return 0;
 }
 
+/* The child ends at once by exit(2), before it touches what it may share with its parent. */
+static long enter_child(long number, long first, long second)
+{
+	long done = number;
+
+	__asm__ volatile("int $0x80\n"
+			 "test %%eax, %%eax\n"
+			 "jnz 1f\n"
+			 "xor %%ebx, %%ebx\n"
+			 "mov $1, %%eax\n"
+			 "int $0x80\n"
+			 "1:"
+			 : "+a"(done)
+			 : "b"(first), "c"(second), "d"(0), "S"(0), "D"(0)
+			 : "cc", "memory", "r8", "r9", "r10", "r11");
+	return (int)done;
+}
+
+/* child NUMBER FLAGS: one of fork(2) and its siblings. */
+static int act_child(char **a)
+{
+	long number = atol(a[0]);
+	struct how how = { .flags = strtoul(a[1], NULL, 0), .exit_signal = SIGCHLD };
+	long done;
+
+	map_low();
+	if (number == NR_CLONE3)
+		done = enter_child(number, place(&how, sizeof(how)), sizeof(how));
+	else
+		done = enter_child(number, how.flags | SIGCHLD, 0);
+	if (said("result", done) > 0)
+		waitpid(done, NULL, 0);
+	return 5;
+}
+
+/* The end of the only thread, and not of the process. */
+static int act_leave(char **a)
+{
+	enter(1, (long[6]){ atoi(a[0]) });
+	return 1;
+}
+
+/* unlink(2) with the bit that says x32. */
+static int act_x32_unlink(char **a)
+{
+	(void)a;
+	result(syscall(0x40000000 | SYS_unlink, "x32"));
+	return 0;
+}
+
+#define act_arm32_unlink absent
+#else
+#define BASE 0x10000
+
+/* A program of 32 bits that makes one call and ends by exit(2). */
+struct narrow {
+	Elf32_Ehdr head;
+	Elf32_Phdr segment;
+	uint32_t code[10];
+	uint32_t first;
+	uint32_t second;
+	uint32_t number;
+	uint32_t zero;
+	struct how how;
+	char name[8];
+};
+
+#define ADDRESS(member) (BASE + offsetof(struct narrow, member))
+
+static struct narrow narrow(uint32_t number, uint32_t first, uint32_t second, uint32_t code)
+{
+	return (struct narrow){
+		.head = { .e_ident = { ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS32, ELFDATA2LSB,
+				       EV_CURRENT },
+			  .e_type = ET_EXEC,
+			  .e_machine = EM_ARM,
+			  .e_version = EV_CURRENT,
+			  .e_entry = ADDRESS(code),
+			  .e_phoff = offsetof(struct narrow, segment),
+			  .e_flags = EF_ARM_EABI_VER5,
+			  .e_ehsize = sizeof(Elf32_Ehdr),
+			  .e_phentsize = sizeof(Elf32_Phdr),
+			  .e_phnum = 1 },
+		.segment = { .p_type = PT_LOAD,
+			     .p_vaddr = BASE,
+			     .p_paddr = BASE,
+			     .p_filesz = sizeof(struct narrow),
+			     .p_memsz = sizeof(struct narrow),
+			     .p_flags = PF_R | PF_X,
+			     .p_align = BASE },
+		/* ldr r0, first; ldr r1, second; ldr r7, number; mov r2, #0; mov r3, #0; mov r4, #0;
+		 * svc #0; mov r0, #code; mov r7, #1; svc #0 */
+		.code = { 0xe59f0020, 0xe59f1020, 0xe59f7020, 0xe3a02000, 0xe3a03000, 0xe3a04000,
+			  0xef000000, 0xe3a00000 | code, 0xe3a07001, 0xef000000 },
+		.first = first,
+		.second = second,
+		.number = number,
+		.name = "arm32",
+	};
+}
+
+/* Become it; a kernel that knows no programs of 32 bits has no such call. */
+static int become(const struct narrow *program)
+{
+	int fd = must("narrow", open("program", O_CREAT | O_WRONLY | O_CLOEXEC, 0755));
+
+	must("narrow", write(fd, program, sizeof(*program)));
+	close(fd);
+	/* Its result is none that it could say. */
+	execl("program", "act", NULL);
+	said("result", errno == ENOEXEC ? -ENOSYS : -errno);
+	return 5;
+}
+
+/* child NUMBER FLAGS: one of fork(2) and its siblings. */
+static int act_child(char **a)
+{
+	uint32_t number = atol(a[0]);
+	struct how how = { .flags = strtoul(a[1], NULL, 0), .exit_signal = SIGCHLD };
+	struct narrow program = narrow(number, how.flags | SIGCHLD, 0, 5);
+
+	if (number == NR_CLONE3)
+		program = narrow(number, ADDRESS(how), sizeof(how), 5);
+	program.how = how;
+	return become(&program);
+}
+
+/* The end of the only thread, and not of the process; the call before it fails. */
+static int act_leave(char **a)
+{
+	struct narrow program = narrow(~0U, 0, 0, atoi(a[0]));
+
+	return become(&program);
+}
+
+static int act_arm32_unlink(char **a)
+{
+	struct narrow program = narrow(10, ADDRESS(name), 0, 0);
+
+	(void)a;
+	return become(&program);
+}
+
+#define act_calls absent
+#define act_x32_unlink absent
+#endif
+
 static const struct act acts[] = {
 	{ "calls", act_calls },
-	{},
+	{ "child", act_child },
+	{ "leave", act_leave },
+	{ "x32_unlink", act_x32_unlink },
+	{ "arm32_unlink", act_arm32_unlink },
+	{ NULL, NULL },
 };
 
 int main(int argc, char **argv)
