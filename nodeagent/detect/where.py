@@ -27,6 +27,7 @@ __all__ = [
     "is_runtime_path",
     "is_system_path",
     "powers_of",
+    "program_of",
 ]
 
 SHELLS: Final = frozenset(
@@ -56,11 +57,16 @@ RUNTIMES: Final = frozenset(
 )
 """Programs that make containers; what they do inside of one is how it is made."""
 PACKAGE_MANAGERS: Final = frozenset(
-    {"dpkg", "apt", "apt-get", "aptitude", "unattended-upgrade", "rpm", "dnf", "yum", "zypper"}
-    | {"apk", "pacman", "snapd", "flatpak", "rpm-ostree", "dnf5", "microdnf", "cloud-init"}
+    {"dpkg", "apt", "apt-get", "aptitude", "unattended-upgrade", "unattended-upgrades"}
+    | {"rpm", "dnf", "dnf-3", "dnf5", "dnf5daemon-server", "dnf-automatic", "microdnf", "tdnf"}
+    | {"yum", "yum-cron", "rpm-ostree", "zypper", "transactional-update", "packagekitd"}
+    | {"apk", "pacman", "xbps-install", "snapd", "flatpak", "cloud-init"}
 )
+"""Those of systems; many are scripts. Those of languages install what anybody may publish, so
+nothing is expected of these."""
 WEB_SERVERS: Final = frozenset(
-    {"nginx", "apache2", "httpd", "lighttpd", "caddy", "php-fpm", "tomcat", "uwsgi", "gunicorn"}
+    {"nginx", "apache2", "httpd", "lighttpd", "caddy", "tomcat", "uwsgi", "gunicorn"}
+    | {f"php-fpm{version}" for version in ("", "7.4", "8.1", "8.2", "8.3", "8.4", "8.5")}
 )
 SYSTEM_FOLDERS: Final = (
     "/usr/",
@@ -71,6 +77,9 @@ SYSTEM_FOLDERS: Final = (
     "/opt/",
     "/snap/",
     "/nix/store/",
+    "/etc/init.d/",
+    "/x86_64-bottlerocket-linux-gnu/sys-root/usr/",
+    "/aarch64-bottlerocket-linux-gnu/sys-root/usr/",
 )
 RUNTIME_FOLDER: Final = re.compile(r"/var/lib/rancher/(?:k3s|rke2)/data/[^/]+/bin/[^/]+")
 """Where k3s and RKE2 unpack theirs."""
@@ -133,6 +142,13 @@ def is_system_path(path: str) -> bool:
     return path.startswith(SYSTEM_FOLDERS)
 
 
+def program_of(process: Process | Ancestor) -> str:
+    """The path of what it runs: a script of the system counts, and not what interprets it."""
+    if process.script and is_system_path(process.path):
+        return process.script
+    return process.path
+
+
 def is_below(process: Process, names: frozenset[str]) -> bool:
     """It is one of these programs of the system or of its image, or was started by one of them."""
     return _is_one(process, names) or any(_is_one(each, names) for each in process.lineage)
@@ -146,7 +162,8 @@ def is_below_host(process: Process, names: frozenset[str]) -> bool:
 
 
 def _is_one(process: Process | Ancestor, names: frozenset[str]) -> bool:
-    return name_of(process.path) in names and is_system_path(process.path)
+    path = program_of(process)
+    return name_of(path) in names and is_system_path(path)
 
 
 def powers_of(facts: ProcessFacts, capabilities: int, powers: Mapping[str, int]) -> list[str]:

@@ -941,6 +941,53 @@ PACKAGED: Final = [
     ),
 ]
 
+OWN_DNF: Final = (
+    "mount -t tmpfs none {0}; printf '#!/bin/bash\\necho x > /etc/profile.d/x.sh\\n' > {0}/dnf;"
+    f" chmod 755 {{0}}/dnf; {OWN_ETC}"
+)
+"""A script that calls itself a package manager."""
+SCRIPTED: Final = [
+    Scene(
+        "package-manager-by-its-name-alone",
+        "Persistence:Runtime/SensitiveFileModified",
+        f"{OWN_DNF.format('/mnt')}/mnt/dnf",
+        # It lies where only root can put it, and the kernel was asked to run it.
+        f"{OWN_DNF.format('/opt')}/opt/dnf",
+        {"context.filePath": "/etc/profile.d/x.sh"},
+        severity="medium",
+    ),
+    Scene(
+        "package-manager-as-an-argument",
+        "Persistence:Runtime/SensitiveFileModified",
+        f"{OWN_DNF.format('/opt')}bash /opt/dnf",
+        f"{OWN_DNF.format('/opt')}PATH=/opt:$PATH; dnf",
+        {"context.filePath": "/etc/profile.d/x.sh"},
+        severity="medium",
+    ),
+    Scene(
+        "copy-of-the-passwords",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        "mount -t tmpfs none /etc/cron.daily; cd /etc/cron.daily;"
+        " printf '#!/bin/sh\\ncat /etc/shadow; true\\n' > copy; chmod 755 copy;"
+        " /etc/cron.daily/copy",
+        "mount -t tmpfs none /etc/cron.daily; cd /etc/cron.daily;"
+        " printf '#!/bin/sh\\ncat /etc/shadow; true\\n' > passwd; chmod 755 passwd;"
+        " /etc/cron.daily/passwd",
+        {"context.filePath": "/etc/shadow"},
+        severity="medium",
+        made_of=frozenset({"Persistence:Runtime/SensitiveFileModified"}),
+    ),
+    Scene(
+        "passwords-read-by-a-tool-of-the-cloud",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        "mount -t tmpfs none /opt; cp /bin/cat /opt/aws; /opt/aws /etc/shadow",
+        "mount -t tmpfs none /root; mkdir /root/.aws; : > /root/.aws/credentials;"
+        " mount -t tmpfs none /opt; cp /bin/cat /opt/aws; /opt/aws /root/.aws/credentials",
+        {"context.filePath": "/etc/shadow", "process.executablePath": "/opt/aws"},
+        severity="medium",
+    ),
+]
+
 SSHD: Final = "mount -t tmpfs none /opt; cp /usr/bin/perl /opt/sshd; /opt/sshd -MSocket -e '{}'"
 """Something in the place of a server that is expected to read secrets."""
 SERVE: Final = "socket(S, PF_INET, SOCK_STREAM, 0); listen(S, 1);"
@@ -951,6 +998,15 @@ LATE: Final = [
         SSHD.format(SERVE + ' open(F, "/etc/shadow")'),
         SSHD.format('open(F, "/etc/shadow"); ' + SERVE),
         {"evidence.rule": "sensitive_read_late", "context.filePath": "/etc/shadow"},
+        severity="medium",
+    ),
+    Scene(
+        "secret-read-late-by-another-server",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        SSHD.replace("sshd", "dropbear").format(SERVE + ' open(F, "/etc/shadow")'),
+        # Who logs in has a process of his own.
+        SSHD.replace("sshd", "dropbear").format(SERVE + ' fork or open(F, "/etc/shadow")'),
+        {"evidence.rule": "sensitive_read_late", "process.name": "dropbear"},
         severity="medium",
     ),
 ]
@@ -1057,6 +1113,21 @@ UNEXPECTED: Final = [
     ),
 ]
 
+OWN_NPM: Final = (
+    "mount -t tmpfs none /mnt; printf '#!/bin/sh\\ncurl -s http://127.0.0.1:1; true\\n' > /mnt/{0};"
+    " chmod 755 /mnt/{0}; /mnt/{0} install"
+)
+PACKAGES_OF_LANGUAGES: Final = [
+    Scene(
+        "network-in-a-package-of-a-language",
+        f"Execution:{SUSPICIOUS}",
+        OWN_NPM.format("npm"),
+        OWN_NPM.format("mpn"),
+        {"evidence.rule": "fetched_in_package", "context.commandLineExample": "curl URL"},
+        severity=INFORMATIONAL,
+    ),
+]
+
 FILES_IN: Final = (
     MEMORY_FOLDER + "for d in {}; do mkdir -p $d; for f in $(seq {}); do : > $d/$f; done; done; "
 )
@@ -1102,10 +1173,12 @@ DESTROYED: Final = [
 SCENES: Final = [
     *DESTROYED,
     *UNEXPECTED,
+    *PACKAGES_OF_LANGUAGES,
     *NAMES,
     *CODE,
     *COPIES,
     *LATE,
+    *SCRIPTED,
     *PACKAGED,
     *RIGHTS,
     *SIGNALS,
