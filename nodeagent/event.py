@@ -168,6 +168,9 @@ class Stream(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     type: Annotated[int, FILE_TYPES]
     remote: Annotated[Endpoint | None, Address()]
     """The peer of a connected Internet socket."""
+    inode: int = 0
+    """Of a pipe, the same at its other end; 0 for others."""
+
 
 class Namespaces(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """Inode numbers as in /proc/PID/ns; 0 where the kernel has none."""

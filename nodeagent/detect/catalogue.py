@@ -98,6 +98,13 @@ _OWN: Final[dict[str, Rule]] = {
         "Execution:Runtime/ReverseShell", MEDIUM, 50,
         "{process} takes commands by pipes beside a connection to {key}", "T1059.004", "T1071",
     ),
+    "piped_shell": _rule(
+        "Execution:Runtime/ReverseShell", HIGH, 80,
+        "{process} takes commands from {key} by a pipe and answers by another", "T1059.004", "T1071",
+    ),
+    "piped_commands": _command(
+        "Execution", HIGH, 60, "{process} runs what a pipe brings from {key}", "T1059.004", "T1105",
+    ),
     "system_user_shell": _rule(
         "Execution:Runtime/SuspiciousShellCreated", LOW, 30,
         "User {key} of the system, which nobody is, has the shell {process}", "T1059.004", "T1078.003",

@@ -25,6 +25,7 @@ __all__ = [
     "is_runtime",
     "is_runtime_above",
     "is_runtime_path",
+    "is_shell",
     "is_system_path",
     "powers_of",
     "program_of",
@@ -135,6 +136,14 @@ def is_runtime_path(path: str) -> bool:
     return name_of(path) in RUNTIMES and (
         is_system_path(path) or RUNTIME_FOLDER.fullmatch(path) is not None
     )
+
+
+def is_shell(process: Process, argv: tuple[str, ...]) -> bool:
+    """It is a shell, also one that busybox is when it is called so."""
+    name = name_of(process.path)
+    if name in SHELLS:
+        return True
+    return name == BUSYBOX and bool(argv) and name_of(argv[0]).lstrip("-") in SHELLS
 
 
 def is_system_path(path: str) -> bool:

