@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -51,17 +50,17 @@ def measured(path: Path, sort: str) -> dict[str, float]:
     seconds = time.process_time() - used
     if len(entries) != ENTRIES or found != LOOKUPS // 2:
         raise RuntimeError(f"{found} of {LOOKUPS} found in {len(entries)} entries")
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE - before
     return {
         "mebibytes": grown / MEBIBYTE,
-        "highest": highest / MEBIBYTE,
+        "highest": (resident("VmHWM") - before) / MEBIBYTE,
         "microseconds": seconds / LOOKUPS * 1e6,
     }
 
 
-def resident() -> int:
-    """Bytes of this process that are in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def resident(field: str = "VmRSS") -> int:
+    """Bytes of this process that are in memory, now or (VmHWM) at the most."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * KIBIBYTE
 
 
 def list_figures(folder: Path, runs: int, say: Callable[[str], None]) -> Iterator[Figure]:
