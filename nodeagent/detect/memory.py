@@ -41,11 +41,12 @@ NOT_KNOWN: Final = 0xFFFFFFFF
 """What `Mprotect.old_protection` is then."""
 COMPILERS: Final = frozenset(
     {"java", "node", "nodejs", "deno", "bun", "dotnet", "mono", "mono-sgen", "ruby", "luajit"}
-    | {"php", "php-fpm", "php8.2", "pypy3", "julia", "beam.smp", "postgres", "R", "gjs", "polkitd"}
+    | {"php", "php-fpm", "pypy", "julia", "beam.smp", "postgres", "R", "gjs", "polkitd"}
     | {"firefox", "firefox-esr", "chrome", "chromium", "code", "electron", "gnome-shell"}
     | {"qemu-system-x86_64", "qemu-system-aarch64", "wasmtime", "wasmer", "envoy", "openresty"}
 )
-"""Programs that compile what they run, or patterns that they search for."""
+"""Programs that compile what they run, or patterns that they search for; also with a version."""
+VERSIONS: Final = "0123456789."
 
 TRACEME: Final = 0x0
 ATTACHING: Final = frozenset({0x10, 0x4206})
@@ -132,7 +133,7 @@ class Memory:
         pid = _pid_of(event.target)
         if event.request == TRACEME:
             parent = process.lineage[0].path if process.lineage else ""
-            if name_of(parent) not in DEBUGGERS:
+            if not _is_debugger(parent):
                 yield Signal("antidebug", event)
         elif event.request in ATTACHING:
             if event.result >= 0:
@@ -154,7 +155,7 @@ class Memory:
         rule = CODE_RULES.get(region)
         if rule is None or old == NOT_KNOWN or not old & mmap.PROT_WRITE:
             return
-        if name_of(process.path) in COMPILERS or self._compiling.get(process.uuid):
+        if self._compiling.get(process.uuid) or _is_compiler(process.path):
             return
         self._compiling.put(process.uuid, value=True)
         yield Signal(rule, event, {"memoryRegions": [region]}, key=region)
@@ -164,7 +165,18 @@ class Memory:
 
     def _is_debugged(self, process: Process, pid: int) -> bool:
         """A debugger writes breakpoints into the program that it has started."""
-        return name_of(process.path) in DEBUGGERS and not self._is_attached(process, pid)
+        return _is_debugger(process.path) and not self._is_attached(process, pid)
+
+
+def _is_debugger(path: str) -> bool:
+    return name_of(path) in DEBUGGERS and is_system_path(path)
+
+
+def _is_compiler(path: str) -> bool:
+    """By name, but not where anybody can put a file of that name."""
+    name = name_of(path)
+    known = name in COMPILERS or name.rstrip(VERSIONS) in COMPILERS
+    return known and is_system_path(path)
 
 
 def _pid_of(target: Other) -> int:

@@ -230,6 +230,11 @@ RELAYS: Final = [
     ),
 ]
 
+OWN_GDB: Final = (
+    "mount -t tmpfs none {0}; cp /bin/bash {0}/gdb; sleep 20 & pid=$!;"
+    ' {0}/gdb -c ": <> /proc/$pid/mem"; kill $pid'
+)
+"""What may write into programs that it has started; something in its place."""
 MEMORY: Final = [
     Scene(
         "fileless",
@@ -248,6 +253,14 @@ MEMORY: Final = [
         _python(SLEEPER + "open(f'/proc/{child.pid}/mem', 'r+b').close(); child.kill()"),
         _python("open('/proc/self/mem', 'r+b').close()"),
         {"context.targetProcess.pid": ...},
+        severity="high",
+    ),
+    Scene(
+        "injection-by-a-false-debugger",
+        "DefenseEvasion:Runtime/ProcessInjection.Proc",
+        OWN_GDB.format("/mnt"),
+        OWN_GDB.format("/opt"),
+        {"process.executablePath": "/mnt/gdb"},
         severity="high",
     ),
     Scene(
@@ -1102,6 +1115,22 @@ CODE: Final = [
     ),
 ]
 
+OWN_NODE: Final = (
+    "mount -t tmpfs none {0}; cp /usr/bin/perl {0}/{1};"
+    " {0}/{1} -e 'my $at = syscall(9, 0, 4096, 3, 0x22, -1, 0); syscall(10, $at, 4096, 5)'"
+)
+"""What compiles as it runs; something in its place."""
+COMPILED: Final = [
+    Scene(
+        "written-code-by-a-false-compiler",
+        "DefenseEvasion:Runtime/MemoryMadeExecutable",
+        OWN_NODE.format("/mnt", "node"),
+        OWN_NODE.format("/opt", "node"),
+        {"process.executablePath": "/mnt/node"},
+        severity=INFORMATIONAL,
+    ),
+]
+
 NAMES: Final = [
     Scene(
         "named-like-the-kernel",
@@ -1219,6 +1248,7 @@ SCENES: Final = [
     *PACKAGES_OF_LANGUAGES,
     *NAMES,
     *CODE,
+    *COMPILED,
     *COPIES,
     *LATE,
     *SCRIPTED,
