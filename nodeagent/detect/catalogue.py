@@ -130,6 +130,10 @@ _OWN: Final[dict[str, Rule]] = {
         "DefenseEvasion:Runtime/PtraceAntiDebugging", LOW, 20,
         "{process} asks to be traced, as programs do that want no debugger", "T1622",
     ),
+    "memory_read": _rule(
+        "CredentialAccess:Runtime/ProcessMemoryRead", MEDIUM, 40,
+        "{process} reads the memory of {key}", "T1003.007",
+    ),
     "written_code": _rule(
         "DefenseEvasion:Runtime/MemoryMadeExecutable", LOW, 20,
         "{process} makes memory executable that it could write: {key}", "T1620", "T1055",
@@ -335,6 +339,13 @@ _OWN: Final[dict[str, Rule]] = {
     "sensitive_read": _rule(
         "CredentialAccess:Runtime/SensitiveFileRead", MEDIUM, 50,
         "{process} reads {key}", "T1552.001", "T1003.008",
+    ),
+    "scheduler_read": msgspec.structs.replace(
+        _rule(
+            "CredentialAccess:Runtime/SensitiveFileRead", LOW, 20,
+            "{process} reads {key}, which shows all processes of the node", "T1057",
+        ),
+        purpose="Discovery",
     ),
     "sensitive_read_late": _rule(
         "CredentialAccess:Runtime/SensitiveFileRead", MEDIUM, 50,

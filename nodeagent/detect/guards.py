@@ -160,6 +160,12 @@ GUARDS: Final = (
     ),
     _guard("sensitive_read", r"/proc/kcore", "", frozenset({READ})),
     _guard(
+        "scheduler_read",
+        r"/proc/sched_debug|/sys/kernel/debug/sched/debug",
+        "",
+        frozenset({READ}),
+    ),
+    _guard(
         "sensitive_kernel",
         r"/proc/sysrq-trigger|/proc/sys/kernel/(?:sysrq|randomize_va_space|kptr_restrict|dmesg_restrict"
         r"|perf_event_paranoid|unprivileged_bpf_disabled|yama/ptrace_scope|kexec_load_disabled"

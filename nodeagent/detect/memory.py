@@ -16,6 +16,7 @@ from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import is_contained, is_runtime, is_system_path
 from nodeagent.event import (
     Brief,
+    Event,
     Exec,
     Kill,
     Mprotect,
@@ -25,6 +26,7 @@ from nodeagent.event import (
     Ptrace,
     Targeted,
     Userfaultfd,
+    VmRead,
     VmWrite,
 )
 from nodeagent.names import PTRACE_REQUESTS, REGIONS
@@ -67,13 +69,18 @@ DEBUGGERS: Final = frozenset(
     {"gdb", "gdbserver", "strace", "ltrace", "lldb", "lldb-server", "rr", "valgrind", "perf"}
 )
 
+CRASH_KEEPERS: Final = frozenset(
+    {"systemd-coredump", "abrt-hook-ccpp", "apport", "createdump", "criu", "crashpad_handler"}
+    | {"chrome_crashpad_handler"}
+)
+
 
 class Memory:
     """Remembers whom a process attached to, since that is not its own child."""
 
     name = "memory"
     kinds: ClassVar[tuple[str, ...]] = (
-        *("exec", "open", "ptrace", "vm_write", "userfaultfd", "kill"),
+        *("exec", "open", "ptrace", "vm_read", "vm_write", "userfaultfd", "kill"),
         "mprotect",
     )
 
@@ -82,6 +89,8 @@ class Memory:
         """By UUID of the tracer and pid of the other one."""
         self._compiling: Recent[str, bool] = Recent(TRACEES_LIMIT)
         """Processes that were told to write code, by their UUID: most do it for ever."""
+        self._reading: Recent[tuple[str, int], bool] = Recent(TRACEES_LIMIT)
+        """By UUID of a process that reads memory, and pid of the other one."""
 
     def wants_path(self, path: str) -> bool:
         """The memory of a process."""
@@ -100,6 +109,9 @@ class Memory:
             return self._on_ptrace(event, process)
         if isinstance(event, VmWrite):
             return self._on_write(event, process)
+        if isinstance(event, VmRead):
+            target = _target(event.target, event.target_process)
+            return self._read(event, process, _pid_of(event.target), target, _name(event))
         if isinstance(event, Mprotect):
             return self._on_mprotect(event, process)
         if isinstance(event, Kill):
@@ -114,7 +126,7 @@ class Memory:
 
     def _on_open(self, event: Open, process: Process) -> Iterator[Signal]:
         path = event.path or event.argument
-        if not path.startswith("/proc/") or not event.flags & WRITING:
+        if not path.startswith("/proc/"):
             return
         found = PROCESS_MEMORY.fullmatch(path)
         if found is None:
@@ -124,10 +136,22 @@ class Memory:
         pid = int(found[1])
         if pid == process.task.pid or (facts is not None and pid == facts.namespace_pid):
             return
-        if not self._is_debugged(process, pid):
-            yield Signal(
-                "inject_proc", event, {"targetProcess": {"pid": pid}}, key=f"process {pid}"
-            )
+        target: dict[str, object] = {"targetProcess": {"pid": pid}}
+        if not event.flags & WRITING:
+            yield from self._read(event, process, pid, target, f"process {pid}")
+        elif not self._is_debugged(process, pid):
+            yield Signal("inject_proc", event, target, key=f"process {pid}")
+
+    def _read(
+        self, event: Event, process: Process, pid: int, target: dict[str, object], name: str
+    ) -> Iterator[Signal]:
+        """One that reads memory mostly does so again and again."""
+        is_usual = _is_debugger(process.path) or _keeps_crashes(process.path)
+        if is_usual or pid == process.task.pid or is_runtime(process):
+            return
+        if not self._reading.get((process.uuid, pid)):
+            self._reading.put((process.uuid, pid), value=True)
+            yield Signal("memory_read", event, target, key=name)
 
     def _on_ptrace(self, event: Ptrace, process: Process) -> Iterator[Signal]:
         pid = _pid_of(event.target)
@@ -170,6 +194,10 @@ class Memory:
 
 def _is_debugger(path: str) -> bool:
     return name_of(path) in DEBUGGERS and is_system_path(path)
+
+
+def _keeps_crashes(path: str) -> bool:
+    return name_of(path) in CRASH_KEEPERS and is_system_path(path)
 
 
 def _is_compiler(path: str) -> bool:

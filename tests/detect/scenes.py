@@ -997,6 +997,74 @@ PACKAGED: Final = [
     ),
 ]
 
+OWN_HOME: Final = "mount -t tmpfs none /root; mkdir -p /root/.aws /root/.ssh; cd /root; "
+SECRETS: Final = [
+    Scene(
+        "secret-linked-by-a-hard-link",
+        "CredentialAccess:Runtime/SensitiveFileLinked",
+        "mount -t tmpfs none /etc; : > /etc/shadow; ln /etc/shadow /etc/harmless",
+        "mount -t tmpfs none /etc; : > /etc/shade; ln /etc/shade /etc/harmless",
+        {"context.filePath": "/etc/shadow", "context.fileOperation": "Target"},
+        severity="medium",
+        made_of=frozenset({"Persistence:Runtime/SensitiveFileModified"}),
+    ),
+    *(
+        Scene(
+            f"secret-read-{name}",
+            "CredentialAccess:Runtime/SensitiveFileRead",
+            f"{OWN_HOME}: >> {path}; cat {path}",
+            f"{OWN_HOME}: >> {near}; cat {near}",
+            {"context.filePath": path, "evidence.rule": "sensitive_read"},
+            severity="medium",
+        )
+        for name, path, near in (
+            ("of-a-cloud", "/root/.aws/credentials", "/root/.aws/config"),
+            ("for-ssh", "/root/.ssh/id_ed25519", "/root/.ssh/id_ed25519.pub"),
+        )
+    ),
+    Scene(
+        "memory-of-the-kernel-read",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        # Whether it may does not matter.
+        "exec 3< /proc/kcore",
+        "exec 3< /proc/kallsyms",
+        {"context.filePath": "/proc/kcore"},
+        severity="medium",
+    ),
+    Scene(
+        "scheduler-read",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        "mkdir -p tree/sched; : > tree/sched/debug; mount --bind tree /sys/kernel/debug;"
+        " cat /sys/kernel/debug/sched/debug",
+        "mkdir -p tree/sched; : > tree/sched/features; mount --bind tree /sys/kernel/debug;"
+        " cat /sys/kernel/debug/sched/features",
+        {"evidence.rule": "scheduler_read"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "memory-read",
+        "CredentialAccess:Runtime/ProcessMemoryRead",
+        _python(
+            LIBC + SLEEPER + "v = (ctypes.c_size_t * 2)(8, 1)\n"
+            "libc.process_vm_readv(child.pid, v, 1, v, 1, 0); child.kill()"
+        ),
+        _python(
+            LIBC + "v = (ctypes.c_size_t * 2)(8, 1)\n"
+            "libc.process_vm_readv(os.getpid(), v, 1, v, 1, 0)"
+        ),
+        {"context.targetProcess.name": "sleep"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "memory-read-by-proc",
+        "CredentialAccess:Runtime/ProcessMemoryRead",
+        _python(SLEEPER + "open(f'/proc/{child.pid}/mem', 'rb').close(); child.kill()"),
+        _python(SLEEPER + "open(f'/proc/{child.pid}/maps', 'rb').close(); child.kill()"),
+        {"context.targetProcess.pid": ...},
+        severity=INFORMATIONAL,
+    ),
+]
+
 OWN_DNF: Final = (
     "mount -t tmpfs none {0}; printf '#!/bin/bash\\necho x > /etc/profile.d/x.sh\\n' > {0}/dnf;"
     f" chmod 755 {{0}}/dnf; {OWN_ETC}"
@@ -1252,6 +1320,7 @@ SCENES: Final = [
     *COPIES,
     *LATE,
     *SCRIPTED,
+    *SECRETS,
     *PACKAGED,
     *RIGHTS,
     *SIGNALS,

@@ -85,6 +85,8 @@ _OWN: Final[dict[str, Shape]] = {
     "inject_proc": _shape("open", "targetProcess.pid"),
     "inject_ptrace": _shape("ptrace", f"{TARGET} flags"),
     "inject_vm": _shape("vm_write", TARGET),
+    "memory_read": _shape("vm_read open", TARGET),
+    "scheduler_read": _shape("open", " ".join(CHANGED_FILE.context)),
     "written_code": _shape("mprotect", "memoryRegions"),
     "code_in_data": _shape("mprotect", "memoryRegions"),
     "antidebug": _shape("ptrace"),
