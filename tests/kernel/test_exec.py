@@ -246,7 +246,7 @@ def test_both_ends_of_a_pipe_have_its_inode(stream: Stream) -> None:
         os.close(writing)
     event = stream.one(kind="exec", argv=["/bin/true", "two ends"])
     shown = [(each["type"], each["inode"]) for each in event["stdio"]]
-    assert shown == [("pipe", inode), ("pipe", inode), ("character", 0)]
+    assert shown == [("pipe", inode), ("pipe", inode), ("character device", 0)]
 
 
 def test_failed_exec_tells_what_was_asked_for(stream: Stream, do: Do, tmp_path: Path) -> None:
