@@ -237,6 +237,8 @@ struct stream {
 	/* Type bits of the inode's mode; 0 when the descriptor is closed. */
 	__u32 type;
 	struct endpoint remote;
+	/* Of a pipe, the same at its other end; else 0. */
+	__u64 inode;
 };
 
 struct exec_event {

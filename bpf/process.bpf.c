@@ -75,6 +75,8 @@ static __always_inline void fill_stream(struct stream *to, int fd)
 
 	if (file)
 		to->type = BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT;
+	if (to->type == S_IFIFO)
+		to->inode = BPF_CORE_READ(file, f_inode, i_ino);
 	if (socket) {
 		struct sock *sk = BPF_CORE_READ(socket, sk);
 

@@ -32,6 +32,7 @@ from nodeagent.config import Config
 from nodeagent.control import Answer, Control
 from nodeagent.coverage import Coverage
 from nodeagent.delivery import Delivery
+from nodeagent.detect.suppress import Suppressions
 from nodeagent.detection import Detection
 from nodeagent.encode import timestamp
 from nodeagent.enrich import Enricher
@@ -198,7 +199,7 @@ async def run(
                 excluded_cgroups=cgroups.ids if cgroups else None,
                 enrichers=_enrichers(config),
                 engine=detection.engine,
-                suppressions=suppressions_of(config, ledger),
+                suppressions=Suppressions(suppressions_of(config), ledger.suppressed),
                 redactor=redactor_of(config),
                 findings_only=config.detect.only,
                 recorder=recorder,
@@ -390,7 +391,7 @@ async def replay(config: Config, path: Path) -> Outcome:
                 files=files,
                 enrichers=_enrichers(config),
                 engine=detection.engine,
-                suppressions=suppressions_of(config, ledger),
+                suppressions=Suppressions(suppressions_of(config), ledger.suppressed),
                 redactor=redactor_of(config),
                 findings_only=config.detect.only,
             )

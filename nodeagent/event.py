@@ -168,6 +168,8 @@ class Stream(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     type: Annotated[int, FILE_TYPES]
     remote: Annotated[Endpoint | None, Address()]
     """The peer of a connected Internet socket."""
+    inode: int = 0
+    """Of a pipe, the same at its other end; 0 for others."""
 
 
 class Namespaces(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
@@ -230,6 +232,8 @@ class Ancestor(msgspec.Struct, frozen=True, gc=False):
     """As it was when it made the next process of the lineage; None when it is not known."""
     euid: int | None
     of_host: Annotated[bool, Hidden()] = True
+    """As for `Process`."""
+    script: Annotated[str, Hidden()] = ""
     """As for `Process`."""
 
 
@@ -322,6 +326,12 @@ class Process(msgspec.Struct, gc=False):
 
     So its path is one of the node, also when the process is in a container by now, like what
     makes these. For detectors only, no line shows it.
+    """
+    script: str = ""
+    """The script that the kernel was given to run; `path` is its interpreter.
+
+    Only where it was named from the root, without `..` in it, so that it is what it says. For
+    detectors only, no line shows it.
     """
 
 
@@ -454,6 +464,12 @@ class Exec(Code):
     """Before the call; the new ones are in `process`."""
     stdio: Annotated[tuple[Stream, Stream, Stream], Shared()]
     facts: ProcessFacts
+
+    @property
+    def absolute_script(self) -> str:
+        """The script that the kernel was given, where its name alone says where it lies."""
+        name = self.script
+        return name if name.startswith("/") and posixpath.normpath(name) == name else ""
 
     @property
     def script_name(self) -> str:

@@ -129,6 +129,7 @@ class _Numbers(Collector):
         for name, text, label, values in (
             ("stage_cpu_seconds", "CPU time of a stage of the pipeline", "stage", "cpu_seconds"),
             ("misses", "What an enricher was asked and did not know", "enricher", "misses"),
+            ("suppressed", "Findings that a suppression left out", "reason", "suppressed"),
             ("failures", "How often an enricher or detector failed", "part", "failures"),
         ):
             metric = CounterMetricFamily(f"nodeagent_{name}", text, labels=[label])

@@ -16,7 +16,7 @@ from nodeagent.config import Config
 from nodeagent.detect.feeds import FeedError, list_of, read_any
 from nodeagent.detect.lists import ThreatList, builtin_lists, check_category, is_url
 from nodeagent.detect.sigma.rules import RuleSet
-from nodeagent.detect.suppress import Suppressions, read_suppressions
+from nodeagent.detect.suppress import Suppression, read_suppressions
 from nodeagent.enrich.file import FileTable
 from nodeagent.enrich.process import ProcessTable
 from nodeagent.errors import ConfigError
@@ -165,10 +165,9 @@ def tables_of(facts: Facts, btf: Btf) -> tuple[ProcessTable, FileTable]:
     return processes, FileTable(processes.brief_of, hashes=facts.hashes)
 
 
-def suppressions_of(config: Config, ledger: Ledger) -> Suppressions:
+def suppressions_of(config: Config) -> list[Suppression]:
     """Raises ConfigError for a file that cannot be used."""
-    rules = [each for path in config.detect.suppressions for each in read_suppressions(Path(path))]
-    return Suppressions(rules, ledger.suppressed)
+    return [each for path in config.detect.suppressions for each in read_suppressions(Path(path))]
 
 
 def redactor_of(config: Config) -> Redactor | None:

@@ -14,6 +14,7 @@ from nodeagent.config import Config
 from nodeagent.delivery import Delivery
 from nodeagent.detect.lists import ThreatLists
 from nodeagent.detect.sigma.detector import SigmaRules
+from nodeagent.detect.suppress import Suppressions
 from nodeagent.errors import ConfigError, NodeagentError, StartError
 from nodeagent.kernel.features import TABLE_KINDS
 from nodeagent.kernel.policy import Policy
@@ -118,7 +119,7 @@ class Reload:
         # All of it is made before anything is changed.
         lists = await asyncio.to_thread(lists_of, after)
         sigma = await asyncio.to_thread(sigma_of, after)
-        suppressions = suppressions_of(after, self._ledger)
+        suppressions = Suppressions(suppressions_of(after), self._ledger.suppressed)
         redactor = redactor_of(after)
         self._policy.apply(rules_of(after))
         try:

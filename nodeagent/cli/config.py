@@ -59,16 +59,27 @@ def add(commands: options.Commands) -> None:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Say that it is good, and which rules are not used; raises ConfigError when it is not."""
+    """Say that it is good, and which rules and suppressions are not used.
+
+    Raises ConfigError when it is not.
+    """
+    import datetime
+
     from nodeagent import config
     from nodeagent.agent import sink_types
     from nodeagent.harmless import harmless
-    from nodeagent.parts import sigma_of
+    from nodeagent.parts import sigma_of, suppressions_of
 
     loaded = options.load_with_origins(args, sink_types())
-    refusals = sigma_of(loaded.config).refusals
+    refusals = [str(each) for each in sigma_of(loaded.config).refusals]
+    today = datetime.datetime.now(datetime.UTC).date()
+    over = [
+        f"{each} ended on {each.until}"
+        for each in suppressions_of(loaded.config)
+        if each.is_over(today)
+    ]
     lines = [f"ok: {loaded.file or f'there is no {config.DEFAULT_PATH}'}"]
-    lines += [f"not used: {harmless(str(each))}" for each in refusals]
+    lines += [f"not used: {harmless(each)}" for each in (*refusals, *over)]
     output.write("\n".join(lines) + "\n")
     return 0
 

@@ -8,12 +8,14 @@ import json
 import os
 import time
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from nodeagent.cli import options, output
 from nodeagent.harmless import harmless
 
 MEBIBYTE = 1 << 20
+REASON_COLUMNS = 50
 TICKS = os.sysconf("SC_CLK_TCK")
 START = 19
 """Which word after the name tells when the process began, in ticks after the boot."""
@@ -72,6 +74,9 @@ def as_text(status: dict[str, Any]) -> str:
             f"sink     {harmless(name)}: {sink['delivered']} delivered,"
             f" {sink['queued']} queued, {sink['spooled']} spooled, {dropped} dropped"
         )
+    for reason, count in ledger["suppressed"].items():
+        shown = shorten(harmless(reason), REASON_COLUMNS, placeholder="…")
+        lines.append(f"silenced {count} findings: {shown}")
     if ledger["dead"]:
         lines.append(f"DEAD     hooks of {', '.join(map(harmless, ledger['dead']))} see nothing")
     lines += [f"FAILED   {harmless(name)}: {n} times" for name, n in ledger["failures"].items()]

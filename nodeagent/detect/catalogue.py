@@ -98,6 +98,13 @@ _OWN: Final[dict[str, Rule]] = {
         "Execution:Runtime/ReverseShell", MEDIUM, 50,
         "{process} takes commands by pipes beside a connection to {key}", "T1059.004", "T1071",
     ),
+    "piped_shell": _rule(
+        "Execution:Runtime/ReverseShell", HIGH, 80,
+        "{process} takes commands from {key} by a pipe and answers by another", "T1059.004", "T1071",
+    ),
+    "piped_commands": _command(
+        "Execution", HIGH, 60, "{process} runs what a pipe brings from {key}", "T1059.004", "T1105",
+    ),
     "system_user_shell": _rule(
         "Execution:Runtime/SuspiciousShellCreated", LOW, 30,
         "User {key} of the system, which nobody is, has the shell {process}", "T1059.004", "T1078.003",
@@ -122,6 +129,10 @@ _OWN: Final[dict[str, Rule]] = {
     "antidebug": _rule(
         "DefenseEvasion:Runtime/PtraceAntiDebugging", LOW, 20,
         "{process} asks to be traced, as programs do that want no debugger", "T1622",
+    ),
+    "memory_read": _rule(
+        "CredentialAccess:Runtime/ProcessMemoryRead", MEDIUM, 40,
+        "{process} reads the memory of {key}", "T1003.007",
     ),
     "written_code": _rule(
         "DefenseEvasion:Runtime/MemoryMadeExecutable", LOW, 20,
@@ -328,6 +339,13 @@ _OWN: Final[dict[str, Rule]] = {
     "sensitive_read": _rule(
         "CredentialAccess:Runtime/SensitiveFileRead", MEDIUM, 50,
         "{process} reads {key}", "T1552.001", "T1003.008",
+    ),
+    "scheduler_read": msgspec.structs.replace(
+        _rule(
+            "CredentialAccess:Runtime/SensitiveFileRead", LOW, 20,
+            "{process} reads {key}, which shows all processes of the node", "T1057",
+        ),
+        purpose="Discovery",
     ),
     "sensitive_read_late": _rule(
         "CredentialAccess:Runtime/SensitiveFileRead", MEDIUM, 50,

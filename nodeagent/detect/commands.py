@@ -15,6 +15,7 @@ import msgspec
 
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
+from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import (
     BUSYBOX,
     PACKAGE_MANAGERS,
@@ -338,10 +339,19 @@ LOUD_IN_PACKAGES: Final = frozenset(
 
 INSTALLERS: Final = PACKAGE_MANAGERS - {"cloud-init", "snapd"}
 """Those that fetch what they install by themselves, before its scripts run."""
+PUBLIC_INSTALLERS: Final = frozenset(
+    {"npm", "npx", "yarn", "pnpm", "bun", "pip", "pipx", "uv", "poetry", "gem", "bundle"}
+    | {"bundler", "cargo", "composer", "npm-cli.js", "npx-cli.js", "yarn.js", "pnpm.cjs"}
+)
+"""Those of languages: anybody publishes there what they run. No name of these excuses anything."""
+VERSIONS: Final = "0123456789."
 FETCHERS: Final = frozenset(
     {"curl", "wget", "aria2c", "ftp", "tftp", "nc", "ncat", "netcat", "socat", "telnet"}
-    | {"ssh", "scp", "sftp", "rsync", "git"}
+    | {"scp", "sftp", "rsync"}
 )
+REPOSITORY_TOOLS: Final = frozenset({"ssh", "git"})
+"""What installers of languages fetch sources by themselves with."""
+INSTALLING_LIMIT: Final = 1024
 
 
 class Commands:
@@ -353,6 +363,8 @@ class Commands:
     def __init__(self) -> None:
         self._patterns: dict[str, list[_Pattern]] = {}
         self._of_any = [each for each in PATTERNS if not each.programs]
+        self._installing: Recent[str, bool] = Recent(INSTALLING_LIMIT)
+        """Processes that install packages of a language, by their UUID."""
         for pattern in PATTERNS:
             for program in pattern.programs:
                 self._patterns.setdefault(program, []).append(pattern)
@@ -378,8 +390,10 @@ class Commands:
         miner = next((name for name in names if name in MINERS), None)
         if miner is not None:
             yield Signal("miner", event, {"threatFilePath": event.path}, key=miner)
-        fetcher = next((name for name in names if name in FETCHERS), None)
-        if fetcher is not None and is_below(process, INSTALLERS):
+        if _installs(event, names):
+            self._installing.put(process.uuid, value=True)
+        fetcher = self._fetcher(process, names)
+        if fetcher is not None:
             yield Signal(
                 "fetched_in_package", event, {"commandLineExample": f"{fetcher} URL"}, key=fetcher
             )
@@ -396,6 +410,15 @@ class Commands:
                 if pattern.words.search(ran):
                     yield Signal(pattern.rule, event, _example(pattern), key=pattern.example)
 
+    def _fetcher(self, process: Process, names: list[str]) -> str | None:
+        """What goes to the network for the scripts of a package; None when it is not that."""
+        fetcher = next((name for name in names if name in FETCHERS), None)
+        tool = fetcher or next((name for name in names if name in REPOSITORY_TOOLS), None)
+        if tool is not None and is_below(process, INSTALLERS):
+            return tool
+        above = process.lineage if fetcher is not None else ()
+        return fetcher if any(self._installing.get(each.uuid) for each in above) else None
+
     def _say(self, pattern: _Pattern, event: Exec, process: Process) -> Iterator[Signal]:
         if pattern.rule in LOUD_IN_PACKAGES and is_below(process, PACKAGE_MANAGERS):
             if not is_below_host(process, PACKAGE_MANAGERS):
@@ -407,6 +430,13 @@ class Commands:
             yield _tool("tool_offensive", event, name_of(event.path), "Backdoor Tool")
             return
         yield Signal(pattern.rule, event, _example(pattern), key=pattern.example)
+
+
+def _installs(event: Exec, names: list[str]) -> bool:
+    """It is an installer of a language, also one that an interpreter was told to run."""
+    argv = event.argv
+    module = argv[2] if len(argv) > 2 and argv[1] == "-m" else ""  # noqa: PLR2004
+    return any(name.rstrip(VERSIONS) in PUBLIC_INSTALLERS for name in (*names, module))
 
 
 def _is_reader(event: Exec) -> bool:

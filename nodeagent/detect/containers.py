@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
-from nodeagent.detect.where import RUNTIMES, is_contained, is_runtime, is_system_path
+from nodeagent.detect.where import RUNTIMES, is_contained, is_runtime, is_system_path, program_of
 from nodeagent.event import (
     Connect,
     Event,
@@ -46,7 +46,7 @@ RELEASE_AGENT: Final = "release_agent"
 WRITTEN_NAMES: Final = RUNTIMES | {RELEASE_AGENT}
 """What nobody in a container should write, wherever it lies."""
 HELPER_WRITERS: Final = frozenset(
-    {"systemd-sysctl", "systemd-binfmt", "sysctl", "apport", "systemd"}
+    {"systemd-sysctl", "systemd-binfmt", "sysctl", "apport", "abrt-install-ccpp-hook", "systemd"}
 )
 DISK_TYPES: Final = frozenset(
     {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "ntfs", "vfat"}
@@ -119,7 +119,8 @@ def _helper(event: Open, process: Process) -> Iterable[Signal]:
     path = event.path or event.argument
     if not event.flags & WRITING or path not in HELPERS:
         return ()
-    if name_of(process.path) in HELPER_WRITERS and is_system_path(process.path):
+    program = program_of(process)
+    if name_of(program) in HELPER_WRITERS and is_system_path(program):
         return ()
     return (Signal("kernel_helper", event, _written(path), key=path),)
 

@@ -12,6 +12,7 @@ from nodeagent.detect.drift import Drift
 from nodeagent.detect.lists import ThreatLists
 from nodeagent.detect.memory import Memory
 from nodeagent.detect.network import NetworkTalk
+from nodeagent.detect.pipes import Pipes
 from nodeagent.detect.posture import Posture
 from nodeagent.detect.sensitive import Sensitive
 from nodeagent.detect.shells import Shells
@@ -23,6 +24,7 @@ def own_detectors(lists: ThreatLists) -> tuple[Detector, ...]:
     """New ones, which remember nothing yet."""
     return (
         Shells(),
+        Pipes(),
         Memory(),
         Containers(),
         Posture(),

@@ -352,7 +352,9 @@ class Engine:
         if container is not None:
             pod = container.pod
             workload = f"{pod.namespace}/{pod.workload or pod.name}" if pod else container.image
-        parts = (seen.rule.type, self._node, workload, seen.process.path, seen.key)
+        # The rule is part of it: two rules of one type must not hide each other.
+        rule = (seen.rule.type, seen.name)
+        parts = (*rule, self._node, workload, seen.process.path, seen.key)
         digest = hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogateescape"))
         number = digest.hexdigest()[:ID_DIGITS]
         return number if seen.rule.severity else f"{number[:-1]}s"

@@ -16,6 +16,7 @@ from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import is_contained, is_runtime, is_system_path
 from nodeagent.event import (
     Brief,
+    Event,
     Exec,
     Kill,
     Mprotect,
@@ -25,6 +26,7 @@ from nodeagent.event import (
     Ptrace,
     Targeted,
     Userfaultfd,
+    VmRead,
     VmWrite,
 )
 from nodeagent.names import PTRACE_REQUESTS, REGIONS
@@ -41,11 +43,12 @@ NOT_KNOWN: Final = 0xFFFFFFFF
 """What `Mprotect.old_protection` is then."""
 COMPILERS: Final = frozenset(
     {"java", "node", "nodejs", "deno", "bun", "dotnet", "mono", "mono-sgen", "ruby", "luajit"}
-    | {"php", "php-fpm", "php8.2", "pypy3", "julia", "beam.smp", "postgres", "R", "gjs", "polkitd"}
+    | {"php", "php-fpm", "pypy", "julia", "beam.smp", "postgres", "R", "gjs", "polkitd"}
     | {"firefox", "firefox-esr", "chrome", "chromium", "code", "electron", "gnome-shell"}
     | {"qemu-system-x86_64", "qemu-system-aarch64", "wasmtime", "wasmer", "envoy", "openresty"}
 )
-"""Programs that compile what they run, or patterns that they search for."""
+"""Programs that compile what they run, or patterns that they search for; also with a version."""
+VERSIONS: Final = "0123456789."
 
 TRACEME: Final = 0x0
 ATTACHING: Final = frozenset({0x10, 0x4206})
@@ -66,13 +69,18 @@ DEBUGGERS: Final = frozenset(
     {"gdb", "gdbserver", "strace", "ltrace", "lldb", "lldb-server", "rr", "valgrind", "perf"}
 )
 
+CRASH_KEEPERS: Final = frozenset(
+    {"systemd-coredump", "abrt-hook-ccpp", "apport", "createdump", "criu", "crashpad_handler"}
+    | {"chrome_crashpad_handler"}
+)
+
 
 class Memory:
     """Remembers whom a process attached to, since that is not its own child."""
 
     name = "memory"
     kinds: ClassVar[tuple[str, ...]] = (
-        *("exec", "open", "ptrace", "vm_write", "userfaultfd", "kill"),
+        *("exec", "open", "ptrace", "vm_read", "vm_write", "userfaultfd", "kill"),
         "mprotect",
     )
 
@@ -81,6 +89,8 @@ class Memory:
         """By UUID of the tracer and pid of the other one."""
         self._compiling: Recent[str, bool] = Recent(TRACEES_LIMIT)
         """Processes that were told to write code, by their UUID: most do it for ever."""
+        self._reading: Recent[tuple[str, int], bool] = Recent(TRACEES_LIMIT)
+        """By UUID of a process that reads memory, and pid of the other one."""
 
     def wants_path(self, path: str) -> bool:
         """The memory of a process."""
@@ -99,6 +109,9 @@ class Memory:
             return self._on_ptrace(event, process)
         if isinstance(event, VmWrite):
             return self._on_write(event, process)
+        if isinstance(event, VmRead):
+            target = _target(event.target, event.target_process)
+            return self._read(event, process, _pid_of(event.target), target, _name(event))
         if isinstance(event, Mprotect):
             return self._on_mprotect(event, process)
         if isinstance(event, Kill):
@@ -113,7 +126,7 @@ class Memory:
 
     def _on_open(self, event: Open, process: Process) -> Iterator[Signal]:
         path = event.path or event.argument
-        if not path.startswith("/proc/") or not event.flags & WRITING:
+        if not path.startswith("/proc/"):
             return
         found = PROCESS_MEMORY.fullmatch(path)
         if found is None:
@@ -123,16 +136,28 @@ class Memory:
         pid = int(found[1])
         if pid == process.task.pid or (facts is not None and pid == facts.namespace_pid):
             return
-        if not self._is_debugged(process, pid):
-            yield Signal(
-                "inject_proc", event, {"targetProcess": {"pid": pid}}, key=f"process {pid}"
-            )
+        target: dict[str, object] = {"targetProcess": {"pid": pid}}
+        if not event.flags & WRITING:
+            yield from self._read(event, process, pid, target, f"process {pid}")
+        elif not self._is_debugged(process, pid):
+            yield Signal("inject_proc", event, target, key=f"process {pid}")
+
+    def _read(
+        self, event: Event, process: Process, pid: int, target: dict[str, object], name: str
+    ) -> Iterator[Signal]:
+        """One that reads memory mostly does so again and again."""
+        is_usual = _is_debugger(process.path) or _keeps_crashes(process.path)
+        if is_usual or pid == process.task.pid or is_runtime(process):
+            return
+        if not self._reading.get((process.uuid, pid)):
+            self._reading.put((process.uuid, pid), value=True)
+            yield Signal("memory_read", event, target, key=name)
 
     def _on_ptrace(self, event: Ptrace, process: Process) -> Iterator[Signal]:
         pid = _pid_of(event.target)
         if event.request == TRACEME:
             parent = process.lineage[0].path if process.lineage else ""
-            if name_of(parent) not in DEBUGGERS:
+            if not _is_debugger(parent):
                 yield Signal("antidebug", event)
         elif event.request in ATTACHING:
             if event.result >= 0:
@@ -154,7 +179,7 @@ class Memory:
         rule = CODE_RULES.get(region)
         if rule is None or old == NOT_KNOWN or not old & mmap.PROT_WRITE:
             return
-        if name_of(process.path) in COMPILERS or self._compiling.get(process.uuid):
+        if self._compiling.get(process.uuid) or _is_compiler(process.path):
             return
         self._compiling.put(process.uuid, value=True)
         yield Signal(rule, event, {"memoryRegions": [region]}, key=region)
@@ -164,7 +189,22 @@ class Memory:
 
     def _is_debugged(self, process: Process, pid: int) -> bool:
         """A debugger writes breakpoints into the program that it has started."""
-        return name_of(process.path) in DEBUGGERS and not self._is_attached(process, pid)
+        return _is_debugger(process.path) and not self._is_attached(process, pid)
+
+
+def _is_debugger(path: str) -> bool:
+    return name_of(path) in DEBUGGERS and is_system_path(path)
+
+
+def _keeps_crashes(path: str) -> bool:
+    return name_of(path) in CRASH_KEEPERS and is_system_path(path)
+
+
+def _is_compiler(path: str) -> bool:
+    """By name, but not where anybody can put a file of that name."""
+    name = name_of(path)
+    known = name in COMPILERS or name.rstrip(VERSIONS) in COMPILERS
+    return known and is_system_path(path)
 
 
 def _pid_of(target: Other) -> int:

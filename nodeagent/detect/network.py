@@ -18,7 +18,7 @@ from nodeagent.detect.where import WEB_SERVERS, is_below, is_contained
 from nodeagent.dns import DnsMessage
 from nodeagent.event import Accept, Connect, Dns, Endpoint, Event, Exec, Listen, Process
 
-__all__ = ["NetworkTalk", "connection_action", "request_action"]
+__all__ = ["NetworkTalk", "connection_action", "endpoint_action", "request_action"]
 
 METADATA: Final = frozenset({"169.254.169.254", "fd00:ec2::254"})
 METADATA_NAMES: Final = (
@@ -176,6 +176,28 @@ def connection_action(event: Connect | Accept, remote: Endpoint) -> dict[str, ob
         shown["localPortDetails"] = {"port": local.port}
         shown["localIpDetails"] = {version: local.address}
     return {"actionType": "NETWORK_CONNECTION", "networkConnectionAction": shown}
+
+
+def endpoint_action(
+    remote: Endpoint, direction: str
+) -> tuple[dict[str, object], dict[str, object]]:
+    """A TCP connection of which only the other end is known: the action and its context."""
+    is_new = ":" in remote.address
+    version = "ipAddressV6" if is_new else "ipAddressV4"
+    action: dict[str, object] = {
+        "actionType": "NETWORK_CONNECTION",
+        "networkConnectionAction": {
+            "connectionDirection": direction,
+            "protocol": "TCP",
+            "remoteIpDetails": {version: remote.address},
+            "remotePortDetails": {"port": remote.port},
+        },
+    }
+    context: dict[str, object] = {
+        "addressFamily": "AF_INET6" if is_new else "AF_INET",
+        "ianaProtocolNumber": int(socket.IPPROTO_TCP),
+    }
+    return action, context
 
 
 def request_action(event: Dns, name: str) -> dict[str, object]:

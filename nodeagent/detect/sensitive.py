@@ -4,15 +4,24 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final
 
-import msgspec
-
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
+from nodeagent.detect.guards import (
+    CHANGES,
+    DELETE,
+    GUARDED,
+    GUARDS,
+    LINK,
+    READ,
+    RENAME,
+    SYMLINK,
+    WRITE,
+    Guard,
+)
 from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import (
     PACKAGE_MANAGERS,
@@ -22,8 +31,9 @@ from nodeagent.detect.where import (
     is_below_host,
     is_runtime,
     is_system_path,
+    program_of,
 )
-from nodeagent.event import Event, Link, Network, Open, Process, Rename, Symlink, Unlink
+from nodeagent.event import Ancestor, Event, Link, Network, Open, Process, Rename, Symlink, Unlink
 
 __all__ = ["Sensitive"]
 
@@ -32,144 +42,6 @@ PATHS_LIMIT: Final = 8192
 RELATED_LIMIT: Final = 25
 PROCESSES_LIMIT: Final = 1024
 
-READ: Final = "Read"
-WRITE, DELETE, RENAME, LINK, SYMLINK = "Write", "Delete", "Rename", "Link", "Symlink"
-CHANGES: Final = frozenset({WRITE, DELETE, RENAME, LINK, SYMLINK})
-
-
-class _Guard(msgspec.Struct, frozen=True):
-    """What may not happen to some files, and who may do it nevertheless."""
-
-    rule: str
-    paths: re.Pattern[str]
-    operations: frozenset[str]
-    expected: frozenset[str]
-    """Programs of the system."""
-    only_new: bool = False
-    """To open a file is to make it; what is there already may be written."""
-
-
-def _guard(rule: str, paths: str, expected: str, operations: frozenset[str] = CHANGES) -> _Guard:
-    return _Guard(rule, re.compile(paths), operations, frozenset(expected.split()))
-
-
-ADMINISTRATION: Final = (
-    "passwd useradd usermod userdel groupadd groupmod groupdel chpasswd chage vipw pwck grpck"
-    " adduser deluser newusers gpasswd chsh chfn pwconv systemd-sysusers accounts-daemon"
-)
-SYSTEM: Final = "systemd systemd-tmpfiles systemctl systemd-sysv-install deb-systemd-helper"
-
-GUARDS: Final = (
-    _guard(
-        "sensitive_privilege",
-        r"/etc/(?:sudoers(?:\.d/.*)?|pam\.d/.*|pam\.conf|security/.*|nsswitch\.conf|doas\.conf"
-        r"|polkit-1/rules\.d/.*|login\.defs)|(?:/usr)?/lib/.*/security/pam_.*\.so",
-        "visudo pam-auth-update authselect authconfig",
-    ),
-    _guard(
-        "sensitive_persistence",
-        r"(?:/root|/home/[^/]+)/\.ssh/(?:authorized_keys2?|rc|config)"
-        r"|(?:/root|/home/[^/]+)/\.(?:bashrc|bash_profile|bash_login|bash_logout|profile|zshrc|zprofile"
-        r"|zshenv|zlogin|config/autostart/.*)"
-        r"|/etc/(?:passwd|shadow|group|gshadow)"
-        r"|/etc/(?:crontab|cron\.(?:d|hourly|daily|weekly|monthly)/.*|anacrontab|at\.allow)"
-        r"|/var/spool/(?:cron/.*|at/.*)"
-        r"|/etc/(?:profile|profile\.d/.*|bash\.bashrc|environment|rc\.local|init\.d/.*|inittab"
-        r"|ld\.so\.preload|ld\.so\.conf(?:\.d/.*)?)"
-        r"|(?:/etc|/usr/lib|/lib|/run)/systemd/(?:system|user)/.*\.(?:service|timer|socket|path)"
-        r"|/etc/udev/rules\.d/.*|/etc/ssh/sshd_config(?:\.d/.*)?",
-        f"{ADMINISTRATION} {SYSTEM} crontab cron crond atd at ldconfig ssh-copy-id",
-    ),
-    _guard(
-        "sensitive_evasion",
-        r"/var/log/(?:auth|secure|syslog|messages|kern|daemon|cron|maillog|boot)(?:\.log)?"
-        r"|/var/log/(?:audit/.*|wtmp|btmp|lastlog|faillog|journal/.*\.journal)|/var/run/utmp",
-        "logrotate systemd-journald journalctl rsyslogd syslog-ng auditd systemd-tmpfiles savelog",
-        CHANGES - {WRITE},
-    ),
-    _guard(
-        "sensitive_evasion",
-        r"(?:/root|/home/[^/]+)/\.(?:bash|zsh|ash|python|mysql|psql)_?history|/root/\.history",
-        "",
-        CHANGES - {WRITE},
-    ),
-    _guard(
-        "sensitive_evasion",
-        r"/etc/(?:audit/.*|rsyslog\.conf|rsyslog\.d/.*|systemd/journald\.conf)",
-        "augenrules auditctl",
-    ),
-    _guard(
-        "sensitive_read",
-        r"/etc/(?:shadow|gshadow)-?|(?:/root|/home/[^/]+)/\.ssh/(?:id_[^./]+|[^/]+\.pem)"
-        r"|(?:/root|/home/[^/]+)/\.(?:aws/credentials|config/gcloud/.*\.(?:db|json)|azure/.*|kube/config"
-        r"|docker/config\.json|netrc|git-credentials|gnupg/private-keys.*|pgpass|my\.cnf)"
-        r"|/etc/kubernetes/(?:(?:super-)?admin\.conf|pki/.*\.key)|/var/lib/kubelet/pki/.*\.(?:pem|key)"
-        r"|/var/lib/rancher/(?:k3s|rke2)/(?:server/(?:tls/.*\.key|cred/.*|token)|agent/.*\.key)"
-        r"|/etc/rancher/(?:k3s|rke2)/(?:k3s|rke2)\.yaml|/etc/ssh/ssh_host_[^/]*_key|/proc/kcore",
-        f"{ADMINISTRATION} {SYSTEM} sshd sshd-session ssh ssh-add ssh-agent ssh-keygen scp sftp login su"
-        " sudo pkexec unix_chkpwd cron crond atd aws gcloud az kubectl helm docker git gpg gpg-agent"
-        " kubelet kube-apiserver etcd k3s rke2 gdm-session-worker sddm lightdm systemd-logind polkitd screen",
-        frozenset({READ}),
-    ),
-    _guard(
-        "sensitive_kernel",
-        r"/proc/sysrq-trigger|/proc/sys/kernel/(?:sysrq|randomize_va_space|kptr_restrict|dmesg_restrict"
-        r"|perf_event_paranoid|unprivileged_bpf_disabled|yama/ptrace_scope|kexec_load_disabled"
-        r"|modules_disabled)|/proc/sys/vm/mmap_min_addr|/proc/sys/fs/(?:suid_dumpable|protected_.*)"
-        r"|/sys/kernel/debug/(?!tracing/).*",
-        "systemd-sysctl sysctl systemd",
-    ),
-    _guard(
-        "sensitive_authority",
-        r"/usr/local/share/ca-certificates/.*|/usr/share/pki/(?:ca-trust-source|trust)/anchors/.*"
-        r"|/etc/pki/(?:ca-trust/source|trust)/anchors/.*|/etc/ca-certificates/trust-source/.*",
-        "trust update-ca-trust",
-    ),
-    _Guard(
-        "file_in_dev",
-        re.compile(
-            r"/dev/(?!(?:shm|mqueue|hugepages|pts|\.?udev|\.lxc|\.lxd-mounts|\.mdadm)/"
-            r"|(?:null|zero|full|u?random|tty[^/]*|ptmx|console|kmsg|log|std(?:in|out|err))$).+"
-        ),
-        frozenset({WRITE, RENAME, LINK}),
-        frozenset(f"{SYSTEM} systemd-udevd udevadm mdadm lvm dmsetup dmeventd".split()),
-        only_new=True,
-    ),
-    _guard(
-        "sensitive_packages",
-        r"/var/lib/(?:dpkg|rpm|pacman/local)/.*|/usr/lib/sysimage/rpm/.*|/lib/apk/db/.*"
-        r"|/etc/apt/(?:sources\.list|(?:sources\.list\.d|trusted\.gpg\.d|apt\.conf\.d)/.*)"
-        r"|/etc/(?:yum|zypp)(?:/repos\.d|\.repos\.d)/.*|/etc/apk/(?:repositories|keys/.*)",
-        f"{SYSTEM} deb-systemd-invoke dpkg-divert dpkg-statoverride update-alternatives rpmdb"
-        " add-apt-repository apt-key packagekitd update-notifier",
-    ),
-    _guard(
-        "sensitive_binary",
-        r"(?:/usr(?:/local)?)?/s?bin/[^/]+",
-        f"{SYSTEM} update-alternatives alternatives",
-    ),
-    _guard(
-        "environment_read",
-        r"/proc/\d+/(?:task/\d+/)?environ",
-        f"{SYSTEM} systemd-logind systemd-coredump ps pgrep polkitd sshd apport udisksd",
-        frozenset({READ}),
-    ),
-    _guard(
-        "token_read",
-        r"(?:/var)?/run/secrets/(?:kubernetes\.io/serviceaccount|eks\.amazonaws\.com/serviceaccount"
-        r"|azure/tokens)/(?:.*/)?[\w-]*token",
-        "kubelet",
-        frozenset({READ}),
-    ),
-    _guard(
-        "sensitive_link",
-        r"/etc/(?:shadow|gshadow|sudoers)|(?:/root|/home/[^/]+)/\.ssh/id_[^./]+",
-        "",
-        frozenset({"Target"}),
-    ),
-)
-ONLY_AT_START: Final = frozenset({"sshd"})
-"""Expected servers whose connections have processes of their own, which read what they need."""
 INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})
 SCRIPTS: Final = frozenset(
     [
@@ -190,8 +62,6 @@ SCRIPTS: Final = frozenset(
     ]
 )
 """By the end of the name."""
-GUARDED: Final = re.compile("|".join(f"(?:{each.paths.pattern})" for each in GUARDS))
-"""Any of them: one look for the many paths that nothing guards."""
 
 
 class Sensitive:
@@ -204,7 +74,7 @@ class Sensitive:
     )
 
     def __init__(self) -> None:
-        self._guarding: Recent[str, tuple[_Guard, ...]] = Recent(PATHS_LIMIT)
+        self._guarding: Recent[str, tuple[Guard, ...]] = Recent(PATHS_LIMIT)
         self._related: Recent[str, list[str]] = Recent(PROCESSES_LIMIT)
         """What else a process changed, by its UUID."""
         self._serving: Recent[tuple[str, int], bool] = Recent(PROCESSES_LIMIT)
@@ -240,13 +110,11 @@ class Sensitive:
         if event.family in INTERNET and event.remote is None and event.process is not None:
             self._serving.put((event.process.uuid, event.process.task.exec_id), value=True)
 
-    def _is_late(self, process: Process, name: str) -> bool:
-        """It reads its secrets once, when it starts; and that is over."""
-        return name in ONLY_AT_START and bool(
-            self._serving.get((process.uuid, process.task.exec_id))
-        )
+    def _is_serving(self, process: Process) -> bool:
+        """The start of a server is over; what it needed then it has read."""
+        return self._serving.get((process.uuid, process.task.exec_id)) is True
 
-    def _guards_of(self, path: str) -> tuple[_Guard, ...]:
+    def _guards_of(self, path: str) -> tuple[Guard, ...]:
         guards = self._guarding.get(path)
         if guards is None:
             guards = ()
@@ -261,26 +129,20 @@ class Sensitive:
         process: Process,
         path: str,
         operation: str,
-        guards: tuple[_Guard, ...],
+        guards: tuple[Guard, ...],
     ) -> Iterator[Signal]:
         if is_runtime(process) or is_below_host(process, PACKAGE_MANAGERS):
             return
         is_packaged = operation in CHANGES and is_below(process, PACKAGE_MANAGERS)
-        name = name_of(process.path)
         for guard in guards:
-            truncated = operation == WRITE and _truncates(event)
-            wanted = operation in guard.operations or (truncated and DELETE in guard.operations)
-            if not wanted or (guard.only_new and isinstance(event, Open) and not event.created):
+            if not _is_guarded(guard, event, operation):
                 continue
             is_late = False
-            if name in guard.expected and is_system_path(process.path):
-                is_late = operation == READ and self._is_late(process, name)
+            if _is_expected(guard, process):
+                is_late = guard.only_at_start and self._is_serving(process)
                 if not is_late:
                     continue
-            if guard.rule == "environment_read" and _is_own(process, path):
-                continue
-            if truncated and WRITE not in guard.operations and name in SHELLS and "history" in path:
-                # A shell that ends writes its history anew.
+            if _is_usual(guard, event, process, path):
                 continue
             context: dict[str, object] = {"filePath": path, "fileOperation": operation}
             if related := self._relate(process, path):
@@ -305,6 +167,39 @@ def _is_own(process: Process, path: str) -> bool:
     pid = path.split("/")[2]
     own = process.facts.namespace_pid if process.facts is not None else process.task.pid
     return pid in (str(process.task.pid), str(own))
+
+
+def _is_guarded(guard: Guard, event: Event, operation: str) -> bool:
+    truncated = operation == WRITE and _truncates(event)
+    wanted = operation in guard.operations or (truncated and DELETE in guard.operations)
+    return wanted and not (guard.only_new and isinstance(event, Open) and not event.created)
+
+
+def _is_expected(guard: Guard, process: Process) -> bool:
+    """It is one of the programs of this system that have to do with such files."""
+    program = program_of(process)
+    if not is_system_path(program):
+        return False
+    return name_of(program) in guard.expected or program in guard.expected
+
+
+def _is_usual(guard: Guard, event: Event, process: Process, path: str) -> bool:
+    """Whoever does it, it is done so all day."""
+    if guard.script and _is_of_script(process, guard.script):
+        return True
+    if guard.rule == "environment_read":
+        return _is_own(process, path)
+    # A shell that ends writes its history anew.
+    is_emptied = WRITE not in guard.operations and _truncates(event)
+    return is_emptied and name_of(process.path) in SHELLS and "history" in path
+
+
+def _is_of_script(process: Process, script: str) -> bool:
+    """It was started on the host by a script that only root can change."""
+    above: tuple[Process | Ancestor, ...] = (process, *process.lineage)
+    return any(
+        each.of_host and each.script == script and is_system_path(each.path) for each in above
+    )
 
 
 def _is_script(path: str) -> bool:

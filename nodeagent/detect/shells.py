@@ -12,8 +12,9 @@ from typing import ClassVar, Final
 
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
+from nodeagent.detect.network import endpoint_action
 from nodeagent.detect.recent import Recent
-from nodeagent.detect.where import BUSYBOX, SHELLS, is_below, is_runtime, is_runtime_above
+from nodeagent.detect.where import BUSYBOX, is_below, is_runtime, is_runtime_above, is_shell
 from nodeagent.encode import timestamp
 from nodeagent.event import (
     Accept,
@@ -44,7 +45,6 @@ SYSTEM_USERS: Final = range(1, 100)
 """Those that each system has for its services; people come later, and users of packages."""
 LOGINS: Final = frozenset({"sshd", "sshd-session", "login", "dropbear", "systemd", "agetty"})
 """Servers whose work it is to start shells."""
-INTERNET: Final[dict[int, str]] = {socket.AF_INET: "AF_INET", socket.AF_INET6: "AF_INET6"}
 
 
 class Shells:
@@ -145,7 +145,7 @@ class Shells:
         if process is None or event.result < 0:
             return
         is_first = self._is_first(process)
-        if not _is_shell(process, event.argv):
+        if not is_shell(process, event.argv):
             if not is_first and process.container is not None and _name(event) == TAR:
                 yield from _copied(event, process)
             return
@@ -182,28 +182,14 @@ class Shells:
             process is not None
             and event.remote is not None
             and event.new_fd in range(STANDARD_STREAMS)
-            and _is_shell(process, ())
+            and is_shell(process, ())
             and event.result >= 0
         ):
             yield self._connected(event, event.remote)
 
     def _connected(self, event: Exec | Dup, remote: Endpoint, rule: str = "") -> Signal:
         incoming = self._incoming.get(remote) is True
-        family = int(socket.AF_INET6 if ":" in remote.address else socket.AF_INET)
-        version = "ipAddressV6" if family == socket.AF_INET6 else "ipAddressV4"
-        action: dict[str, object] = {
-            "actionType": "NETWORK_CONNECTION",
-            "networkConnectionAction": {
-                "connectionDirection": "INBOUND" if incoming else "OUTBOUND",
-                "protocol": "TCP",
-                "remoteIpDetails": {version: remote.address},
-                "remotePortDetails": {"port": remote.port},
-            },
-        }
-        context: dict[str, object] = {
-            "addressFamily": INTERNET[family],
-            "ianaProtocolNumber": int(socket.IPPROTO_TCP),
-        }
+        action, context = endpoint_action(remote, "INBOUND" if incoming else "OUTBOUND")
         rule = rule or ("bind_shell" if incoming else "reverse_shell")
         return Signal(rule, event, context, action, key=remote.address)
 
@@ -212,13 +198,6 @@ class Shells:
         if is_below(process, LOGINS - {"systemd"}) or not process.lineage:
             return ""
         return self._servers.get(process.lineage[0].uuid) or ""
-
-
-def _is_shell(process: Process, argv: tuple[str, ...]) -> bool:
-    name = name_of(process.path)
-    if name in SHELLS:
-        return True
-    return name == BUSYBOX and bool(argv) and name_of(argv[0]).lstrip("-") in SHELLS
 
 
 def _name(event: Exec) -> str:

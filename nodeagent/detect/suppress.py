@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Findings that somebody has looked at and does not want to see again.
 
-A suppression names who wants it and why, may end on a day, and its hits are counted.
+A suppression names who wants it and why, may end on a day, and its hits are counted. When one
+is over, the first finding that it would have left out says so in the log.
 """
 
 from __future__ import annotations
 
 import datetime
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -20,6 +22,8 @@ from nodeagent.errors import ConfigError
 from nodeagent.finding import Finding
 
 __all__ = ["Suppression", "Suppressions", "read_suppressions"]
+
+log: Final = logging.getLogger(__name__)
 
 FILE_BYTES: Final = 1 << 20
 MOST: Final = 1000
@@ -36,10 +40,18 @@ class Suppression(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     where: Annotated[dict[Text, Text], Meta(min_length=1)]
     """Values by dotted path in the finding, for example `process.executablePath`; * and ?
     stand for anything. All of them must fit."""
-    owner: str = ""
+    owner: Text
     """Whom to ask."""
     until: datetime.date | None = None
     """The last day on which it counts, in UTC."""
+
+    def is_over(self, day: datetime.date) -> bool:
+        """It does not count any more on this day."""
+        return self.until is not None and day > self.until
+
+    def __str__(self) -> str:
+        """Which one it is."""
+        return f'the suppression "{self.reason}" of {self.owner}'
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -70,6 +82,11 @@ class Suppressions:
             raise ConfigError(f"there are {len(rules)} suppressions, and at most {MOST} may be")
         self._rules = rules
         self._hits = hits
+        for rule in rules:
+            # One that hits nothing is shown, too.
+            hits[rule.reason] += 0
+        self._told: set[int] = set()
+        """Rules that are over and would have hit something, by their place."""
 
     def wanted(self, findings: list[Finding]) -> list[Finding]:
         """Those that are left."""
@@ -87,16 +104,23 @@ class Suppressions:
         }
         # The day of the finding, so that a replay gives the same.
         day = datetime.datetime.fromtimestamp(finding.last_seen / 1e9, datetime.UTC).date()
-        for rule in self._rules:
-            if rule.until is not None and day > rule.until:
+        for place, rule in enumerate(self._rules):
+            if not _fits(rule, shown):
                 continue
-            if all(
-                any(fnmatchcase(value, pattern) for value in _values(shown, place.split(".")))
-                for place, pattern in rule.where.items()
-            ):
+            if not rule.is_over(day):
                 self._hits[rule.reason] += 1
                 return True
+            if place not in self._told:
+                self._told.add(place)
+                log.warning("suppression_over until=%s what=%s", rule.until, rule)
         return False
+
+
+def _fits(rule: Suppression, shown: Mapping[str, Any]) -> bool:
+    return all(
+        any(fnmatchcase(value, pattern) for value in _values(shown, place.split(".")))
+        for place, pattern in rule.where.items()
+    )
 
 
 def _values(shown: object, place: Sequence[str]) -> Iterator[str]:

@@ -25,8 +25,10 @@ __all__ = [
     "is_runtime",
     "is_runtime_above",
     "is_runtime_path",
+    "is_shell",
     "is_system_path",
     "powers_of",
+    "program_of",
 ]
 
 SHELLS: Final = frozenset(
@@ -56,11 +58,16 @@ RUNTIMES: Final = frozenset(
 )
 """Programs that make containers; what they do inside of one is how it is made."""
 PACKAGE_MANAGERS: Final = frozenset(
-    {"dpkg", "apt", "apt-get", "aptitude", "unattended-upgrade", "rpm", "dnf", "yum", "zypper"}
-    | {"apk", "pacman", "snapd", "flatpak", "rpm-ostree", "dnf5", "microdnf", "cloud-init"}
+    {"dpkg", "apt", "apt-get", "aptitude", "unattended-upgrade", "unattended-upgrades"}
+    | {"rpm", "dnf", "dnf-3", "dnf5", "dnf5daemon-server", "dnf-automatic", "microdnf", "tdnf"}
+    | {"yum", "yum-cron", "rpm-ostree", "zypper", "transactional-update", "packagekitd"}
+    | {"apk", "pacman", "xbps-install", "snapd", "flatpak", "cloud-init"}
 )
+"""Those of systems; many are scripts. Those of languages install what anybody may publish, so
+nothing is expected of these."""
 WEB_SERVERS: Final = frozenset(
-    {"nginx", "apache2", "httpd", "lighttpd", "caddy", "php-fpm", "tomcat", "uwsgi", "gunicorn"}
+    {"nginx", "apache2", "httpd", "lighttpd", "caddy", "tomcat", "uwsgi", "gunicorn"}
+    | {f"php-fpm{version}" for version in ("", "7.4", "8.1", "8.2", "8.3", "8.4", "8.5")}
 )
 SYSTEM_FOLDERS: Final = (
     "/usr/",
@@ -71,6 +78,9 @@ SYSTEM_FOLDERS: Final = (
     "/opt/",
     "/snap/",
     "/nix/store/",
+    "/etc/init.d/",
+    "/x86_64-bottlerocket-linux-gnu/sys-root/usr/",
+    "/aarch64-bottlerocket-linux-gnu/sys-root/usr/",
 )
 RUNTIME_FOLDER: Final = re.compile(r"/var/lib/rancher/(?:k3s|rke2)/data/[^/]+/bin/[^/]+")
 """Where k3s and RKE2 unpack theirs."""
@@ -128,9 +138,24 @@ def is_runtime_path(path: str) -> bool:
     )
 
 
+def is_shell(process: Process, argv: tuple[str, ...]) -> bool:
+    """It is a shell, also one that busybox is when it is called so."""
+    name = name_of(process.path)
+    if name in SHELLS:
+        return True
+    return name == BUSYBOX and bool(argv) and name_of(argv[0]).lstrip("-") in SHELLS
+
+
 def is_system_path(path: str) -> bool:
     """It lies where a system has its programs, which only root can write."""
     return path.startswith(SYSTEM_FOLDERS)
+
+
+def program_of(process: Process | Ancestor) -> str:
+    """The path of what it runs: a script of the system counts, and not what interprets it."""
+    if process.script and is_system_path(process.path):
+        return process.script
+    return process.path
 
 
 def is_below(process: Process, names: frozenset[str]) -> bool:
@@ -146,7 +171,8 @@ def is_below_host(process: Process, names: frozenset[str]) -> bool:
 
 
 def _is_one(process: Process | Ancestor, names: frozenset[str]) -> bool:
-    return name_of(process.path) in names and is_system_path(process.path)
+    path = program_of(process)
+    return name_of(path) in names and is_system_path(path)
 
 
 def powers_of(facts: ProcessFacts, capabilities: int, powers: Mapping[str, int]) -> list[str]:

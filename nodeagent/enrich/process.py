@@ -75,6 +75,8 @@ class _Program(msgspec.Struct, gc=False):
     euid: int | None
     of_host: bool = True
     """As for `Process`."""
+    script: str = ""
+    """As for `Process`."""
     brief: Brief | None = None
     """Made when an event is about it."""
     lineage_of_children: _Lineage | None = None
@@ -189,7 +191,8 @@ class ProcessTable:
 
     def _on_fork(self, event: Fork, process: Process) -> None:
         # A copy runs what was started elsewhere.
-        self._add(event.child, process.path, event.facts).of_host = process.of_host
+        child = self._add(event.child, process.path, event.facts)
+        child.of_host, child.script = process.of_host, process.script
 
     def _on_exit(self, event: Exit, process: Process) -> None:
         self._ended.append((event.time, _key(process.task)))
@@ -259,7 +262,9 @@ class ProcessTable:
             lineage = before.lineage
         else:
             lineage = self._lineage(task, event.facts)
-        self._put(self._program(task, event.path, event.facts, lineage))
+        program = self._program(task, event.path, event.facts, lineage)
+        program.script = sys.intern(event.absolute_script)
+        self._put(program)
 
     def _add(self, task: Task, path: str, facts: ProcessFacts | None) -> _Program:
         program = self._program(task, path, facts, self._lineage(task, facts))
@@ -336,7 +341,8 @@ class ProcessTable:
         uuid = self._uuid(pid, start_time)
         inside = None if program.facts is None else program.facts.namespace_pid
         ids = program.uid, program.euid
-        return Ancestor(pid, program.path, start_time, uuid, inside, *ids, program.of_host)
+        of_host, script = program.of_host, program.script
+        return Ancestor(pid, program.path, start_time, uuid, inside, *ids, of_host, script)
 
     def _view(self, raw: bytes, task: Task) -> Process:
         """The process as one record describes it: its ids and comm can change at any time."""
@@ -362,7 +368,7 @@ class ProcessTable:
         program.views = (*program.views, raw)
         uuid = self._uuid(program.pid, program.start_time)
         view = Process(task, program.path, program.facts, program.lineage.ancestors, uuid, b"")
-        view.of_host = program.of_host
+        view.of_host, view.script = program.of_host, program.script
         self._remember(raw, view)
         container = self.containers.describe(view)
         self.users.describe(view)

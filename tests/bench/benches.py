@@ -27,6 +27,7 @@ from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.tracepoint import Tracepoints, open_tracepoint
 from tests.bench.figure import Figure
 from tests.bench.latency import latencies, options
+from tests.bench.lists import list_figures
 from tests.bench.load import Done, Load, Running
 from tests.bench.pods import cgroups, serving
 from tests.bench.watch import (
@@ -772,6 +773,12 @@ EACH: Final = ("--set", "filter.repeated_opens=report", "--set", "filter.failed_
 ROTATED: Final = ("--set", f"sinks.file.rotate_bytes={64 * MEBIBYTE}")
 """Flat out, a file would fill the disk: keep no more than this of it."""
 
+
+def lists(bench: Bench) -> list[Figure]:
+    """Threat lists of a million entries."""
+    return list(list_figures(bench.folder, bench.plan.runs, bench.say))
+
+
 BENCHES: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     "open": open_cost,
     "counted": counted,
@@ -785,6 +792,7 @@ BENCHES: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     "latency": latency,
     "idle": idle,
     "tables": tables,
+    "lists": lists,
     "bpftrace": bpftrace,
     "kills": kills,
     "soak": soak,

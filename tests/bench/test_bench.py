@@ -15,6 +15,7 @@ from tests.bench.benches import (
     SCRATCH,
     Bench,
     latency,
+    lists,
     open_cost,
     overload,
     scratch_folder,
@@ -83,3 +84,10 @@ def test_a_figure_above_its_bar_is_a_miss() -> None:
     lines = table([slow]).splitlines()
     assert " ".join(lines[1].split()) == "open: CPU, µs 9 7 - 10 <= 8 (5) MISS"
     assert max(map(len, lines)) <= 88
+
+
+def test_a_million_entries_of_a_threat_list_take_little_memory(bench: Bench) -> None:
+    """Of each sort; lists() itself checks that what is in them is found."""
+    figures = [each for each in lists(bench) if each.unit == "MiB"]
+    assert len(figures) == 6
+    assert {each.verdict for each in figures} == {"pass"}, table(figures)

@@ -114,11 +114,13 @@ EXEC: Final = [
         ),
         {
             "path": "{program}",
-            "stdio": [
-                {"type": "socket", "remote": {"address": "127.0.0.1", "port": Said("port")}},
-                {"type": "pipe", "remote": None},
-                {"type": "closed", "remote": None},
-            ],
+            "stdio__0": {
+                "type": "socket",
+                "remote": {"address": "127.0.0.1", "port": Said("port")},
+                "inode": 0,
+            },
+            "stdio__1__type": "pipe",
+            "stdio__2": {"type": "closed", "remote": None, "inode": 0},
         },
     ),
     Case(

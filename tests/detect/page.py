@@ -47,6 +47,7 @@ ELSEWHERE: Final = {
 """Tests of types that are no scenes."""
 
 TECHNIQUES: Final = {
+    "T1003.007": "Proc Filesystem",
     "T1003.008": "/etc/passwd and /etc/shadow",
     "T1005": "Data from Local System",
     "T1006": "Direct Volume Access",

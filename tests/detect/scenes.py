@@ -164,6 +164,14 @@ COPIER: Final = (
     "p = subprocess.Popen(['/bin/sh', '-i'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
     "p.communicate(b'exit\\n')"
 )
+SERVER: Final = (
+    'python3 -c \'import socket; l = socket.socket(); l.bind(("127.0.0.1", 0)); l.listen();'
+    ' print(l.getsockname()[1], flush=True); l.accept()[0].send(b"exit\\n")\' > port &'
+    " until [ -s port ]; do sleep 0.1; done; "
+)
+"""Sends a command to whoever connects to the port in the file."""
+CLIENT: Final = "cu''rl -sN telnet://127.0.0.1:$(cat port)"
+"""Not one word, since the shell that plays this would be told by itself."""
 RELAYS: Final = [
     Scene(
         "reverse-shell-by-a-relay",
@@ -175,18 +183,58 @@ RELAYS: Final = [
         severity="medium",
     ),
     Scene(
+        "reverse-shell-by-two-pipes",
+        "Execution:Runtime/ReverseShell",
+        f"{SERVER}mkfifo f; sh < f 2>&1 | {CLIENT} > f",
+        # Its commands come from a file.
+        f"{SERVER}echo : > x; mkfifo f; cat f & sh < x 2>&1 | {CLIENT} > f",
+        {
+            "evidence.rule": "piped_shell",
+            "context.connectedProcess.name": "curl",
+            "action.networkConnectionAction.remoteIpDetails.ipAddressV4": "127.0.0.1",
+        },
+        severity="high",
+    ),
+    Scene(
+        "reverse-shell-by-a-pipe-with-a-name",
+        "Execution:Runtime/ReverseShell",
+        f"{SERVER}mkfifo f; cat f | sh 2>&1 | {CLIENT} > f",
+        f"{SERVER}echo : | sh 2>&1 | {CLIENT}",
+        {"evidence.rule": "relayed_shell", "context.connectedProcess.name": "curl"},
+        severity="medium",
+    ),
+    Scene(
+        "commands-by-a-pipe",
+        f"Execution:{SUSPICIOUS}",
+        f"{SERVER}{CLIENT} | sh",
+        # The shell has a script, which reads what comes.
+        f"{SERVER}{CLIENT} | sh -c 'cat; true'",
+        {"evidence.rule": "piped_commands", "context.connectedProcess.name": "curl"},
+        severity="high",
+    ),
+    Scene(
+        "commands-by-several-pipes",
+        f"Execution:{SUSPICIOUS}",
+        f"{SERVER}{CLIENT} | cat | tr x x | bash -s -- word",
+        f"{SERVER}{CLIENT} | cat | tr x x > x; bash -s < x",
+        {"evidence.rule": "piped_commands", "context.pipes": ...},
+        severity="high",
+    ),
+    Scene(
         "reverse-shell-by-a-named-pipe",
         "Execution:Runtime/ReverseShell",
-        'python3 -c \'import socket; l = socket.socket(); l.bind(("127.0.0.1", 0)); l.listen();'
-        ' print(l.getsockname()[1], flush=True); l.accept()[0].send(b"exit\\n")\' > port &'
-        " until [ -s port ]; do sleep 0.1; done; mkfifo f;"
-        " cat f | sh -i 2>&1 | curl -sN telnet://127.0.0.1:$(cat port) > f",
+        f"{SERVER}mkfifo f; cat f | sh -i 2>&1 | {CLIENT} > f",
         "python3 -m http.server -b 127.0.0.1 0 & sleep 0.5; echo : | sh | cat; kill $!",
         {"action.networkConnectionAction.remoteIpDetails.ipAddressV4": "127.0.0.1"},
         severity="medium",
     ),
 ]
 
+OWN_GDB: Final = (
+    "mount -t tmpfs none {0}; cp /bin/bash {0}/gdb; sleep 20 & pid=$!;"
+    ' {0}/gdb -c ": <> /proc/$pid/mem"; kill $pid'
+)
+"""What may write into programs that it has started; something in its place."""
 MEMORY: Final = [
     Scene(
         "fileless",
@@ -205,6 +253,14 @@ MEMORY: Final = [
         _python(SLEEPER + "open(f'/proc/{child.pid}/mem', 'r+b').close(); child.kill()"),
         _python("open('/proc/self/mem', 'r+b').close()"),
         {"context.targetProcess.pid": ...},
+        severity="high",
+    ),
+    Scene(
+        "injection-by-a-false-debugger",
+        "DefenseEvasion:Runtime/ProcessInjection.Proc",
+        OWN_GDB.format("/mnt"),
+        OWN_GDB.format("/opt"),
+        {"process.executablePath": "/mnt/gdb"},
         severity="high",
     ),
     Scene(
@@ -941,6 +997,121 @@ PACKAGED: Final = [
     ),
 ]
 
+OWN_HOME: Final = "mount -t tmpfs none /root; mkdir -p /root/.aws /root/.ssh; cd /root; "
+SECRETS: Final = [
+    Scene(
+        "secret-linked-by-a-hard-link",
+        "CredentialAccess:Runtime/SensitiveFileLinked",
+        "mount -t tmpfs none /etc; : > /etc/shadow; ln /etc/shadow /etc/harmless",
+        "mount -t tmpfs none /etc; : > /etc/shade; ln /etc/shade /etc/harmless",
+        {"context.filePath": "/etc/shadow", "context.fileOperation": "Target"},
+        severity="medium",
+        made_of=frozenset({"Persistence:Runtime/SensitiveFileModified"}),
+    ),
+    *(
+        Scene(
+            f"secret-read-{name}",
+            "CredentialAccess:Runtime/SensitiveFileRead",
+            f"{OWN_HOME}: >> {path}; cat {path}",
+            f"{OWN_HOME}: >> {near}; cat {near}",
+            {"context.filePath": path, "evidence.rule": "sensitive_read"},
+            severity="medium",
+        )
+        for name, path, near in (
+            ("of-a-cloud", "/root/.aws/credentials", "/root/.aws/config"),
+            ("for-ssh", "/root/.ssh/id_ed25519", "/root/.ssh/id_ed25519.pub"),
+        )
+    ),
+    Scene(
+        "memory-of-the-kernel-read",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        # Whether it may does not matter.
+        "exec 3< /proc/kcore",
+        "exec 3< /proc/kallsyms",
+        {"context.filePath": "/proc/kcore"},
+        severity="medium",
+    ),
+    Scene(
+        "scheduler-read",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        "mkdir -p tree/sched; : > tree/sched/debug; mount --bind tree /sys/kernel/debug;"
+        " cat /sys/kernel/debug/sched/debug",
+        "mkdir -p tree/sched; : > tree/sched/features; mount --bind tree /sys/kernel/debug;"
+        " cat /sys/kernel/debug/sched/features",
+        {"evidence.rule": "scheduler_read"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "memory-read",
+        "CredentialAccess:Runtime/ProcessMemoryRead",
+        _python(
+            LIBC + SLEEPER + "v = (ctypes.c_size_t * 2)(8, 1)\n"
+            "libc.process_vm_readv(child.pid, v, 1, v, 1, 0); child.kill()"
+        ),
+        _python(
+            LIBC + "v = (ctypes.c_size_t * 2)(8, 1)\n"
+            "libc.process_vm_readv(os.getpid(), v, 1, v, 1, 0)"
+        ),
+        {"context.targetProcess.name": "sleep"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "memory-read-by-proc",
+        "CredentialAccess:Runtime/ProcessMemoryRead",
+        _python(SLEEPER + "open(f'/proc/{child.pid}/mem', 'rb').close(); child.kill()"),
+        _python(SLEEPER + "open(f'/proc/{child.pid}/maps', 'rb').close(); child.kill()"),
+        {"context.targetProcess.pid": ...},
+        severity=INFORMATIONAL,
+    ),
+]
+
+OWN_DNF: Final = (
+    "mount -t tmpfs none {0}; printf '#!/bin/bash\\necho x > /etc/profile.d/x.sh\\n' > {0}/dnf;"
+    f" chmod 755 {{0}}/dnf; {OWN_ETC}"
+)
+"""A script that calls itself a package manager."""
+SCRIPTED: Final = [
+    Scene(
+        "package-manager-by-its-name-alone",
+        "Persistence:Runtime/SensitiveFileModified",
+        f"{OWN_DNF.format('/mnt')}/mnt/dnf",
+        # It lies where only root can put it, and the kernel was asked to run it.
+        f"{OWN_DNF.format('/opt')}/opt/dnf",
+        {"context.filePath": "/etc/profile.d/x.sh"},
+        severity="medium",
+    ),
+    Scene(
+        "package-manager-as-an-argument",
+        "Persistence:Runtime/SensitiveFileModified",
+        f"{OWN_DNF.format('/opt')}bash /opt/dnf",
+        f"{OWN_DNF.format('/opt')}PATH=/opt:$PATH; dnf",
+        {"context.filePath": "/etc/profile.d/x.sh"},
+        severity="medium",
+    ),
+    Scene(
+        "copy-of-the-passwords",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        "mount -t tmpfs none /etc/cron.daily; cd /etc/cron.daily;"
+        " printf '#!/bin/sh\\ncat /etc/shadow; true\\n' > copy; chmod 755 copy;"
+        " /etc/cron.daily/copy",
+        "mount -t tmpfs none /etc/cron.daily; cd /etc/cron.daily;"
+        " printf '#!/bin/sh\\ncat /etc/shadow; true\\n' > passwd; chmod 755 passwd;"
+        " /etc/cron.daily/passwd",
+        {"context.filePath": "/etc/shadow"},
+        severity="medium",
+        made_of=frozenset({"Persistence:Runtime/SensitiveFileModified"}),
+    ),
+    Scene(
+        "passwords-read-by-a-tool-of-the-cloud",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        "mount -t tmpfs none /opt; cp /bin/cat /opt/aws; /opt/aws /etc/shadow",
+        "mount -t tmpfs none /root; mkdir /root/.aws; : > /root/.aws/credentials;"
+        " mount -t tmpfs none /opt; cp /bin/cat /opt/aws; /opt/aws /root/.aws/credentials",
+        {"context.filePath": "/etc/shadow", "process.executablePath": "/opt/aws"},
+        severity="medium",
+    ),
+]
+
 SSHD: Final = "mount -t tmpfs none /opt; cp /usr/bin/perl /opt/sshd; /opt/sshd -MSocket -e '{}'"
 """Something in the place of a server that is expected to read secrets."""
 SERVE: Final = "socket(S, PF_INET, SOCK_STREAM, 0); listen(S, 1);"
@@ -951,6 +1122,15 @@ LATE: Final = [
         SSHD.format(SERVE + ' open(F, "/etc/shadow")'),
         SSHD.format('open(F, "/etc/shadow"); ' + SERVE),
         {"evidence.rule": "sensitive_read_late", "context.filePath": "/etc/shadow"},
+        severity="medium",
+    ),
+    Scene(
+        "secret-read-late-by-another-server",
+        "CredentialAccess:Runtime/SensitiveFileRead",
+        SSHD.replace("sshd", "dropbear").format(SERVE + ' open(F, "/etc/shadow")'),
+        # Who logs in has a process of his own.
+        SSHD.replace("sshd", "dropbear").format(SERVE + ' fork or open(F, "/etc/shadow")'),
+        {"evidence.rule": "sensitive_read_late", "process.name": "dropbear"},
         severity="medium",
     ),
 ]
@@ -999,6 +1179,22 @@ CODE: Final = [
             "assert not libc.mprotect(ctypes.c_void_p(at), 4096, 1)"
         ),
         {"context.memoryRegions": ["heap"]},
+        severity=INFORMATIONAL,
+    ),
+]
+
+OWN_NODE: Final = (
+    "mount -t tmpfs none {0}; cp /usr/bin/perl {0}/{1};"
+    " {0}/{1} -e 'my $at = syscall(9, 0, 4096, 3, 0x22, -1, 0); syscall(10, $at, 4096, 5)'"
+)
+"""What compiles as it runs; something in its place."""
+COMPILED: Final = [
+    Scene(
+        "written-code-by-a-false-compiler",
+        "DefenseEvasion:Runtime/MemoryMadeExecutable",
+        OWN_NODE.format("/mnt", "node"),
+        OWN_NODE.format("/opt", "node"),
+        {"process.executablePath": "/mnt/node"},
         severity=INFORMATIONAL,
     ),
 ]
@@ -1057,6 +1253,21 @@ UNEXPECTED: Final = [
     ),
 ]
 
+OWN_NPM: Final = (
+    "mount -t tmpfs none /mnt; printf '#!/bin/sh\\ncurl -s http://127.0.0.1:1; true\\n' > /mnt/{0};"
+    " chmod 755 /mnt/{0}; /mnt/{0} install"
+)
+PACKAGES_OF_LANGUAGES: Final = [
+    Scene(
+        "network-in-a-package-of-a-language",
+        f"Execution:{SUSPICIOUS}",
+        OWN_NPM.format("npm"),
+        OWN_NPM.format("mpn"),
+        {"evidence.rule": "fetched_in_package", "context.commandLineExample": "curl URL"},
+        severity=INFORMATIONAL,
+    ),
+]
+
 FILES_IN: Final = (
     MEMORY_FOLDER + "for d in {}; do mkdir -p $d; for f in $(seq {}); do : > $d/$f; done; done; "
 )
@@ -1102,10 +1313,14 @@ DESTROYED: Final = [
 SCENES: Final = [
     *DESTROYED,
     *UNEXPECTED,
+    *PACKAGES_OF_LANGUAGES,
     *NAMES,
     *CODE,
+    *COMPILED,
     *COPIES,
     *LATE,
+    *SCRIPTED,
+    *SECRETS,
     *PACKAGED,
     *RIGHTS,
     *SIGNALS,

@@ -45,6 +45,12 @@ CHANGED_FILE: Final = _shape(
 )
 TOOL: Final = _shape("exec", "toolName toolCategory scriptPath")
 SHELL_OF_A_CONNECTION: Final = _shape("exec dup", "addressFamily ianaProtocolNumber", CONNECTION)
+PIPED_SHELL: Final = _shape(
+    "exec",
+    "addressFamily ianaProtocolNumber connectedProcess.pid connectedProcess.uuid"
+    " connectedProcess.name connectedProcess.executablePath pipes",
+    CONNECTION,
+)
 MOUNT: Final = _shape("mount", "mountSource mountTarget fileSystemType flags")
 MODULE: Final = _shape("module", "moduleName moduleFilePath moduleSha256")
 SEQUENCE: Final = _shape("any")
@@ -52,7 +58,9 @@ SEQUENCE: Final = _shape("any")
 _OWN: Final[dict[str, Shape]] = {
     "reverse_shell": SHELL_OF_A_CONNECTION,
     "bind_shell": SHELL_OF_A_CONNECTION,
-    "relayed_shell": _shape("exec", "addressFamily ianaProtocolNumber", CONNECTION),
+    "relayed_shell": PIPED_SHELL,
+    "piped_shell": PIPED_SHELL,
+    "piped_commands": PIPED_SHELL,
     "network_shell": _shape("exec"),
     "system_user_shell": _shape("exec"),
     "user_namespace": _shape("unshare", "flags"),
@@ -77,6 +85,8 @@ _OWN: Final[dict[str, Shape]] = {
     "inject_proc": _shape("open", "targetProcess.pid"),
     "inject_ptrace": _shape("ptrace", f"{TARGET} flags"),
     "inject_vm": _shape("vm_write", TARGET),
+    "memory_read": _shape("vm_read open", TARGET),
+    "scheduler_read": _shape("open", " ".join(CHANGED_FILE.context)),
     "written_code": _shape("mprotect", "memoryRegions"),
     "code_in_data": _shape("mprotect", "memoryRegions"),
     "antidebug": _shape("ptrace"),

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -220,11 +221,32 @@ def test_stdio_shows_sockets_with_their_peer(stream: Stream, do: Do) -> None:
         port = server.getsockname()[1]
         acted = do("exec_socket", "127.0.0.1", str(port), "/bin/true", "true")
     event = executed(stream, acted)
-    assert event["stdio"] == [
-        {"type": "socket", "remote": {"address": "127.0.0.1", "port": port}},
-        {"type": "pipe", "remote": None},
-        {"type": "closed", "remote": None},
-    ]
+    assert event["stdio"][0] == {
+        "type": "socket",
+        "remote": {"address": "127.0.0.1", "port": port},
+        "inode": 0,
+    }
+    assert event["stdio"][1]["type"] == "pipe"
+    assert event["stdio"][2] == {"type": "closed", "remote": None, "inode": 0}
+
+
+def test_both_ends_of_a_pipe_have_its_inode(stream: Stream) -> None:
+    reading, writing = os.pipe()
+    try:
+        inode = os.fstat(reading).st_ino
+        subprocess.run(
+            ["/bin/true", "two ends"],
+            stdin=reading,
+            stdout=writing,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+    finally:
+        os.close(reading)
+        os.close(writing)
+    event = stream.one(kind="exec", argv=["/bin/true", "two ends"])
+    shown = [(each["type"], each["inode"]) for each in event["stdio"]]
+    assert shown == [("pipe", inode), ("pipe", inode), ("character device", 0)]
 
 
 def test_failed_exec_tells_what_was_asked_for(stream: Stream, do: Do, tmp_path: Path) -> None:

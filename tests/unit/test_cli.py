@@ -207,6 +207,26 @@ def test_wrong_variable_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
+def test_suppressions_are_checked_and_those_that_are_over_are_told(
+    run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "suppressions.toml"
+    check = ("config", "check", "--set", f'detect.suppressions=["{path}"]')
+    one = '[[suppress]]\nreason = "a test"\nwhere = { type = "x" }\n'
+    path.write_text(one)
+    said = run(*check)
+    assert (said.code, said.out) == (2, "")
+    assert f"the suppressions {path} cannot be used:" in said.err
+    assert "missing required field `owner`" in said.err
+    path.write_text(f'{one}owner = "ops"\nuntil = 2020-01-31\n')
+    said = run(*check)
+    over = 'not used: the suppression "a test" of ops ended on 2020-01-31\n'
+    assert (said.code, said.err) == (0, "")
+    assert said.out.endswith(over)
+    path.write_text(f'{one}owner = "ops"\nuntil = 9999-12-31\n')
+    assert "not used" not in run(*check).out
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -155,6 +155,58 @@ def test_runtimes_are_where_a_system_or_k3s_has_them(path: str, is_one: bool) ->
 
 
 @pytest.mark.parametrize(
+    ("path", "script", "is_expected"),
+    [
+        ("/usr/bin/python3.9", "/usr/bin/dnf", True),
+        ("/usr/bin/dpkg", "", True),
+        # Another root: its interpreter lies elsewhere for the kernel.
+        ("/home/user/usr/bin/python3.9", "/usr/bin/dnf", False),
+        ("/usr/bin/python3.9", "/home/user/dnf", False),
+        ("/usr/bin/python3.9", "", False),
+    ],
+)
+def test_scripts_of_the_system_count_when_the_system_runs_them(
+    path: str, script: str, is_expected: bool
+) -> None:
+    process = a_process(path)
+    process.script = script
+    written = an_open(path="/etc/pam.d/su", flags=os.O_WRONLY, process=process)
+    assert rules(Sensitive(), written) == ["sensitive_privilege"] * (not is_expected)
+
+
+@pytest.mark.parametrize(
+    ("script", "counts"),
+    [
+        ("/usr/bin/dnf", True),
+        ("./dnf", False),
+        ("/tmp/link/../../usr/bin/dnf", False),
+        ("/usr/bin//dnf", False),
+        ("", False),
+    ],
+)
+def test_script_counts_by_a_name_that_no_link_can_bend(script: str, counts: bool) -> None:
+    assert an_exec(script=script).absolute_script == (script if counts else "")
+
+
+READERS = {
+    "/etc/shadow": "login sudo cron vipw systemd-executor unix_chkpwd sssd lslogins",
+    "/etc/ssh/ssh_host_rsa_key": "ssh-keysign sshd-auth",
+    "/root/.ssh/id_ed25519": "ssh ssh-add",
+    "/root/.aws/credentials": "aws terraform mysql mariadb-dump",
+    "/etc/kubernetes/pki/ca.key": "etcd kube-apiserver kube-controller-manager",
+}
+
+
+@pytest.mark.parametrize("path", READERS)
+def test_secrets_are_read_by_programs_that_are_for_them_and_no_others(path: str) -> None:
+    for secret, names in READERS.items():
+        for name in names.split():
+            opened = an_open(path=path, process=a_process(f"/usr/bin/{name}"))
+            is_told = name not in READERS[path].split()
+            assert rules(Sensitive(), opened) == ["sensitive_read"] * is_told, (secret, name)
+
+
+@pytest.mark.parametrize(
     ("path", "line", "script"),
     [
         ("/usr/bin/dash", "sh x.sh a", "/home/me/x.sh"),

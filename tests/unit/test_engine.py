@@ -236,6 +236,15 @@ def test_ids_are_the_same_for_the_same_and_different_for_others() -> None:
     assert one.id == same.id != other.id
 
 
+def test_rules_of_one_type_do_not_hide_each_other() -> None:
+    two = ("sensitive_read", "sensitive_read_late")
+    assert RULES[two[0]].type == RULES[two[1]].type
+    found = an_engine().inspect([said(" ".join(two))])
+    assert [each.evidence["rule"] for each in found if "rule" in each.evidence] == list(two)
+    assert len({each.id for each in found}) == len(found)
+    assert {each.count for each in found} == {1}
+
+
 def test_a_detector_that_fails_is_counted_and_stops_nobody() -> None:
     failures: Counter[str] = Counter()
     engine = an_engine(Broken(), Told(), failures=failures)

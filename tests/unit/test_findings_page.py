@@ -122,7 +122,6 @@ def test_suppression_of_a_page_is_about_its_type_and_can_fit(type_: str, tmp_pat
     path = tmp_path / "suppressions.toml"
     path.write_text(text)
     (rule,) = read_suppressions(path)
-    assert rule.owner
     assert fnmatchcase(type_, rule.where["type"])
     # It leaves out some findings of the type, never all of them.
     assert len(rule.where) > 1
@@ -130,7 +129,7 @@ def test_suppression_of_a_page_is_about_its_type_and_can_fit(type_: str, tmp_pat
     if "evidence.rule" in rule.where:
         assert rule.where["evidence.rule"] in rules
         rules = [rule.where["evidence.rule"]]
-    anything = Suppression("every value fits", dict.fromkeys(rule.where, "*"))
+    anything = Suppression("every value fits", dict.fromkeys(rule.where, "*"), "me")
     findings = [example(type_, name) for name in rules]
     assert len(Suppressions([anything], Counter()).wanted(findings)) < len(findings)
 

@@ -328,6 +328,24 @@ def test_program_is_of_the_host_where_it_was_started_not_where_it_went(
     assert [each.of_host for each in copy.lineage[:2]] == [False, True]
 
 
+def test_script_goes_with_a_process_and_what_it_forks_until_another_program(world: World) -> None:
+    facts = some_facts(parent_start_time=50)
+    manager = a_task(pid=110, parent_pid=100, start_time=95, exec_id=0)
+    world.happens(a_fork(child=manager, facts=facts), SHELL)
+    manager = msgspec.structs.replace(manager, exec_id=1)
+    script = "/usr/bin/dnf"
+    started = world.happens(an_exec(path="/usr/bin/python3.9", script=script, facts=facts), manager)
+    assert started.script == script
+    child = a_task(pid=111, parent_pid=110, start_time=96, exec_id=1)
+    world.happens(a_fork(child=child, facts=some_facts(parent_start_time=95)), manager)
+    assert world.happens(an_open(), child).script == script
+    child = msgspec.structs.replace(child, exec_id=2)
+    other = an_exec(path="/usr/bin/bash", facts=some_facts(parent_start_time=95))
+    last = world.happens(other, child)
+    assert last.script == ""
+    assert last.lineage[0].script == script
+
+
 def test_node_that_is_a_container_has_programs_of_its_own() -> None:
     made = World()
     init = a_task(pid=5001, parent_pid=0, start_time=1, exec_id=0)

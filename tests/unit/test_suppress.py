@@ -24,7 +24,7 @@ where = { type = "Execution:*", "process.executablePath" = "/opt/backup/*" }
 
 
 def left(*wheres: dict[str, str], **changes: Any) -> int:
-    rules = [Suppression("r", where) for where in wheres]
+    rules = [Suppression("r", where, "o") for where in wheres]
     return len(Suppressions(rules, Counter()).wanted([a_finding(**changes)]))
 
 
@@ -60,17 +60,23 @@ def test_finding_where_something_does_not_fit_stays(where: dict[str, str]) -> No
     assert left(where) == 1
 
 
-def test_it_ends_after_its_day_and_hits_are_counted(tmp_path: Path) -> None:
+def test_it_ends_after_its_day_and_hits_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "suppressions.toml"
     path.write_text(EXAMPLE)
     hits: Counter[str] = Counter()
     suppressions = Suppressions(read_suppressions(path), hits)
+    assert hits == {"our backup": 0}
     process = {"executablePath": "/opt/backup/bin/run"}
     # TIME is 23:11 on that day.
     assert suppressions.wanted([a_finding(process=process, last_seen=TIME)]) == []
     after = a_finding(process=process, last_seen=TIME + DAY_NS)
-    assert suppressions.wanted([after]) == [after]
+    assert not caplog.messages
+    assert suppressions.wanted([after, after]) == [after, after]
     assert hits == {"our backup": 1}
+    (told,) = caplog.messages
+    assert 'until=2025-11-24 what=the suppression "our backup" of ops' in told
 
 
 @pytest.mark.parametrize(
@@ -78,10 +84,14 @@ def test_it_ends_after_its_day_and_hits_are_counted(tmp_path: Path) -> None:
     [
         ('[[suppress]]\nwhere = { type = "x" }\n', "missing required field `reason`"),
         ('[[suppress]]\nreason = "x"\n', "missing required field `where`"),
-        ('[[suppress]]\nreason = "x"\nwhere = {}\n', "length >= 1"),
+        (
+            '[[suppress]]\nreason = "x"\nwhere = { type = "x" }\n',
+            r"missing required field `owner` - at `\$.suppress\[0\]`",
+        ),
+        ('[[suppress]]\nreason = "x"\nowner = "o"\nwhere = {}\n', "length >= 1"),
         ('[[suppress]]\nreason = "x"\nwhere = { type = 7 }\n', r"suppress\[0\].where"),
         (
-            '[[suppress]]\nreason = "x"\nwhere = { a = "b" }\nuntil = "soon"\n',
+            '[[suppress]]\nreason = "x"\nowner = "o"\nwhere = { a = "b" }\nuntil = "soon"\n',
             "got `str`",
         ),
         ('[[supress]]\nreason = "x"\n', "unknown field `supress`"),
@@ -107,4 +117,4 @@ def test_file_that_is_missing_binary_or_huge_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="more than 1 MiB"):
         read_suppressions(path)
     with pytest.raises(ConfigError, match=f"at most {MOST}"):
-        Suppressions([Suppression("r", {"type": "x"})] * (MOST + 1), Counter())
+        Suppressions([Suppression("r", {"type": "x"}, "o")] * (MOST + 1), Counter())
