@@ -143,7 +143,9 @@ PATTERNS: Final = (
     _pattern(
         "logs_cleared",
         "journalctl",
-        r"--vacuum-(?:size|time|files)[=\s]\s*[01]\D|--rotate.*--vacuum",
+        # Next to nothing is left, as after no housekeeping.
+        r"--vacuum-(?:size[=\s]\s*\d+[KB]*|files[=\s]\s*[01]|time[=\s]\s*\d+(?:[mu]?s|s\w*|m\w*))"
+        r"(?:\s|$)",
         "journalctl --vacuum-time=1s",
     ),
     _pattern("logs_cleared", "shred truncate", r"/var/log/|history\b", "shred /var/log/…"),
@@ -230,7 +232,9 @@ PATTERNS: Final = (
         r"(?:-a|-aG|--append|-G)\b.*\b(?:sudo|wheel|root|docker|adm)\b",
         "usermod -aG sudo NAME",
     ),
-    _pattern("remote_copy", "scp sftp rsync rclone croc", r"\S+@?\S*:", "scp FILE HOST:"),
+    # What comes last is where it goes.
+    _pattern("remote_copy", "scp rsync", r"[^\s/]:\S*\s*$", "scp FILE HOST:"),
+    _pattern("remote_copy", "sftp rclone croc", r"\S:", "rclone copy FILE REMOTE:"),
     _pattern(
         "remote_copy",
         "curl",

@@ -600,6 +600,9 @@ COMMANDS: Final = [
     ),
     _command("crontab-removed", "DefenseEvasion", "crontab", "-r", "-l"),
     _command("logs-cleared", "DefenseEvasion", "shred", "/var/log/auth.log", "x"),
+    _command(
+        "journal-emptied", "DefenseEvasion", "journalctl", "--vacuum-time=1s", "--vacuum-size=1M"
+    ),
     _command("service-added", "Persistence", "systemctl", "enable x.service", "is-enabled x"),
     _command("crontab-added", "Persistence", "crontab", "/tmp/x", "-l"),
     _command("user-added", "Persistence", "useradd", "x", ""),
@@ -717,7 +720,7 @@ SIGNALS: Final = [
         "remote-copy",
         "Exfiltration:Runtime/RemoteFileCopy",
         _tool("scp", "x host.test:/tmp"),
-        _tool("scp", "--help"),
+        _tool("scp", "host.test:/tmp/x ."),
         severity=INFORMATIONAL,
     ),
     Scene(
