@@ -42,6 +42,12 @@ HOLES: Final = (
         "tracepoint",
         "32-bit calls pass by the tracepoints of system calls",
     ),
+    Hole(
+        "*-refused-by-seccomp",
+        "*",
+        "trampoline",
+        "seccomp ends a call before its function; `kernel.hooks = \"tracepoint\"` sees it",
+    ),
     *(
         Hole(
             case,
