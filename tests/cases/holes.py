@@ -46,7 +46,7 @@ HOLES: Final = (
         "*-refused-by-seccomp",
         "*",
         "trampoline",
-        "seccomp ends a call before its function; `kernel.hooks = \"tracepoint\"` sees it",
+        'seccomp ends a call before its function; `kernel.hooks = "tracepoint"` sees it',
     ),
     *(
         Hole(

@@ -58,6 +58,8 @@ IFF_UP: Final = 1
 
 CALLS: Final = "calls"
 """The program among the acts that makes one call again and again."""
+FILTERED: Final = (str(ACTS / "seccomp"), "pivot_root_before")
+"""What runs a program that seccomp lets do everything else."""
 TRAMPOLINE: Final = "trampoline"
 HOLD: Final = "hold"
 HOLDS: Final = "holds 1\n"
@@ -110,23 +112,28 @@ def prepare() -> None:
 
 
 class Agent:
-    """`nodeagent run` with its events in a file."""
+    """`nodeagent run` with its events in a file, with a filter of seccomp as its unit has it."""
 
     def __init__(self, name: str, options: Sequence[str]) -> None:
         self.events = Path(f"/run/{name}.ndjson")
         self.errors = Path(f"/run/{name}.stderr")
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                nodeagent(
-                    "run",
-                    "--debug",
-                    "--sink",
-                    "file",
-                    *settings(
-                        ("path", str(self.events)), ("rotate_bytes", 0), ("queue_events", 1000000)
+                [
+                    *FILTERED,
+                    *nodeagent(
+                        "run",
+                        "--debug",
+                        "--sink",
+                        "file",
+                        *settings(
+                            ("path", str(self.events)),
+                            ("rotate_bytes", 0),
+                            ("queue_events", 1000000),
+                        ),
+                        *options,
                     ),
-                    *options,
-                ),
+                ],
                 stderr=errors,
             )
 

@@ -61,10 +61,18 @@ static int act_connect(char **a)
 	return 0;
 }
 
+/* PROGRAM ARGUMENT...: it cannot change its root. */
+static int act_pivot_root_before(char **a)
+{
+	refuse(SYS_pivot_root);
+	return must(a[0], execv(a[0], a));
+}
+
 static const struct act acts[] = {
 	{ "mount", act_mount },
 	{ "bpf", act_bpf },
 	{ "connect", act_connect },
+	{ "pivot_root_before", act_pivot_root_before },
 	{ NULL, NULL },
 };
 
