@@ -58,6 +58,8 @@ IFF_UP: Final = 1
 
 CALLS: Final = "calls"
 """The program among the acts that makes one call again and again."""
+CALLS_SECONDS: Final = "3"
+"""Long enough for some moments in which nothing else has the processor."""
 FILTERED: Final = (str(ACTS / "seccomp"), "pivot_root_before")
 """What runs a program that seccomp lets do everything else."""
 TRAMPOLINE: Final = "trampoline"
@@ -234,7 +236,8 @@ def act_all(commands: Mapping[str, tuple[Path, Sequence[str]]]) -> dict[str, dic
 
 def call_ns() -> float:
     """What a system call takes that no agent looks at."""
-    said = subprocess.run([ACTS / CALLS, "1"], stdout=subprocess.PIPE, check=True).stdout.split()
+    command = [ACTS / CALLS, CALLS_SECONDS]
+    said = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split()
     return float(said[1]) * 1e9 / float(said[0])
 
 
