@@ -96,8 +96,6 @@ class Watched(msgspec.Struct):
     events: list[dict[str, Any]]
     call_ns: tuple[float, float]
     """What a system call takes that no agent looks at: without one, and beside this one."""
-    ended_seconds: float
-    """From the signal to the end of the agent."""
 
 
 class HandOver(msgspec.Struct):
