@@ -71,7 +71,7 @@ BOTH: Final = 50
 """So many operations of each kind are seen by two agents."""
 READY_SECONDS: Final = 300.0
 END_SECONDS: Final = 300.0
-"""It takes a busy machine that is emulated a second to detach two programs."""
+"""An emulated machine beside others takes more than a minute to detach all programs."""
 ACT_SECONDS: Final = 30.0
 
 STEPS: Final = (3600.0, -7200.0)
