@@ -91,8 +91,7 @@ static __always_inline int mapped(long result, const struct arguments *passed)
 }
 
 /* long mmap(unsigned long addr, unsigned long len, unsigned long prot, unsigned long flags, unsigned long fd, unsigned long off) */
-SEC("tp/syscalls/sys_exit_mmap")
-int exit_mmap(struct trace_event_raw_sys_exit *context)
+static __always_inline int ended_mmap(long result)
 {
 	struct arguments passed;
 
@@ -100,7 +99,19 @@ int exit_mmap(struct trace_event_raw_sys_exit *context)
 	if (!(ARGUMENT(REGISTER_ARG3) & PROT_EXEC))
 		return 0;
 	read_arguments(&passed);
-	return mapped(context->ret, &passed);
+	return mapped(result, &passed);
+}
+
+SEC("tp/syscalls/sys_exit_mmap")
+int exit_mmap(struct trace_event_raw_sys_exit *context)
+{
+	return ended_mmap(context->ret);
+}
+
+SEC("fexit/" FUNCTION "mmap")
+int end_mmap(__u64 *context)
+{
+	return ended_mmap(context[1]);
 }
 
 /* long mmap2(unsigned long addr, unsigned long len, unsigned long prot, unsigned long flags, unsigned long fd, unsigned long pgoff) */

@@ -2,13 +2,15 @@
 """Proves every hook alive by harmless operations of the agent itself.
 
 Most of them are calls that cannot succeed: what they name does not exist. The kernel counts
-the agent's own operations for each kind and shows none of them.
+the agent's own operations for each kind and shows none of them. What a filter of seccomp
+refuses never comes to a trampoline, so that is no proof of anything.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import logging
 import mmap
 import os
@@ -16,12 +18,11 @@ import platform
 import signal
 import socket
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from nodeagent.kernel.counters import KernelCounters
-from nodeagent.kernel.features import Hook
+from nodeagent.kernel.features import Hook, family_of
 from nodeagent.ledger import Ledger
 
 __all__ = ["OPERATIONS", "Canary"]
@@ -44,6 +45,7 @@ DNS_QUESTION: Final = (
 """For canary.nodeagent.invalid, a name that never is (RFC 6761)."""
 PTRACE_ATTACH: Final = 16
 BPF_PROG_LOAD: Final = 5
+PR_GET_SECCOMP: Final = 21
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _NUMBERS: Final = {
@@ -114,7 +116,7 @@ OPERATIONS: Final[Mapping[str, Callable[[], object]]] = {
     "vm_read": partial(_LIBC.process_vm_readv, NONE, None, 0, None, 0, 0),
     "vm_write": partial(_LIBC.process_vm_writev, NONE, None, 0, None, 0, 0),
     "userfaultfd": partial(_call, "userfaultfd", NONE),
-    # That of users is refused by the unit's SystemCallFilter=, before a trampoline sees it.
+    # That of users is refused by the unit's SystemCallFilter=.
     "setuid": partial(os.setresgid, NONE, NONE, NONE),
     "capset": partial(_LIBC.capset, None, None),
     "module": partial(_call, "init_module", None, 0, None),
@@ -126,6 +128,23 @@ OPERATIONS: Final[Mapping[str, Callable[[], object]]] = {
     "kill": partial(os.kill, NO_PID, signal.SIGTERM),
 }
 """One for each kind; `dns` depends on a setting, and the rest cannot be done without effect."""
+
+
+def _is_filtered() -> bool:
+    """Whether seccomp looks at the calls of this process."""
+    return bool(_LIBC.prctl(PR_GET_SECCOMP) > 0)
+
+
+def _is_refused(operation: Callable[[], object]) -> bool:
+    """Do it; returns whether it may not be done."""
+    ctypes.set_errno(0)
+    try:
+        operation()
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return ctypes.get_errno() == errno.EPERM
+
+
 OF_CHILDREN: Final = frozenset({"exec", "exit"})
 """Done by a child, so that nothing tells it from those of others."""
 
@@ -145,8 +164,11 @@ class Canary:
     ) -> None:
         """`tell` puts a change into the stream; 0 seconds: never."""
         live = {hook.kind for hook in hooks if not hook.missing}
+        families = {kind: family_of(hook for hook in hooks if hook.kind == kind) for kind in live}
         every: dict[str, Callable[[], object]] = {**OPERATIONS, "dns": partial(_ask, dns_port)}
         self._operations = {kind: every[kind] for kind in every if kind in live}
+        self._past_filters = {kind for kind in self._operations if families[kind] == "trampoline"}
+        """They see only what seccomp lets through."""
         self._counters = counters
         self._ledger = ledger
         self._tell = tell
@@ -167,14 +189,15 @@ class Canary:
         """The kinds whose operation nobody has seen."""
         before = {kind: self._count(kind) for kind in self._operations}
         # One that serves several kinds is done once.
-        for operation in dict.fromkeys(self._operations.values()):
-            with suppress(OSError):
-                operation()
+        every = dict.fromkeys(self._operations.values())
+        refused = {operation for operation in every if _is_refused(operation)}
         await asyncio.sleep(SETTLE_SECONDS)
         silent = {kind for kind in before if self._count(kind) == before[kind]}
         if silent >= before.keys() - OF_CHILDREN and not silent >= OF_CHILDREN & before.keys():
             # Others are seen: the kernel does not know who we are.
             return set()
+        if _is_filtered():
+            silent -= {kind for kind in self._past_filters if self._operations[kind] in refused}
         return silent
 
     def _count(self, kind: str) -> int:

@@ -42,16 +42,26 @@ ENOTSUPP: Final = 524
 """Of the kernel alone, without a name in user space."""
 
 TRACEPOINT: Final = "tracepoint"
+TRAMPOLINE: Final = "trampoline"
 
-NOT_REACHED: Final = (
-    "io_uring: what it does shows as events of kind io_uring, not as open, connect or rename",
-    "32-bit calls (ia32, x32, arm32): all but fork, exit and an exec that works",
+PAST_BOTH: Final = (
     "sendto(2) and sendmsg(2) with MSG_FASTOPEN, which connect while they send",
     "UDP that is sent without connect(2), unless it is DNS",
     "writes into /proc/PID/mem: the open of it is an event, each write is none",
     "memory made executable by shmat(2) or the personality READ_IMPLIES_EXEC",
 )
-"""What passes by tracepoints."""
+"""What passes by tracepoints and trampolines."""
+PAST_TRACEPOINTS: Final = (
+    "io_uring: what it does shows as events of kind io_uring, not as open, connect or rename",
+    "32-bit calls (ia32, x32, arm32): all but fork, exit and an exec that works",
+    *PAST_BOTH,
+)
+PAST_TRAMPOLINES: Final = (
+    "calls that seccomp refuses: kernel.hooks = tracepoint sees them",
+    "io_uring that renames, links or removes: it shows as events of kind io_uring",
+    "32-bit calls on arm64 that do not share their function with 64 bits, as ptrace(2)",
+    *PAST_BOTH,
+)
 
 BY_CALL: Final = "not by io_uring or 32-bit calls"
 LIMITS: Final = {
@@ -59,13 +69,16 @@ LIMITS: Final = {
     "fork": "",
     "exit": "",
     "io_uring": "",
+    "new_cgroup": "",
     "connect": "not by io_uring, 32-bit calls, MSG_FASTOPEN, or UDP without connect",
 }
 """The same by kind, where it is not `BY_CALL`."""
-LIMITS_OF_TRAMPOLINES: Final = dict.fromkeys(
-    ("rename", "link", "symlink", "unlink"), "not by io_uring"
-)
-"""What passes by trampolines, by kind."""
+BY_FUNCTION: Final = "not what seccomp refuses"
+LIMITS_OF_TRAMPOLINES: Final = {
+    **dict.fromkeys(("rename", "link", "symlink", "unlink"), f"{BY_FUNCTION}, not by io_uring"),
+    "connect": f"{BY_FUNCTION}, MSG_FASTOPEN, or UDP without connect",
+}
+"""What passes by trampolines, by kind, where it is not `BY_FUNCTION`."""
 
 REFUSALS: Final = {
     errno.EPERM: "kernel lockdown?",
@@ -129,7 +142,7 @@ class Diagnosis(msgspec.Struct):
     kinds: list[Coverage] = []
     why_no_trampolines: str = ""
     """They are the better family of hooks; empty when they are used or it is not known."""
-    not_reached: tuple[str, ...] = NOT_REACHED
+    not_reached: tuple[str, ...] = PAST_TRACEPOINTS
     memory_bytes: dict[str, int] = {}
     """Kernel memory of each map."""
 
@@ -176,8 +189,9 @@ def examine(config: Config) -> Diagnosis:
             found.checks += [Check(name, State.UNKNOWN, ONLY_ROOT) for name in untried]
         if types is None or tracepoints is None:
             return _not_served(found)
-        wanted = settings.hooks != "tracepoint"
-        hooks = _hooks(found, opened, types, tracepoints, trampolines=trampolines and wanted)
+        trampolines = trampolines and settings.hooks != TRACEPOINT
+        found.not_reached = PAST_TRAMPOLINES if trampolines else PAST_TRACEPOINTS
+        hooks = _hooks(found, opened, types, tracepoints, trampolines=trampolines)
         if privileged.enough:
             _load(found, opened, libbpf, settings)
         found.kinds = [_coverage(kind, hooks, found.can_run) for kind in EVENTS]
@@ -470,12 +484,20 @@ def _coverage(kind: str, hooks: Iterable[Hook], can_run: bool) -> Coverage:
         reason = next((hook.missing for hook in own if hook.missing), None)
         return Coverage(kind, State.MISSING, "", [], reason or "no hook can be used")
     family = family_of(own) or ""
-    by_tracepoint = family == TRACEPOINT
-    limit = LIMITS.get(kind, BY_CALL) if by_tracepoint else LIMITS_OF_TRAMPOLINES.get(kind, "")
+    limit = _limit(kind, family)
     notes = [limit] if limit else []
     notes += [hook.missing for hook in own if hook.missing]
     state = State.OK if can_run else State.UNKNOWN
     return Coverage(kind, state, family, there, "; ".join(notes))
+
+
+def _limit(kind: str, family: str) -> str:
+    """What passes by the hooks of a kind; empty when nothing does."""
+    if family == TRACEPOINT:
+        return LIMITS.get(kind, BY_CALL)
+    if family == TRAMPOLINE:
+        return LIMITS_OF_TRAMPOLINES.get(kind, BY_FUNCTION)
+    return ""
 
 
 def _not_served(found: Diagnosis) -> Diagnosis:

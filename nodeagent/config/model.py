@@ -56,8 +56,8 @@ class KernelConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     )
     """Look for DNS messages in the packets from and to these ports."""
     hooks: Literal["auto", "trampoline", "tracepoint"] = "auto"
-    """Which family of hooks to use: trampolines see more and cost less, but not every
-    kernel takes them; auto tries."""
+    """Which family of hooks to use: trampolines see more and cost other calls nothing, but not
+    every kernel takes them; auto tries. Only tracepoints see calls that seccomp refuses."""
     cgroups: Literal["auto", "v1", "v2"] = "auto"
     """In which hierarchy of cgroups to look for containers; auto: in that of version 2
     wherever it is mounted."""

@@ -170,7 +170,7 @@ CHANGES_IDS: Final = (
 
 OPENS: Final = frozenset({"exit_open", "exit_openat", "exit_openat2", "exit_creat"})
 
-REPLACES: Final[dict[str, frozenset[str]]] = {
+SHARED: Final[dict[str, frozenset[str]]] = {
     "end_filp_open": OPENS,
     "end_file_open": OPENS,
     "end_socket": frozenset({"exit_socket"}),
@@ -180,15 +180,38 @@ REPLACES: Final[dict[str, frozenset[str]]] = {
     "end_accept": frozenset({"exit_accept", "exit_accept4"}),
     **{f"end_{call}": frozenset({f"enter_{call}", f"exit_{call}"}) for call in CHANGES_IDS},
 }
-"""The tracepoint programs that a trampoline makes needless: it sees what they see and more."""
+"""Programs on functions that calls of 64 and of 32 bits share, and those of tracepoints that each
+makes needless."""
+
+OF_ONE_CALL: Final = {
+    program: kind
+    for program, kind in BY_64_BITS.items()
+    if program.startswith(("enter_", "exit_"))
+    if not any(program in replaced for replaced in SHARED.values())
+}
+"""Programs on tracepoints of calls that share no function with others."""
+
+
+def _on_function(program: str) -> str:
+    """What does the same as a program of a tracepoint, on the function behind the call."""
+    side, _, call = program.partition("_")
+    return f"{'begin' if side == 'enter' else 'end'}_{call}"
+
+
+REPLACES: Final = {
+    **SHARED,
+    **{_on_function(program): frozenset({program}) for program in OF_ONE_CALL},
+}
+"""The tracepoint programs that a trampoline makes needless.
+
+It sees what they see and more, but for what seccomp refuses.
+"""
+
+BY_FUNCTION: Final = {_on_function(program): kind for program, kind in OF_ONE_CALL.items()}
+"""Programs on the functions behind calls."""
 
 BY_32_BITS: Final = {
-    **{
-        f"ia32_{program.removeprefix('exit_')}": kind
-        for program, kind in BY_64_BITS.items()
-        if program.startswith(("enter_", "exit_"))
-        if not any(program in replaced for replaced in REPLACES.values())
-    },
+    **{f"ia32_{program.removeprefix('exit_')}": kind for program, kind in OF_ONE_CALL.items()},
     "ia32_chown16": "chown",
     "ia32_lchown16": "chown",
     "ia32_fchown16": "chown",
@@ -202,7 +225,7 @@ BY_32_BITS: Final = {
 Each call that no function common to 64 and 32 bits shows has one; some calls have 32 bits only.
 """
 
-SERVES: Final = {**BY_64_BITS, **BY_32_BITS}
+SERVES: Final = {**BY_64_BITS, **BY_FUNCTION, **BY_32_BITS}
 """The kind that each program serves."""
 
 ITERATOR: Final = "iterator"
@@ -332,8 +355,9 @@ def plan(
         if kind in kinds and (program in opened.programs or program not in BY_32_BITS)
     ]
     hooks = [hook for hook in hooks if trampolines or hook.family != "trampoline"]
-    # Without these functions there are no such calls, and nothing is missed.
-    hooks = [hook for hook in hooks if not (hook.missing and hook.program in BY_32_BITS)]
+    # Without such a function the call has its tracepoint, or there is no such call.
+    of_calls = BY_FUNCTION | BY_32_BITS
+    hooks = [hook for hook in hooks if not (hook.missing and hook.program in of_calls)]
     usable = {hook.program for hook in hooks if not hook.missing}
     needless = {name for program in usable for name in REPLACES.get(program, ())}
     hooks = [hook for hook in hooks if hook.program not in needless]

@@ -144,6 +144,7 @@ def all_cases() -> list[Case]:
         mount,
         network,
         process,
+        seccomp,
         socket,
         system,
     )
@@ -151,6 +152,6 @@ def all_cases() -> list[Case]:
 
     topics = (
         *(credentials, evasions, file, ia32, io_uring, memory, mount, network, opens, process),
-        *(socket, system),
+        *(seccomp, socket, system),
     )
     return [case for topic in topics for case in topic.CASES]

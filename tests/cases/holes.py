@@ -45,14 +45,20 @@ HOLES: Final = (
     Hole(
         "x32-*",
         "*",
-        "*",
+        "tracepoint",
         "arch_trace_is_compat_syscall() keeps them from tracepoints; no kernel here has x32",
     ),
     Hole(
         "arm32-*",
         "*",
+        "tracepoint",
+        "32-bit calls of arm64 pass by the tracepoints",
+    ),
+    Hole(
+        "*-refused-by-seccomp",
         "*",
-        "32-bit calls of arm64 pass by the tracepoints, and share their functions with others",
+        "trampoline",
+        'seccomp ends a call before its function; `kernel.hooks = "tracepoint"` sees it',
     ),
     *(
         Hole(

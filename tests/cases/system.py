@@ -213,8 +213,8 @@ OWN = [
     Case(
         "bpf-program-of-the-agent-taken",
         "bpf",
-        ("system", "own_program", "exit_bpf"),
-        {"command": "BPF_PROG_GET_FD_BY_ID", "name": "exit_bpf", "map_id": 0, "own": True},
+        ("system", "own_program", "on_fork"),
+        {"command": "BPF_PROG_GET_FD_BY_ID", "name": "on_fork", "map_id": 0, "own": True},
     ),
 ]
 
