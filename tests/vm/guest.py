@@ -241,7 +241,7 @@ def act_all(commands: Mapping[str, tuple[Path, Sequence[str]]]) -> dict[str, dic
 
 def call_ns() -> float:
     """What a system call takes that no agent looks at."""
-    command = [ACTS / CALLS, CALLS_SECONDS]
+    command = [str(ACTS / CALLS), CALLS_SECONDS]
     said = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split()
     return float(said[1]) * 1e9 / float(said[0])
 
