@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 WIDTH: Final = 80
 STATE_WIDTH: Final = 10
 NAME_WIDTH: Final = 16
-KIND_WIDTH: Final = 9
+KIND_WIDTH: Final = 13
 FAMILY_WIDTH: Final = 12
-PROGRAMS_WIDTH: Final = 30
+PROGRAMS_WIDTH: Final = 24
 
 COLOURS: Final = {"ok": 32, "degraded": 33, "missing": 31}
 """SGR codes by state."""
