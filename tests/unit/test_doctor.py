@@ -75,8 +75,9 @@ def test_a_check_is_a_line_and_its_advice_stands_below() -> None:
 
 def test_a_kind_without_hooks_says_why() -> None:
     text = as_text(LOST_HALF, debug=False, colourful=False)
-    assert "exec     tracepoint  on_exec enter_execve" in text
-    assert "open     missing     -" in text
+    words = [line.split() for line in text.splitlines()]
+    assert ["exec", "tracepoint", "on_exec", "enter_execve"] in [line[:4] for line in words]
+    assert ["open", "missing", "-"] in [line[:3] for line in words]
     assert "no tracepoint" in text
     assert text.endswith("The agent can run here, without the kinds that are missing above.")
 
