@@ -15,7 +15,7 @@ __all__ = [
     "Limits",
     "Usage",
     "give_back",
-    "keep_blocks_apart",
+    "keep_heap_small",
     "limits_of",
     "rss_bytes",
     "usage_of",
@@ -27,6 +27,7 @@ NO_LIMIT: Final = 1 << 60
 """cgroup v1 says a number near this where there is none."""
 
 M_MMAP_THRESHOLD: Final = -3
+M_ARENA_MAX: Final = -8
 BLOCK_BYTES: Final = 256 << 10
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -54,12 +55,17 @@ def give_back() -> None:
         trim(0)
 
 
-def keep_blocks_apart() -> None:
-    """Have large blocks, like the lines of a batch, given back at once and leave no holes."""
+def keep_heap_small() -> None:
+    """Have large blocks, like the lines of a batch, given back at once and leave no holes.
+
+    All threads share one heap. For another one glibc would look up the number of CPUs, which
+    an agent that takes over sees while this one detaches.
+    """
     # glibc raises the limit with each block that is freed; see mallopt(3).
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, BLOCK_BYTES)
+        mallopt(M_ARENA_MAX, 1)
 
 
 class Limits(msgspec.Struct, frozen=True):

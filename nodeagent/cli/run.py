@@ -56,10 +56,10 @@ def run(args: argparse.Namespace) -> int:
     import functools
 
     from nodeagent import agent
-    from nodeagent.usage import keep_blocks_apart
+    from nodeagent.usage import keep_heap_small
 
     load = functools.partial(options.load, args, agent.sink_types())
-    keep_blocks_apart()
+    keep_heap_small()
     config = load()
     outcome = asyncio.run(
         agent.run(config, load, duration_seconds=args.duration, record=args.record)

@@ -133,12 +133,13 @@ def shared(stream: Stream, tids: set[int]) -> set[tuple[str, str, int]]:
 
 def check_silence(old: Stream, new: Stream) -> None:
     """Neither tells of the other more than that it lives."""
-    told = old.one(kind="agent.hand_over")["time"]
+    began = old.one(kind="agent.hand_over")["time"]
     # A finding has no time of its own.
-    since = [event for event in old.events if event.get("time", "9") > told]
+    since = [event for event in old.events if event.get("time", "9") > began]
     for stream, other in ((since, new), (new.events, old)):
-        kinds = {e["kind"] for e in stream if e.get("process", {}).get("pid") == other.agent.pid}
-        assert kinds <= PROCESSES, kinds
+        of_other = [e for e in stream if e.get("process", {}).get("pid") == other.agent.pid]
+        told = [(e["kind"], e.get("path")) for e in of_other if e["kind"] not in PROCESSES]
+        assert not told
         assert not [e for e in stream if e["kind"] in {"finding", "bpf"} and about(e, other)]
 
 
