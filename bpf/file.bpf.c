@@ -99,12 +99,13 @@ static __always_inline struct file *known_file(struct task_struct *task, long fd
 	return file;
 }
 
-/* False when there is no such descriptor. */
-static __always_inline bool look_at_fd(struct opened_file *to, struct task_struct *task, long fd)
+/* False when there is no such descriptor; @often: looks for known files, which the verifier follows long. */
+static __always_inline bool look_at_fd(struct opened_file *to, struct task_struct *task, long fd,
+				       bool often)
 {
 	struct file *file;
 
-	if (HAS_TYPED_TASK) {
+	if (often && HAS_TYPED_TASK) {
 		file = known_file(task, fd);
 		if (file) {
 			look_at(to, file);
@@ -189,13 +190,13 @@ static __always_inline __u32 fill_opened(struct open_event *open, struct setting
 
 /* False when the call failed, or when another thread has closed the file before we looked. */
 static __always_inline bool find_file(struct opened_file *to, const struct attempt *attempt,
-				      struct task_struct *task)
+				      struct task_struct *task, bool often)
 {
 	if (attempt->result < 0)
 		return false;
 	if (attempt->file)
 		look_at(to, attempt->file);
-	else if (!look_at_fd(to, task, attempt->result))
+	else if (!look_at_fd(to, task, attempt->result, often))
 		return false;
 	to->flags |= attempt->asked & O_PASSED;
 	return true;
@@ -224,7 +225,8 @@ static __always_inline __u32 process_of(struct task_struct *task)
 }
 
 /* Of the current @task. Most opens end before there is a record: they come first, and cost least. */
-static __always_inline int report(const struct attempt *attempt, struct task_struct *task)
+static __always_inline int report(const struct attempt *attempt, struct task_struct *task,
+				  bool often)
 {
 	struct counters *count = wanted_by(EVENT_OPEN, process_of(task));
 	struct settings *now = current_settings();
@@ -242,7 +244,7 @@ static __always_inline int report(const struct attempt *attempt, struct task_str
 		COUNT(count->filtered);
 		return 0;
 	}
-	found = find_file(&file, attempt, task);
+	found = find_file(&file, attempt, task, often);
 	if (found && is_repeat(now, task, &file, &key, &seen)) {
 		COUNT(count->aggregated);
 		return 0;
@@ -269,66 +271,71 @@ static __always_inline int report(const struct attempt *attempt, struct task_str
 	return 0;
 }
 
-static __always_inline int opened(struct task_struct *task, long result, __u64 name, __u32 asked)
+/* A function of its own, which the verifier looks at once for each program. */
+__noinline int opened(__s64 result, __u64 name, __u32 asked)
 {
 	struct attempt attempt = { .result = result, .name = (void *)name, .asked = asked };
 
-	return report(&attempt, task);
+	return report(&attempt, current_task(), false);
 }
 
 /* long open(const char *filename, int flags, umode_t mode) */
 SEC("tp/syscalls/sys_exit_open")
 int exit_open(struct trace_event_raw_sys_exit *context)
 {
-	struct task_struct *task = current_task();
 	struct arguments passed;
 
-	read_arguments_of(&passed, task);
-	return opened(task, context->ret, passed.first, passed.second);
+	read_arguments(&passed);
+	return opened(context->ret, passed.first, passed.second);
 }
 
-/* long openat(int dfd, const char *filename, int flags, umode_t mode) */
+/*
+ * long openat(int dfd, const char *filename, int flags, umode_t mode)
+ *
+ * C libraries open nearly everything by it.
+ */
 SEC("tp/syscalls/sys_exit_openat")
 int exit_openat(struct trace_event_raw_sys_exit *context)
 {
 	struct task_struct *task = current_task();
+	struct attempt attempt = { .result = context->ret };
 	struct arguments passed;
 
 	read_arguments_of(&passed, task);
-	return opened(task, context->ret, passed.second, passed.third);
+	attempt.name = (void *)passed.second;
+	attempt.asked = passed.third;
+	return report(&attempt, task, true);
 }
 
 /* long openat2(int dfd, const char *filename, struct open_how *how, size_t usize) */
 SEC("tp/syscalls/sys_exit_openat2")
 int exit_openat2(struct trace_event_raw_sys_exit *context)
 {
-	struct task_struct *task = current_task();
 	struct arguments passed;
 	__u64 flags = 0;
 
-	read_arguments_of(&passed, task);
+	read_arguments(&passed);
 	/* struct open_how starts with the flags. */
 	bpf_probe_read_user(&flags, sizeof(flags), (void *)passed.third);
-	return opened(task, context->ret, passed.second, flags);
+	return opened(context->ret, passed.second, flags);
 }
 
 /* long creat(const char *pathname, umode_t mode) */
 SEC("tp/syscalls/sys_exit_creat")
 int exit_creat(struct trace_event_raw_sys_exit *context)
 {
-	struct task_struct *task = current_task();
 	struct arguments passed;
 
-	read_arguments_of(&passed, task);
+	read_arguments(&passed);
 	/* creat(2): O_CREAT|O_WRONLY|O_TRUNC. */
-	return opened(task, context->ret, passed.first, O_CREAT | 1 | O_TRUNC);
+	return opened(context->ret, passed.first, O_CREAT | 1 | O_TRUNC);
 }
 
 /* long open_by_handle_at(int mountdirfd, struct file_handle *handle, int flags) */
 AFTER(open_by_handle_at, compat_sys_open_by_handle_at)
 {
 	/* A handle is no name. */
-	return opened(current_task(), result, 0, passed->third);
+	return opened(result, 0, passed->third);
 }
 
 /* What execve(2) opens: told by the exec. */
@@ -352,7 +359,7 @@ static __always_inline int opened_by_name(__u64 *context, struct filename *name,
 	else
 		attempt.file = file;
 	attempt.name = name->name;
-	return report(&attempt, current_task());
+	return report(&attempt, current_task(), false);
 }
 
 /*
