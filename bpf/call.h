@@ -24,46 +24,34 @@
 #define FUNCTION "__arm64_sys_"
 #endif
 
-/* long __x64_sys_*(const struct pt_regs *regs) */
-#define ON_EXIT(name)                                     \
-	SEC("fexit/" FUNCTION #name)                      \
-	int end_##name(__u64 *context)                    \
+/* The body of @name on the function behind its call: long __x64_sys_*(const struct pt_regs *regs) */
+#define ON_RETURN_OF(function, program, READ, name)       \
+	SEC("fexit/" function)                            \
+	int program(__u64 *context)                       \
 	{                                                 \
 		struct arguments passed;                  \
                                                           \
-		read_arguments(&passed);                  \
+		READ(&passed);                            \
 		return after_##name(context[1], &passed); \
 	}
-#define ON_ENTRY(name)                         \
-	SEC("fentry/" FUNCTION #name)          \
-	int begin_##name(__u64 *context)       \
-	{                                      \
-		struct arguments passed;       \
-                                               \
-		read_arguments(&passed);       \
-		return before_##name(&passed); \
+#define AHEAD_OF(function, program, READ, name) \
+	SEC("fentry/" function)                 \
+	int program(__u64 *context)             \
+	{                                       \
+		struct arguments passed;        \
+                                                \
+		READ(&passed);                  \
+		return before_##name(&passed);  \
 	}
 
-/* long __ia32_*(const struct pt_regs *regs) */
+#define ON_EXIT(name) ON_RETURN_OF(FUNCTION #name, end_##name, read_arguments, name)
+#define ON_ENTRY(name) AHEAD_OF(FUNCTION #name, begin_##name, read_arguments, name)
+
 #if defined(__TARGET_ARCH_x86)
-#define ON_EXIT_32(name, served)                          \
-	SEC("fexit/__ia32_" #served)                      \
-	int ia32_##name(__u64 *context)                   \
-	{                                                 \
-		struct arguments passed;                  \
-                                                          \
-		read_arguments_32(&passed);               \
-		return after_##name(context[1], &passed); \
-	}
-#define ON_ENTRY_32(name, served)              \
-	SEC("fentry/__ia32_" #served)          \
-	int ia32_enter_##name(__u64 *context)  \
-	{                                      \
-		struct arguments passed;       \
-                                               \
-		read_arguments_32(&passed);    \
-		return before_##name(&passed); \
-	}
+#define ON_EXIT_32(name, served) \
+	ON_RETURN_OF("__ia32_" #served, ia32_##name, read_arguments_32, name)
+#define ON_ENTRY_32(name, served) \
+	AHEAD_OF("__ia32_" #served, ia32_enter_##name, read_arguments_32, name)
 #else
 #define ON_EXIT_32(name, served)
 #define ON_ENTRY_32(name, served)
