@@ -14,7 +14,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from nodeagent.detect import Signal
-from nodeagent.detect.describe import name_of
+from nodeagent.detect.describe import name_of, unversioned
 from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import (
     BUSYBOX,
@@ -23,6 +23,7 @@ from nodeagent.detect.where import (
     is_below,
     is_below_host,
     is_contained,
+    is_program,
     is_runtime,
     is_system_path,
 )
@@ -348,7 +349,6 @@ PUBLIC_INSTALLERS: Final = frozenset(
     | {"bundler", "cargo", "composer", "npm-cli.js", "npx-cli.js", "yarn.js", "pnpm.cjs"}
 )
 """Those of languages: anybody publishes there what they run. No name of these excuses anything."""
-VERSIONS: Final = "0123456789."
 FETCHERS: Final = frozenset(
     {"curl", "wget", "aria2c", "ftp", "tftp", "nc", "ncat", "netcat", "socat", "telnet"}
     | {"scp", "sftp", "rsync"}
@@ -440,7 +440,7 @@ def _installs(event: Exec, names: list[str]) -> bool:
     """It is an installer of a language, also one that an interpreter was told to run."""
     argv = event.argv
     module = argv[2] if len(argv) > 2 and argv[1] == "-m" else ""  # noqa: PLR2004
-    return any(name.rstrip(VERSIONS) in PUBLIC_INSTALLERS for name in (*names, module))
+    return any(unversioned(name) in PUBLIC_INSTALLERS for name in (*names, module))
 
 
 def _is_reader(event: Exec) -> bool:
@@ -452,7 +452,7 @@ def _is_reader(event: Exec) -> bool:
 
 
 def _is_shell_command(event: Exec) -> bool:
-    return name_of(event.path) in SHELLS and is_system_path(event.path) and not event.script_name
+    return is_program(event.path, SHELLS) and not event.script_name
 
 
 def _without_readers(line: str) -> str:

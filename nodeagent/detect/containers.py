@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
-from nodeagent.detect.where import RUNTIMES, is_contained, is_runtime, is_system_path, program_of
+from nodeagent.detect.where import RUNTIMES, is_contained, is_one, is_runtime
 from nodeagent.event import (
     Connect,
     Event,
@@ -119,8 +119,7 @@ def _helper(event: Open, process: Process) -> Iterable[Signal]:
     path = event.path or event.argument
     if not event.flags & WRITING or path not in HELPERS:
         return ()
-    program = program_of(process)
-    if name_of(program) in HELPER_WRITERS and is_system_path(program):
+    if is_one(process, HELPER_WRITERS):
         return ()
     return (Signal("kernel_helper", event, _written(path), key=path),)
 

@@ -8,14 +8,20 @@ from typing import Final
 from nodeagent.encode import timestamp
 from nodeagent.event import Ancestor, Brief, Container, Process
 
-__all__ = ["describe_brief", "describe_process", "describe_resource", "name_of"]
+__all__ = ["describe_brief", "describe_process", "describe_resource", "name_of", "unversioned"]
 
 UNKNOWN: Final = "unknown"
+VERSION: Final = "0123456789."
 
 
 def name_of(path: str) -> str:
     """The last part of a path."""
     return path.rpartition("/")[2]
+
+
+def unversioned(name: str) -> str:
+    """Without the version that distributions put behind it, as in `php8.2`."""
+    return name.rstrip(VERSION)
 
 
 def describe_process(process: Process, boot_ns: int, sha256: str = "") -> dict[str, object]:

@@ -17,6 +17,7 @@ from nodeagent.detect.where import (
     is_below,
     is_below_host,
     is_contained,
+    is_program,
     is_runtime,
     is_runtime_above,
     is_system_path,
@@ -177,7 +178,7 @@ class Drift:
         is_elevated = event.old.euid not in (0, None) and process.task.euid == 0
         if not is_elevated or not event.mode & stat.S_ISUID:
             return
-        usual = name_of(event.path) in SETUID_PROGRAMS and is_system_path(event.path)
+        usual = is_program(event.path, SETUID_PROGRAMS)
         if not usual:
             yield Signal(
                 "elevation", event, {"threatFilePath": event.path}, key=str(event.old.euid)
@@ -226,7 +227,7 @@ class Drift:
     def _on_bpf(self, event: Bpf, process: Process) -> Iterator[Signal]:
         if event.command != PROGRAM_LOADED or event.own or event.result < 0:
             return
-        usual = name_of(process.path) in BPF_LOADERS and is_system_path(process.path)
+        usual = is_program(process.path, BPF_LOADERS)
         if not usual or is_contained(process):
             yield Signal("bpf_program", event, key=event.name)
 
@@ -248,7 +249,7 @@ def _on_capset(event: Capset, process: Process) -> Iterator[Signal]:
     """What it may do at once, and only might have done before."""
     if event.result or not process.task.euid or event.old.effective == NOT_SEEN:
         return
-    if name_of(process.path) in DROPPERS and is_system_path(process.path):
+    if is_program(process.path, DROPPERS):
         return
     taken = event.new.effective & ~event.old.effective
     powers = powers_of(event.facts, taken, POWERS_OF_ROOT)
@@ -257,7 +258,7 @@ def _on_capset(event: Capset, process: Process) -> Iterator[Signal]:
 
 
 def _is_module_loader(process: Process) -> bool:
-    return name_of(process.path) in MODULE_LOADERS and is_system_path(process.path)
+    return is_program(process.path, MODULE_LOADERS)
 
 
 def _has_no_argument(event: Exec) -> bool:

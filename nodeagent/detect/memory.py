@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Final
 
 from nodeagent.detect import Signal
-from nodeagent.detect.describe import name_of
+from nodeagent.detect.describe import name_of, unversioned
 from nodeagent.detect.recent import Recent
-from nodeagent.detect.where import is_contained, is_runtime, is_system_path
+from nodeagent.detect.where import is_contained, is_program, is_runtime
 from nodeagent.event import (
     Brief,
     Event,
@@ -48,7 +48,6 @@ COMPILERS: Final = frozenset(
     | {"qemu-system-x86_64", "qemu-system-aarch64", "wasmtime", "wasmer", "envoy", "openresty"}
 )
 """Programs that compile what they run, or patterns that they search for; also with a version."""
-VERSIONS: Final = "0123456789."
 
 TRACEME: Final = 0x0
 ATTACHING: Final = frozenset({0x10, 0x4206})
@@ -73,6 +72,7 @@ CRASH_KEEPERS: Final = frozenset(
     {"systemd-coredump", "abrt-hook-ccpp", "apport", "createdump", "criu", "crashpad_handler"}
     | {"chrome_crashpad_handler"}
 )
+MEMORY_READERS: Final = DEBUGGERS | CRASH_KEEPERS
 
 
 class Memory:
@@ -146,7 +146,7 @@ class Memory:
         self, event: Event, process: Process, pid: int, target: dict[str, object], name: str
     ) -> Iterator[Signal]:
         """One that reads memory mostly does so again and again."""
-        is_usual = _is_debugger(process.path) or _keeps_crashes(process.path)
+        is_usual = is_program(process.path, MEMORY_READERS)
         if is_usual or pid == process.task.pid or is_runtime(process):
             return
         if not self._reading.get((process.uuid, pid)):
@@ -157,7 +157,7 @@ class Memory:
         pid = _pid_of(event.target)
         if event.request == TRACEME:
             parent = process.lineage[0].path if process.lineage else ""
-            if not _is_debugger(parent):
+            if not is_program(parent, DEBUGGERS):
                 yield Signal("antidebug", event)
         elif event.request in ATTACHING:
             if event.result >= 0:
@@ -189,22 +189,11 @@ class Memory:
 
     def _is_debugged(self, process: Process, pid: int) -> bool:
         """A debugger writes breakpoints into the program that it has started."""
-        return _is_debugger(process.path) and not self._is_attached(process, pid)
-
-
-def _is_debugger(path: str) -> bool:
-    return name_of(path) in DEBUGGERS and is_system_path(path)
-
-
-def _keeps_crashes(path: str) -> bool:
-    return name_of(path) in CRASH_KEEPERS and is_system_path(path)
+        return is_program(process.path, DEBUGGERS) and not self._is_attached(process, pid)
 
 
 def _is_compiler(path: str) -> bool:
-    """By name, but not where anybody can put a file of that name."""
-    name = name_of(path)
-    known = name in COMPILERS or name.rstrip(VERSIONS) in COMPILERS
-    return known and is_system_path(path)
+    return is_program(path, COMPILERS) or is_program(unversioned(path), COMPILERS)
 
 
 def _pid_of(target: Other) -> int:
@@ -242,5 +231,5 @@ def _on_kill(event: Kill, process: Process) -> Iterator[Signal]:
 
 def _may_stop(process: Process) -> bool:
     """A service manager or a container runtime of the host, as at each update of a guard."""
-    is_master = name_of(process.path) in MASTERS and is_system_path(process.path)
+    is_master = is_program(process.path, MASTERS)
     return is_master or is_runtime(process)

@@ -22,6 +22,8 @@ __all__ = [
     "is_below",
     "is_below_host",
     "is_contained",
+    "is_one",
+    "is_program",
     "is_runtime",
     "is_runtime_above",
     "is_runtime_path",
@@ -151,6 +153,11 @@ def is_system_path(path: str) -> bool:
     return path.startswith(SYSTEM_FOLDERS)
 
 
+def is_program(path: str, names: frozenset[str]) -> bool:
+    """It has one of these names, and is not where anybody can put a file of that name."""
+    return name_of(path) in names and is_system_path(path)
+
+
 def program_of(process: Process | Ancestor) -> str:
     """The path of what it runs: a script of the system counts, and not what interprets it."""
     if process.script and is_system_path(process.path):
@@ -160,19 +167,19 @@ def program_of(process: Process | Ancestor) -> str:
 
 def is_below(process: Process, names: frozenset[str]) -> bool:
     """It is one of these programs of the system or of its image, or was started by one of them."""
-    return _is_one(process, names) or any(_is_one(each, names) for each in process.lineage)
+    return is_one(process, names) or any(is_one(each, names) for each in process.lineage)
 
 
 def is_below_host(process: Process, names: frozenset[str]) -> bool:
     """The same with programs of the host: who makes an image chooses what it calls its own."""
-    return (process.of_host and _is_one(process, names)) or any(
-        each.of_host and _is_one(each, names) for each in process.lineage
+    return (process.of_host and is_one(process, names)) or any(
+        each.of_host and is_one(each, names) for each in process.lineage
     )
 
 
-def _is_one(process: Process | Ancestor, names: frozenset[str]) -> bool:
-    path = program_of(process)
-    return name_of(path) in names and is_system_path(path)
+def is_one(process: Process | Ancestor, names: frozenset[str]) -> bool:
+    """It runs one of these programs or scripts of the system."""
+    return is_program(program_of(process), names)
 
 
 def powers_of(facts: ProcessFacts, capabilities: int, powers: Mapping[str, int]) -> list[str]:
