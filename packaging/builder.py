@@ -17,7 +17,7 @@ from typing import Final
 from needed import NAME, needed
 
 from tests.vm.arm64 import FOLDER, ROOT, fetch_site
-from tests.vm.debian import FetchError, make_root, mirror, run
+from tests.vm.debian import make_root, run, told
 
 SUITE: Final = "bookworm"
 BUILDER: Final = FOLDER / "builder"
@@ -47,16 +47,5 @@ def make() -> None:
     run(str(Path(__file__).with_name("elsewhere.sh")), str(BUILDER), "ldconfig")
 
 
-def main() -> int:
-    """Returns the exit code."""
-    try:
-        print(f"builder: making a Debian for arm64 from {mirror()}", file=sys.stderr)
-        make()
-    except FetchError as error:
-        print(f"builder: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told("builder", "making a Debian for arm64", make))

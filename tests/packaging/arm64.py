@@ -14,7 +14,7 @@ from typing import Final
 from tests.packaging import oldest
 from tests.packaging.guest import HOME, System
 from tests.vm.arm64 import FOLDER
-from tests.vm.debian import FetchError, make_root, mirror, run
+from tests.vm.debian import make_root, run, told
 from tests.vm.kernels import ARM
 
 ARCHIVE: Final = FOLDER / "oldest.cpio"
@@ -109,16 +109,5 @@ def make() -> None:
     shutil.rmtree(folder)
 
 
-def main() -> int:
-    """Returns the exit code."""
-    try:
-        print(f"arm64: making a Debian 11 from {mirror()}", file=sys.stderr)
-        make()
-    except FetchError as error:
-        print(f"arm64: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told("arm64", "making a Debian 11", make))

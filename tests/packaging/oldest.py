@@ -10,24 +10,18 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tests.vm.debian import FetchError, mirror, run
+from tests.vm.debian import mirror, run, told
 
 SUITE: Final = "bullseye"
 PACKAGES: Final = ("libc6", "libstdc++6", "zlib1g")
 ARCHIVE: Final = Path(__file__).parents[2] / ".make/oldest.tar"
 
 
-def main() -> int:
-    """Returns the exit code."""
-    try:
-        print(f"oldest: making a Debian 11 from {mirror()}", file=sys.stderr)
-        options = ("--quiet", "--variant=extract", f"--include={','.join(PACKAGES)}")
-        run("mmdebstrap", *options, SUITE, str(ARCHIVE), mirror())
-    except FetchError as error:
-        print(f"oldest: {error}", file=sys.stderr)
-        return 1
-    return 0
+def make() -> None:
+    """Write the archive; raises FetchError."""
+    options = ("--quiet", "--variant=extract", f"--include={','.join(PACKAGES)}")
+    run("mmdebstrap", *options, SUITE, str(ARCHIVE), mirror())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told("oldest", "making a Debian 11", make))

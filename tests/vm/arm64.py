@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from tests.vm.debian import FetchError, Suite, mirror, unpack
+from tests.vm.debian import FetchError, Suite, told, unpack
 from tests.vm.initramfs import dependencies
 
 ROOT: Final = Path(__file__).parents[2]
@@ -83,19 +83,13 @@ def fetch_site(wanted: Collection[str], to: Path) -> None:
         raise FetchError(f"pip says: {done.stderr.strip().splitlines()[-1]}")
 
 
-def main() -> int:
-    """Returns the exit code."""
-    try:
-        print(f"arm64: fetching headers and Python from {mirror()}", file=sys.stderr)
-        fetch_headers()
-        fetch_files()
-        fetch_site(dependencies(), SITE)
-    except FetchError as error:
-        print(f"arm64: {error}", file=sys.stderr)
-        return 1
+def make() -> None:
+    """All of it; raises FetchError."""
+    fetch_headers()
+    fetch_files()
+    fetch_site(dependencies(), SITE)
     (FOLDER / "fetched").touch()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told("arm64", "fetching headers and Python", make))

@@ -11,7 +11,8 @@ import functools
 import re
 import shutil
 import subprocess
-from collections.abc import Collection
+import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -134,3 +135,14 @@ def run(*command: str, cwd: Path | None = None) -> str:
         words = [word for word in command if not word.startswith(("-", "/"))]
         raise FetchError(f"{' '.join(words)} says: {said[-1]}")
     return done.stdout
+
+
+def told(name: str, what: str, make: Callable[[], None]) -> int:
+    """Make it, and say so on stderr, or why it cannot be made; returns the exit code."""
+    try:
+        print(f"{name}: {what} from {mirror()}", file=sys.stderr)
+        make()
+    except FetchError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    return 0

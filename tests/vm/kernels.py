@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from tests.cases import TRACEPOINT, TRAMPOLINE
-from tests.vm.debian import FetchError, Suite, mirror, unpack, version
+from tests.vm.debian import FetchError, Suite, told, unpack, version
 
 FOLDER: Final = Path(__file__).parents[2] / ".make/kernels"
 LIST: Final = FOLDER / "kernels.json"
@@ -107,17 +107,11 @@ def keep_module(files: Path, folder: Path) -> str:
     return ""
 
 
-def main() -> int:
-    """Returns the exit code."""
-    try:
-        print(f"kernels: fetching {len(PLACES)} kernels from {mirror()}", file=sys.stderr)
-        kernels = [fetch(place) for place in PLACES]
-    except FetchError as error:
-        print(f"kernels: {error}", file=sys.stderr)
-        return 1
+def make() -> None:
+    """Fetch all, and list them; raises FetchError."""
+    kernels = [fetch(place) for place in PLACES]
     LIST.write_bytes(msgspec.json.format(msgspec.json.encode(kernels)))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told("kernels", f"fetching {len(PLACES)} kernels", make))

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tests.vm.debian import FetchError, mirror, run
+from tests.vm.debian import mirror, run, told
 from tests.vm.kernels import X86
 
 SUITE: Final = "bookworm"
@@ -38,16 +38,5 @@ def make() -> None:
     packed.unlink()
 
 
-def main() -> int:
-    """Returns the exit code."""
-    try:
-        print(f"system: making a Debian with systemd from {mirror()}", file=sys.stderr)
-        make()
-    except FetchError as error:
-        print(f"system: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told("system", "making a Debian with systemd", make))
