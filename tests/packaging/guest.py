@@ -115,7 +115,7 @@ def play(
     script = RUN.format(home=HOME, seconds=STEP_SECONDS, port=port, end=booted.end)
     archive.text(HOME / "run", script, 0o755)
     archive.text(HOME / "words", words)
-    names = {f"{number:02}": name for number, name in enumerate(steps)}
+    names = {f"{number:03}": name for number, name in enumerate(steps)}
     for number, name in names.items():
         archive.text(HOME / "steps" / number, steps[name])
     for target, source in files.items():
