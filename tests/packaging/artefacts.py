@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from tests.packaging.guest import Step, play
-from tests.packaging.scenario import NEWER, NEWER_DEB, STEPS, WORDS
+from tests.packaging.scenario import NEWER, NEWER_DEB, PROFILE, STEPS, WORDS
 from tests.requirement import need
 from tests.vm import system
 from tests.vm.kernels import X86, fetched
@@ -74,7 +74,11 @@ class Artefacts:
 
     def _play(self) -> dict[str, Step]:
         deb = self.dist() / "nodeagent.deb"
-        files = {Path("/dist/nodeagent.deb"): deb, NEWER_DEB: self.newer("deb")}
+        files = {
+            Path("/dist/nodeagent.deb"): deb,
+            NEWER_DEB: self.newer("deb"),
+            PROFILE: CHECKOUT / "packaging/apparmor/nodeagent",
+        }
         own = self._folder / "guest"
         own.mkdir()
         return play(fetched()[KERNEL], files, WORDS, STEPS, own)

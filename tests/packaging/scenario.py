@@ -16,6 +16,7 @@ CONFIG: Final = "/etc/nodeagent/config.toml"
 NEWER: Final = "9.9.9"
 """The version of the second package."""
 NEWER_DEB: Final = Path("/dist/newer.deb")
+PROFILE: Final = Path("/dist/apparmor")
 WATCHDOG_SECONDS: Final = 30
 """Less, and an emulated machine beside others sets it off by itself."""
 RESTARTS: Final = int(os.environ.get("RESTARTS", "3"))
@@ -189,6 +190,28 @@ def _disturbed() -> Iterator[tuple[str, str]]:
         f'facts Result,NRestarts; grep \'"kind":"agent.stop"\' {EVENTS} | tail -n {RESTARTS}',
     )
     yield "start after restarts", "last_start"
+    yield (
+        "confined",
+        f"""
+        nodes() {{ grep -c '"kind":"agent.node".*"interfaces":.{{' {EVENTS}; }}
+        before=$(nodes)
+        more() {{ (( $(nodes) > before )); }}
+        apparmor_parser --replace {PROFILE}
+        printf '[Service]\\nAppArmorProfile=nodeagent\\n' \\
+            >/etc/systemd/system/nodeagent.service.d/confined.conf
+        systemctl daemon-reload
+        systemctl restart nodeagent
+        cat /proc/$(main)/attr/current
+        /tmp/something-new --confined
+        until_true grep -q something-new.*--confined {EVENTS}
+        until_true more && nodeagent status
+        rm /etc/systemd/system/nodeagent.service.d/confined.conf
+        systemctl daemon-reload
+        systemctl restart nodeagent
+        apparmor_parser --remove {PROFILE}
+        """,
+    )
+    yield "denied", "journalctl --dmesg --quiet --no-pager --grep='apparmor=\"DENIED\"'"
 
 
 def _replaced() -> Iterator[tuple[str, str]]:

@@ -224,6 +224,14 @@ def test_it_can_be_restarted_again_and_again(seen: Seen) -> None:
     assert 0 < missed(seen["start after restarts"], "SIGTERM") < 600
 
 
+def test_profile_of_apparmor_lets_it_do_its_work(seen: Seen) -> None:
+    assert seen["confined"].code == 0, seen["confined"].errors
+    profile, status, *_ = seen["confined"].output.splitlines()
+    assert profile == "nodeagent (enforce)"
+    assert status.startswith("agent ")
+    assert seen["denied"].output == ""
+
+
 def test_usual_work_gives_at_most_one_finding_above_low(seen: Seen) -> None:
     for name in ("people", *(f"day {number}" for number in range(DAYS))):
         day = seen[name]

@@ -17,7 +17,7 @@ SUITE: Final = "bookworm"
 ARCHIVE: Final = Path(__file__).parents[2] / ".make/system.cpio"
 PACKAGES: Final = (
     *("usr-is-merged", "systemd", "systemd-sysv", "bpftool", "libstdc++6"),
-    *("apt", "cron", "logrotate", "openssh-client", "openssh-server", "sudo"),
+    *("apparmor", "apt", "cron", "logrotate", "openssh-client", "openssh-server", "sudo"),
 )
 # Half of the files, for people only.
 SPARE: Final = (
