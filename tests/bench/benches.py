@@ -26,6 +26,11 @@ from nodeagent.kernel.features import PROCESS_KINDS, SERVES
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.tracepoint import Tracepoints, open_tracepoint
 from tests.bench.figure import Figure
+from tests.bench.installing import (
+    missing,
+    seconds_to_first_event_after_installation,
+    system,
+)
 from tests.bench.latency import latencies, options
 from tests.bench.lists import list_figures
 from tests.bench.load import Done, Load, Running
@@ -450,6 +455,17 @@ def built() -> dict[str, tuple[Sequence[str], float]]:
     return found
 
 
+def install(bench: Bench) -> list[Figure]:
+    """From the installation of the package until the machine is watched."""
+    if made := missing():
+        raise RuntimeError(f"there is nothing to install: run `{made}` first")
+    with system(bench.folder) as root:
+        seconds = [
+            seconds_to_first_event_after_installation(root) for _ in bench.rounds("install")
+        ]
+    return [Figure("install: dpkg -i to the first event", "s", seconds, bar=5.0)]
+
+
 def latency(bench: Bench) -> list[Figure]:
     """From a system call to its finding in the sink, while the agent has a lot to do."""
     usual, worst, facts = [], [], []
@@ -789,6 +805,7 @@ BENCHES: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     "budget": budget,
     "overload": overload,
     "ready": readiness,
+    "install": install,
     "latency": latency,
     "idle": idle,
     "tables": tables,
@@ -797,5 +814,5 @@ BENCHES: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     "kills": kills,
     "soak": soak,
 }
-ON_REQUEST: Final = frozenset({"kills", "soak"})
+ON_REQUEST: Final = frozenset({"install", "kills", "soak"})
 """Too long to be part of all."""
