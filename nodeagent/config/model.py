@@ -161,8 +161,9 @@ class DetectConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     suppressions: list[str] = []
     """Files with findings that nobody wants to see, see docs/findings.md."""
     lists: dict[str, list[str]] = {}
-    """Threat lists of your own, by category: c2, mining, tor, malware … Each is a file, or an
-    https:// address from which it is fetched; text, STIX 2.1 or MISP."""
+    """Threat lists of your own, by category: c2, mining, tor, malware …, and trusted, whose entries
+    are no threat. Each is a file, or an https:// address from which it is fetched; text, STIX 2.1
+    or MISP."""
     lists_seconds: Annotated[float, Meta(ge=10)] = 3600.0
     """Fetch lists this often."""
     lists_ca_file: str = ""

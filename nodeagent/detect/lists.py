@@ -50,8 +50,11 @@ CATEGORIES: Final = (
     "reputation-malicious",
     "reputation-suspicious",
     "malware",
+    "trusted",
 )
 """What a list may be about."""
+TRUSTED: Final = "trusted"
+"""What it has is no threat, whatever other lists say."""
 
 ACTIONS: Final = {"addresses": "connect", "domains": "dns"}
 """What is done with entries, so that a finding is about them; a file with a hash is run."""
@@ -95,7 +98,9 @@ class ThreatList:
         """First addresses by version and prefix length; lists have few different ones."""
         parts = [array("Q") for _ in range(1 << PART_BITS)]
         useless = {
-            sort for sort, action in ACTIONS.items() if rule_of_entry(category, action) is None
+            sort
+            for sort, action in ACTIONS.items()
+            if category != TRUSTED and rule_of_entry(category, action) is None
         }
         for entry in entries:
             kept = read_entry(entry)
@@ -177,10 +182,10 @@ class ThreatLists:
             looked_up.clear()
 
     def address(self, text: str) -> tuple[Match, ...]:
-        """The lists that have this address or its network."""
+        """The lists that have this address or its network; none when it is trusted."""
         found = self._addresses.get(text)
         if found is None:
-            found = tuple(
+            found = _threats(
                 self._match(each, text)
                 for each in self._lists
                 if each.has(text) or each.has_network_of(text)
@@ -189,10 +194,10 @@ class ThreatLists:
         return found
 
     def domain(self, name: str) -> tuple[Match, ...]:
-        """The lists that have this domain or one above it."""
+        """The lists that have this domain or one above it; none when one of them is trusted."""
         found = self._domains.get(name)
         if found is None:
-            found = tuple(
+            found = _threats(
                 self._match(each, suffix)
                 for each in self._lists
                 for suffix in _suffixes(name)
@@ -202,15 +207,20 @@ class ThreatLists:
         return found
 
     def file(self, sha256: str) -> tuple[Match, ...]:
-        """The lists that have this hash."""
+        """The lists that have this hash; none when it is trusted."""
         found = self._files.get(sha256)
         if found is None:
-            found = tuple(self._match(each, sha256) for each in self._lists if each.has(sha256))
+            found = _threats(self._match(each, sha256) for each in self._lists if each.has(sha256))
             self._files.put(sha256, found)
         return found
 
     def _match(self, of: ThreatList, entry: str) -> Match:
         return Match(of.name, of.category, entry, of.is_custom)
+
+
+def _threats(found: Iterable[Match]) -> tuple[Match, ...]:
+    matches = tuple(found)
+    return () if any(each.category == TRUSTED for each in matches) else matches
 
 
 def _suffixes(name: str) -> Iterator[str]:

@@ -460,9 +460,7 @@ def install(bench: Bench) -> list[Figure]:
     if made := missing():
         raise RuntimeError(f"there is nothing to install: run `{made}` first")
     with system(bench.folder) as root:
-        seconds = [
-            seconds_to_first_event_after_installation(root) for _ in bench.rounds("install")
-        ]
+        seconds = [seconds_to_first_event_after_installation(root) for _ in bench.rounds("install")]
     return [Figure("install: dpkg -i to the first event", "s", seconds, bar=5.0)]
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.bench.watch import nap
 from tests.vm.system import ARCHIVE
 
 __all__ = ["missing", "seconds_to_first_event_after_installation", "system"]
@@ -88,7 +89,7 @@ def _wait_for_event(path: Path, agent: subprocess.Popen[bytes]) -> None:
             kinds = (json.loads(line)["kind"] for line in lines if line.endswith(b"\n"))
             if any(not kind.startswith("agent.") for kind in kinds):
                 return
-        time.sleep(0.01)
+        nap(0.01)
     raise RuntimeError(f"no event came into {path}")
 
 

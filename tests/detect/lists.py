@@ -11,10 +11,13 @@ from typing import Final
 from nodeagent.detect.lists import CATEGORIES
 from nodeagent.detect.pages import read_page
 
-__all__ = ["ADDRESSES", "DOMAINS", "MALWARE", "write_lists"]
+__all__ = ["ADDRESSES", "DOMAINS", "MALWARE", "TRUSTED_ADDRESS", "TRUSTED_DOMAIN", "write_lists"]
 
 ADDRESSES: Final = {name: f"127.7.{number}.1" for number, name in enumerate(CATEGORIES)}
 DOMAINS: Final = {name: f"{name}.test" for name in CATEGORIES}
+TRUSTED_ADDRESS: Final = ADDRESSES["c2"].removesuffix(".1") + ".7"
+TRUSTED_DOMAIN: Final = f"good.{DOMAINS['c2']}"
+"""On the list of c2, too."""
 MALWARE: Final = b"#!/bin/true malware of this test\n"
 
 
@@ -25,6 +28,8 @@ def write_lists(folder: Path) -> list[str]:
         path = folder / category
         network = ADDRESSES[category].removesuffix(".1") + ".0/24"
         entries = ["# made for a test", network, DOMAINS[category]]
+        if category == "trusted":
+            entries += [TRUSTED_ADDRESS, TRUSTED_DOMAIN]
         if category == "malware":
             entries.append(program_hash())
         path.write_text("\n".join(entries) + "\n")

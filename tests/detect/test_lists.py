@@ -15,7 +15,14 @@ from nodeagent.detect.catalogue import RULES, rule_of_entry
 from nodeagent.detect.lists import CATEGORIES, ThreatList, ThreatLists, builtin_lists, read_list
 from nodeagent.errors import ConfigError
 from tests.detect.conftest import Watch
-from tests.detect.lists import ADDRESSES, DOMAINS, known_program, program
+from tests.detect.lists import (
+    ADDRESSES,
+    DOMAINS,
+    TRUSTED_ADDRESS,
+    TRUSTED_DOMAIN,
+    known_program,
+    program,
+)
 from tests.detect.shapes import misfits
 from tests.findings import Note, note_found, note_near
 
@@ -97,6 +104,15 @@ def test_other_addresses_and_names_are_not_found(
     note_near(record_property, *(RULES[rule].type for rule in rules))
 
 
+def test_what_is_trusted_is_not_found_whatever_other_lists_say(
+    watch: Watch, tmp_path: Path
+) -> None:
+    root = watch.play(CONNECT.format(address=TRUSTED_ADDRESS), tmp_path / "a")
+    assert not watch.findings(root)
+    root = watch.play(ASK.format(name=f"www.{TRUSTED_DOMAIN}"), tmp_path / "b")
+    assert not watch.findings(root)
+
+
 def test_entries_that_no_finding_is_about_are_not_found(watch: Watch, tmp_path: Path) -> None:
     root = watch.play(CONNECT.format(address=ADDRESSES["dga"]), tmp_path / "a")
     assert not watch.findings(root)
@@ -151,6 +167,22 @@ def test_what_is_built_in_is_not_custom() -> None:
     assert not match.is_custom
     assert [match.category for match in lists.domain("pool.minexmr.com")] == ["mining"]
     assert [match.category for match in lists.address("128.31.0.39")] == ["tor"]
+
+
+def test_each_sort_of_entry_can_be_trusted() -> None:
+    threats = ["10.0.0.0/8", "evil.test", "ab" * 32]
+    trusted = ["10.9.0.0/16", "*.good.evil.test", "AB" * 32]
+    lists = ThreatLists(
+        [
+            ThreatList("own", "trusted", trusted, is_custom=True),
+            ThreatList("bad", "c2", threats, is_custom=True),
+        ]
+    )
+    assert lists.address("10.8.0.1")
+    assert not lists.address("10.9.0.1")
+    assert lists.domain("evil.test")
+    assert not lists.domain("a.good.evil.test")
+    assert not lists.file("ab" * 32)
 
 
 @pytest.mark.parametrize("entry", ["2001:db8::/32", "2001:DB8::5", "10.0.0.0/8", "*.evil.test"])
