@@ -25,6 +25,7 @@ from nodeagent.detect.catalogue import (
     WINDOW_SECONDS,
     Rule,
 )
+from nodeagent.detect.components import is_expected
 from nodeagent.detect.describe import describe_process, describe_resource, name_of
 from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import is_runtime_above
@@ -244,7 +245,7 @@ class Engine:
 
     def _take(self, signal: Signal) -> Iterator[Finding]:
         process = signal.event.process
-        if process is None:
+        if process is None or is_expected(signal.rule, process, signal.context):
             return
         rule = self._rules[signal.rule]
         seen = _seen(signal, rule, process)

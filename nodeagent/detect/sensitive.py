@@ -189,6 +189,9 @@ def _is_usual(guard: Guard, event: Event, process: Process, path: str) -> bool:
         return True
     if guard.rule == "environment_read":
         return _is_own(process, path)
+    if guard.rule == "token_read":
+        # What a container was started for has a token to use it.
+        return process.facts is not None and process.facts.namespace_pid == 1
     # A shell that ends writes its history anew.
     is_emptied = WRITE not in guard.operations and _truncates(event)
     return is_emptied and name_of(process.path) in SHELLS and "history" in path

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tests.containers.lab import OF_THE_NODE, Lab
+from tests.containers.lab import OF_THE_CONTAINER, OF_THE_NODE, Lab
 from tests.polling import wait_for
 
 NODE: Final = "node-of-the-lab"
-OF_THE_CONTAINER: Final = 1
 PROPAGATION: Final = {"None": 0, "HostToContainer": 1, "Bidirectional": 2}
 PROFILES: Final = {"RuntimeDefault": 0, "Unconfined": 1}
 PERIOD_MICROSECONDS: Final = 100_000

@@ -30,15 +30,18 @@ T = TypeVar("T")
 
 IMAGE: Final = "nodeagent.test/busybox:1"
 BUSYBOX: Final = Path("/bin/busybox")
-APPLETS: Final = ("cat", "echo", "false", "ls", "sh", "sleep", "tar", "touch", "true")
+APPLETS: Final = (
+    *("cat", "echo", "false", "ls", "mkdir", "mount", "nc", "sh", "sleep", "tar", "touch", "true"),
+)
 START_SECONDS: Final = 30.0
 WITH_MOUNTS: Final = (
     *("unshare", "--mount", "--propagation", "shared", "sh", "-ec"),
     'test -e /sys/kernel/tracing/events || mount -t tracefs tracefs /sys/kernel/tracing; exec "$@"',
     "sh",
 )
+OF_THE_CONTAINER: Final = 1
 OF_THE_NODE: Final = 2
-"""NamespaceMode.NODE of the CRI."""
+"""CONTAINER and NODE of NamespaceMode of the CRI."""
 HOST_NETWORK: Final = {"network": OF_THE_NODE}
 
 TEXT: Final = "string"
@@ -387,8 +390,8 @@ SystemdCgroup = false
                 Path(folder).rmdir()
 
 
-def image() -> bytes:
-    """A Docker archive with busybox."""
+def image(tag: str = IMAGE) -> bytes:
+    """A Docker archive with busybox; with another tag it is another image."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         for folder in ("bin", "dev", "etc", "proc", "sys", "tmp"):
@@ -403,13 +406,15 @@ def image() -> bytes:
     config = {
         "architecture": "amd64" if os.uname().machine == "x86_64" else "arm64",
         "os": "linux",
-        "config": {"Entrypoint": ["/bin/sleep"], "Cmd": ["1000000"], "Env": ["PATH=/bin"]},
+        "config": {
+            "Entrypoint": ["/bin/sleep"],
+            "Cmd": ["1000000"],
+            "Env": ["PATH=/bin", f"IMAGE={tag}"],
+        },
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest(layer.getvalue())}"]},
     }
     raw = json.dumps(config).encode()
-    manifest = [
-        {"Config": f"{digest(raw)}.json", "RepoTags": [IMAGE], "Layers": ["layer/layer.tar"]}
-    ]
+    manifest = [{"Config": f"{digest(raw)}.json", "RepoTags": [tag], "Layers": ["layer/layer.tar"]}]
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name, data in (

@@ -7,11 +7,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.containers.lab import HOST_NETWORK, OF_THE_NODE, Lab
+from tests.containers.lab import HOST_NETWORK, IMAGE, OF_THE_CONTAINER, OF_THE_NODE, Lab, image
 from tests.containers.test_files import DROP, exec_of
 from tests.detect.replaying import Recorded
 from tests.detect.shapes import misfits
@@ -41,6 +42,12 @@ def findings(stream: Stream, container: str) -> list[Event]:
 
 def of(event: Event, container: str) -> bool:
     return bool(event["resource"].get("containerDetails", {}).get("id") == container)
+
+
+def sleeps_in(container: str, event: Event) -> bool:
+    where = event.get("container") or {}
+    is_sleep = event["kind"] == "exec" and event["argv"][0] == "sleep"
+    return is_sleep and where.get("id") == container
 
 
 def finding(stream: Stream, container: str, type_: str) -> Event:
@@ -202,6 +209,46 @@ def test_containers_with_more_of_the_node_than_others_are_told_and_are_no_findin
         assert (found["type"], found["severity"]) == (type_, "informational")
         assert not list(misfits(found))
         note_found(record_property, found)
+    for pod in pods:
+        lab.remove(pod)
+
+
+def test_parts_of_a_cluster_do_their_work_and_nothing_else(
+    lab: Lab, stream: Stream, tmp_path: Path
+) -> None:
+    name = "public.ecr.aws/ebs-csi-driver/aws-ebs-csi-driver:v1"
+    archive = tmp_path / "driver.tar"
+    archive.write_bytes(image(name))
+    lab.take(archive)
+    work = "; ".join(
+        (
+            "mkdir -p /var/lib/kubelet/volume /elsewhere",
+            "cat /dev/nvme9n1",
+            "mount -t ext4 /dev/nvme9n1 /var/lib/kubelet/volume",
+            "nc -w 1 169.254.169.254 80",
+        )
+    )
+    pods = [lab.pod(each, namespace="kube-system") for each in ("ebs-csi-node", "stranger")]
+    privileged = {
+        "capabilities": {"add_capabilities": ["ALL"]},
+        # As the kubelet does it unless a pod shares its processes.
+        "namespace_options": {"pid": OF_THE_CONTAINER, **HOST_NETWORK},
+    }
+    started = ["/bin/sh", "-c", f"({work}); exec sleep 1000"]
+    numbers = [
+        lab.container(pod, "main", started, security_context=privileged, image={"image": of})
+        for pod, of in zip(pods, (name, IMAGE), strict=True)
+    ]
+    told = {"container_privileged"}
+    work_of_it = {"raw_device", "host_mount", "metadata_access"}
+    for number, wanted in zip(numbers, (told, told | work_of_it), strict=True):
+        stream.first(partial(sleeps_in, number))
+        assert {each["evidence"]["rule"] for each in findings(stream, number)} == wanted
+    # Somebody comes in, or it mounts what is no volume.
+    lab.execute(numbers[0], "/bin/sh", "-c", work)
+    lab.execute(numbers[0], "/bin/mount", "-t", "ext4", "/dev/nvme9n1", "/elsewhere")
+    told |= {*work_of_it, "container_shell"}
+    assert {each["evidence"]["rule"] for each in findings(stream, numbers[0])} >= told
     for pod in pods:
         lab.remove(pod)
 
