@@ -299,7 +299,9 @@ CODE    := $(shell find nodeagent sinks -name '*.py' -o -name '*.toml') $(wildca
 IMAGE   := nodeagent.oci.tar
 # The same source gives the same bytes.
 STEADY  := SOURCE_DATE_EPOCH=1 PYTHONHASHSEED=0
-freeze   = $(STEADY) NODEAGENT_OBJECT=$(OBJECT) NODEAGENT_ONE_FILE=$(notdir $(ONE)) \
+# What `nodeagent --version` says of it.
+COMMIT   = $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
+freeze   = $(STEADY) NODEAGENT_COMMIT=$(COMMIT) NODEAGENT_COMPILER="$$($(CLANG) --version | head -n 1)" NODEAGENT_OBJECT=$(OBJECT) NODEAGENT_ONE_FILE=$(notdir $(ONE)) \
 	$(PYTHON_THERE) -m PyInstaller --noconfirm --clean --log-level ERROR \
 	--workpath build/$(DIST) --distpath $(DIST) packaging/nodeagent.spec
 pack     = VERSION=$(VERSION) ARCH=$(NFPM_ARCH) DIST=$(DIST) LIBC=$$(cat $(DIST)/files/libc) $(STEADY) .venv/bin/nfpm package \

@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from nodeagent import __version__
 from nodeagent.cli import (
     completion,
     config,
@@ -29,6 +28,7 @@ from nodeagent.cli import (
     status,
     top,
 )
+from nodeagent.cli.version import ShowVersion
 from nodeagent.errors import BpfError, NodeagentError, StartError
 
 __all__ = ["main", "make_parser"]
@@ -87,7 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"nodeagent {__version__}")
+    parser.add_argument("--version", action=ShowVersion)
     options.add_log(parser, is_top=True)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in COMMANDS:

@@ -108,6 +108,7 @@ PROTOTYPES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "libbpf_probe_bpf_prog_type": (c_int, (c_int, c_void_p)),
     "libbpf_strerror": (c_int, (c_int, c_char_p, c_size_t)),
     "libbpf_set_print": (c_void_p, (PRINT,)),
+    "libbpf_version_string": (c_char_p, ()),
 }
 
 
@@ -137,6 +138,11 @@ class Libbpf:
         # ctypes keeps no reference to a callback.
         self._print = PRINT(self._remember)
         self.calls.libbpf_set_print(self._print)
+
+    @property
+    def version(self) -> str:
+        """As `v1.1`."""
+        return bytes(self.calls.libbpf_version_string()).decode()
 
     def check(self, result: Any, what: str) -> Any:
         """`result` of a call, or BpfError when it means failure. `what` completes a sentence."""

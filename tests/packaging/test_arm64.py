@@ -125,7 +125,8 @@ def test_package_is_installed_and_tells_its_version(seen: Playing, kernel: str) 
     assert seen(kernel)["install"].code == 0, seen(kernel)["install"].errors
     for step in ("version", "one file", "image"):
         done = seen(kernel)[step]
-        assert (done.output, done.code) == (f"nodeagent {__version__}\n", 0), done.errors
+        assert done.code == 0, done.errors
+        assert done.output.startswith(f"nodeagent {__version__}\n")
     assert seen(kernel)["configuration"].code == 0, seen(kernel)["configuration"].errors
 
 

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,7 +45,15 @@ def root() -> None:
 
 
 def test_it_tells_its_version(binary: Path) -> None:
-    assert run(binary, "--version").stdout == f"nodeagent {__version__}\n"
+    first, *rest = run(binary, "--version").stdout.splitlines()
+    assert first == f"nodeagent {__version__}"
+    facts = dict(line.split(None, 1) for line in rest)
+    assert re.fullmatch(r"[0-9a-f]{12}(-dirty)?", facts["source"])
+    digest, _, compiler = facts["object"].partition(", by ")
+    inside = binary.parent / "_internal/nodeagent/kernel/nodeagent.bpf.o"
+    assert digest == hashlib.sha256(inside.read_bytes()).hexdigest()
+    assert "clang" in compiler
+    assert facts["python"] == f"{platform.python_version()}, {platform.machine()}"
 
 
 def test_every_sink_is_inside(binary: Path) -> None:

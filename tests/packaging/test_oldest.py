@@ -109,8 +109,8 @@ def test_every_symbol_of_every_library_is_there(root: Path) -> None:
 
 
 def test_it_tells_its_version_and_finds_what_it_needs(root: Path, dist: Path) -> None:
-    version = f"nodeagent {__version__}\n"
-    assert said(root, "--version") == version
+    version = said(root, "--version")
+    assert version.startswith(f"nodeagent {__version__}\n")
     (one,) = dist.glob(f"nodeagent-{__version__}-linux-*[!z]")
     shutil.copy(one, root / "one")
     assert subprocess.check_output(["chroot", root, "/one", "--version"], text=True) == version
