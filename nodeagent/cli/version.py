@@ -5,27 +5,17 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from nodeagent import __version__
 from nodeagent.errors import BpfError
 
 __all__ = ["ShowVersion"]
-
-
-class Build(msgspec.Struct):
-    """What `make dist` writes down of itself."""
-
-    commit: str = "a checkout"
-    """Of git; with `-dirty` when files were changed since."""
-    compiler: str = ""
-    """Of the eBPF object."""
 
 
 class ShowVersion(argparse.Action):
@@ -47,8 +37,12 @@ def _lines() -> list[str]:
     from nodeagent.kernel.libbpf import Libbpf
     from nodeagent.kernel.object import find_object
 
+    commit, by = "a checkout", ""
+    # What `make dist` writes down of itself; the commit with `-dirty` when files were changed.
     facts = Path(__file__).parents[1] / "build.json"
-    build = msgspec.json.decode(facts.read_bytes(), type=Build) if facts.exists() else Build()
+    if facts.exists():
+        build = json.loads(facts.read_bytes())
+        commit, by = build["commit"], f", by {build['compiler']}"
     try:
         digest = hashlib.sha256(find_object().read_bytes()).hexdigest()
     except OSError as error:
@@ -57,10 +51,9 @@ def _lines() -> list[str]:
         libbpf = Libbpf().version
     except BpfError as error:
         libbpf = f"none: {error}"
-    by = f", by {build.compiler}" if build.compiler else ""
     return [
         f"nodeagent {__version__}",
-        f"source  {build.commit}",
+        f"source  {commit}",
         f"object  {digest}{by}",
         f"libbpf  {libbpf}",
         f"python  {platform.python_version()}, {platform.machine()}",
