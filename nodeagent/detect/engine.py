@@ -264,6 +264,7 @@ class Engine:
             elif before.is_told and not seen.is_told and scope.kind != NODE:
                 # What led to a finding once does so again, where it did.
                 seen.is_told = True
+                seen.chain = before.chain
                 yield from self._tell(seen)
         if changed:
             yield from self._sequence(changed, process)

@@ -147,7 +147,10 @@ def test_what_led_to_a_finding_does_so_again_in_the_same_tree_alone() -> None:
     assert not engine.inspect([said(WEAK, 1, process=child_of("two", 78))])
     assert not engine.inspect([said("", 2)])
     engine.inspect([said(WEAK, 3, process=child_of("one", 79))])
-    assert types(engine.inspect([said("", 4)])) == [RULES[WEAK].type]
+    (again,) = engine.inspect([said("", 4)])
+    assert again.type == RULES[WEAK].type
+    chain: Any = again.evidence["signals"]
+    assert [each["rule"] for each in chain] == [WEAK, OTHER_WEAK]
 
 
 def test_weak_signals_add_up_in_a_container() -> None:
