@@ -147,9 +147,11 @@ def test_what_led_to_a_finding_does_so_again_in_the_same_tree_alone() -> None:
     assert not engine.inspect([said(WEAK, 1, process=child_of("two", 78))])
     assert not engine.inspect([said("", 2)])
     engine.inspect([said(WEAK, 3, process=child_of("one", 79))])
-    (again,) = engine.inspect([said("", 4)])
-    assert again.type == RULES[WEAK].type
-    chain: Any = again.evidence["signals"]
+    assert types(engine.inspect([said("", 4)])) == [RULES[WEAK].type]
+    # Another program does it, which says why it is told.
+    other = msgspec.structs.replace(child_of("one", 80), path="/usr/bin/other")
+    (new,) = engine.inspect([said(WEAK, 5, process=other)])
+    chain: Any = new.evidence["signals"]
     assert [each["rule"] for each in chain] == [WEAK, OTHER_WEAK]
 
 
