@@ -67,8 +67,10 @@ TEXTS: Final = frozenset({16, 10, 65399})
 """TXT, NULL, and the one for private use that tunnels take."""
 NAMED: Final = frozenset({5, 15, 33})
 """CNAME, MX and SRV."""
-GENERAL: Final = 3
-"""`co`, `com`, `org`: what is no longer is followed by the label that somebody registered."""
+GENERAL: Final = frozenset({"ac", "co", "com", "edu", "go", "gov", "ne", "net", "or", "org"})
+"""Before the label of a country they are nobody's domain; only what is shown depends on it."""
+COUNTRY: Final = 2
+"""Characters of such a label."""
 
 
 class _Flow(msgspec.Struct):
@@ -180,7 +182,7 @@ def _is_told_to_nobody(labels: list[str], domain: str) -> bool:
     return (
         labels[-1] in NOT_DELEGATED
         or domain in OWNED
-        or (len(labels[-1]) < GENERAL and ".".join(labels[-3:]) in OWNED)
+        or (len(labels[-1]) == COUNTRY and ".".join(labels[-3:]) in OWNED)
     )
 
 
@@ -194,7 +196,7 @@ def _carried(answer: DnsAnswer) -> int:
 
 
 def _signal(rule: str, event: Dns, name: str, labels: list[str], flow: _Flow) -> Signal:
-    is_general = len(labels) > GENERAL and max(map(len, labels[-2:])) <= GENERAL
+    is_general = labels[-2] in GENERAL and len(labels[-1]) == COUNTRY
     domain = ".".join(labels[-3:] if is_general else labels[-2:])
     context: dict[str, object] = {
         "tunnelDomain": domain,

@@ -1342,16 +1342,19 @@ TUNNELS: Final = [
     ),
 ]
 
-CALLER: Final = (
-    "mount -t tmpfs none /mnt;"
-    " cp $(readlink -f $(python3 -c 'import sys; print(sys.executable)')) /mnt/caller;"
-    " exec unshare --net /mnt/caller - <<'EOF'\nimport fcntl, socket, struct\n"
+OWN_ADDRESSES: Final = (
+    "import fcntl, socket, struct\n"
     "def ask(number, name, address):\n"
     "    packed = struct.pack('16sHH4s8x', name, 2, 0, socket.inet_aton(address))\n"
     "    fcntl.ioctl(socket.socket(), number, packed)\n"
     "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sH14x', b'lo', 1))\n"
     "ask(0x8916, b'lo:0', '192.0.2.1'); ask(0x891c, b'lo:0', '255.255.255.0')\n"
-    "{}\nEOF"
+)
+"""In a network namespace that is new: it has all addresses from 192.0.2.1 to 192.0.2.254."""
+CALLER: Final = (
+    "mount -t tmpfs none /mnt;"
+    " cp $(readlink -f $(python3 -c 'import sys; print(sys.executable)')) /mnt/caller;"
+    f" exec unshare --net /mnt/caller - <<'EOF'\n{OWN_ADDRESSES}{{}}\nEOF"
 )
 """A program of which something is expected, in a network of its own with many addresses."""
 COME: Final = (
