@@ -142,10 +142,11 @@ class Reach:
 
     def inspect(self, event: Event) -> Iterable[Signal]:
         """A connection that is made, or that is accepted."""
+        expected = self._expected
         if isinstance(event, Accept):
-            return self._compare(event, self._expected.ingress, "unexpected_ingress")
-        if isinstance(event, Connect) and self._expected.egress and _may_arrive(event):
-            return self._compare(event, self._expected.egress, "unexpected_egress")
+            return self._compare(event, expected.ingress, "unexpected_ingress")
+        if isinstance(event, Connect) and expected.egress and _may_arrive(event):
+            return self._compare(event, expected.egress, "unexpected_egress")
         return ()
 
     def _compare(

@@ -55,7 +55,7 @@ OWNED: Final = frozenset(
     | {"azure.net", "azmk8s.io", "azurewebsites.net", "cloudapp.net", "trafficmanager.net"}
     | {"googleapis.com", "googleusercontent.com", "googlesyndication.com", "googlevideo.com"}
     | {"run.app", "akamaihd.net", "akamaized.net", "edgekey.net", "fbcdn.net", "nflxvideo.net"}
-    | {"dweb.link", "plex.direct"}
+    | {"aliyuncs.com", "oraclecloud.com", "dweb.link", "plex.direct"}
     # Blocklists, and guards against malware, that are asked about a hash.
     | {"spamhaus.org", "spamhaus.net", "msbl.org", "surbl.org", "uribl.com", "rspamd.com"}
     | {"cymru.com", "sophosxl.net", "mcafee.com", "e5.sk"}
