@@ -40,7 +40,7 @@ ADDRESSES_LIMIT: Final = 8192
 NETWORKS_LIMIT: Final = 16
 """Of one program that are told one by one."""
 FURTHER: Final = "many other networks"
-AGAIN_NS: Final = 1_000_000_000
+AGAIN_NS: Final = 100_000_000
 """A network is told again after this."""
 SAME_NETWORK: Final = {4: 24, 6: 64}
 """Addresses with that many bits in common are told as one network."""
