@@ -225,6 +225,7 @@ async def run(
                 pipeline=pipeline,
                 delivery=delivery,
                 lists=detection.lists,
+                expected=detection.expected,
                 sigma=detection.sigma,
                 refetch=followers.lists.change,
                 throttle=throttle,

@@ -31,10 +31,12 @@ class Detection:
         rules = sigma_of(config)
         tell_rules(rules, config, ledger)
         self.lists = ThreatLists(lists_of(config))
+        self.expected = chosen.network.expected()
         self.sigma = SigmaRules(rules)
         plugins = plugins_of(config, ledger.failures)
         ledger.rules |= {each.name: len(each.rules) for each in plugins}
-        detectors: tuple[Detector, ...] = (*own_detectors(self.lists), self.sigma, *plugins)
+        own = own_detectors(self.lists, self.expected)
+        detectors: tuple[Detector, ...] = (*own, self.sigma, *plugins)
         self.engine: Engine | None = None
         if chosen.findings:
             self.engine = Engine(

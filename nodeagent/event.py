@@ -147,7 +147,7 @@ Flag = Annotated[bool, Yes()]
 
 
 class Endpoint(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
-    """An Internet address and port."""
+    """An Internet address and port; of IPv4 also where a socket of IPv6 has one (::ffff:0:0/96)."""
 
     address: str
     port: int

@@ -13,6 +13,7 @@ import msgspec
 from nodeagent.config import Config
 from nodeagent.delivery import Delivery
 from nodeagent.detect.lists import ThreatLists
+from nodeagent.detect.reach import Expected
 from nodeagent.detect.sigma.detector import SigmaRules
 from nodeagent.detect.suppress import Suppressions
 from nodeagent.errors import ConfigError, NodeagentError, StartError
@@ -40,6 +41,7 @@ CHANGEABLE: Final = (
     "detect.lists",
     "detect.lists_seconds",
     "detect.lists_ca_file",
+    "detect.network",
     "detect.sigma",
     "detect.suppressions",
     "redact",
@@ -63,6 +65,7 @@ class Reload:
         pipeline: Pipeline,
         delivery: Delivery,
         lists: ThreatLists,
+        expected: Expected,
         sigma: SigmaRules,
         refetch: Callable[[Config], None],
         throttle: Throttle,
@@ -78,6 +81,7 @@ class Reload:
         self._pipeline = pipeline
         self._delivery = delivery
         self._lists = lists
+        self._expected = expected
         self._sigma = sigma
         self._refetch = refetch
         self._throttle = throttle
@@ -130,6 +134,7 @@ class Reload:
             raise
         # Files of the same name may hold something else.
         self._lists.replace(lists)
+        self._expected.replace(after.detect.network.expected())
         self._sigma.replace(sigma)
         tell_rules(sigma, after, self._ledger)
         self._refetch(after)

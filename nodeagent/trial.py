@@ -18,6 +18,7 @@ from nodeagent.detect.catalogue import RULES, Rule
 from nodeagent.detect.detectors import own_detectors
 from nodeagent.detect.engine import Engine
 from nodeagent.detect.lists import ThreatLists
+from nodeagent.detect.reach import Expected
 from nodeagent.detect.sigma.detector import SigmaRules
 from nodeagent.detect.sigma.fields import FIELDS, Value, View
 from nodeagent.detect.sigma.match import compiled
@@ -158,9 +159,9 @@ def costs(config: Config, path: Path) -> list[Cost]:
 
 def _measured(config: Config) -> Iterator[tuple[str, str, Callable[[], Detector]]]:
     """Each detector by itself: its name, where it comes from, how to make a new one."""
-    lists = ThreatLists(lists_of(config))
-    for number, detector in enumerate(own_detectors(lists)):
-        yield detector.name, BUILT_IN, partial(_own, lists, number)
+    lists, expected = ThreatLists(lists_of(config)), config.detect.network.expected()
+    for number, detector in enumerate(own_detectors(lists, expected)):
+        yield detector.name, BUILT_IN, partial(_own, lists, expected, number)
     chosen = sigma_of(config)
     if chosen.count:
         yield "all rules of Sigma", "sigma", partial(SigmaRules, chosen)
@@ -176,8 +177,8 @@ def _measured(config: Config) -> Iterator[tuple[str, str, Callable[[], Detector]
         yield plugin.name, "plug-in", partial(_plugin, config, number)
 
 
-def _own(lists: ThreatLists, number: int) -> Detector:
-    return own_detectors(lists)[number]
+def _own(lists: ThreatLists, expected: Expected, number: int) -> Detector:
+    return own_detectors(lists, expected)[number]
 
 
 def _plugin(config: Config, number: int) -> Detector:
@@ -245,7 +246,7 @@ def _problems(config: Config, chosen: RuleSet, file: Path) -> Iterator[str]:
 def _found(config: Config, chosen: RuleSet, recording: Path) -> list[str]:
     """The types of all findings and light signals, each once."""
     detectors = [
-        *own_detectors(ThreatLists(lists_of(config))),
+        *own_detectors(ThreatLists(lists_of(config)), config.detect.network.expected()),
         SigmaRules(chosen),
         *plugins_of(config, Ledger().failures),
     ]

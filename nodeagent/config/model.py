@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import FieldInfo
 
+from nodeagent.detect.reach import Expected
 from nodeagent.event import EVENTS
 from nodeagent.places import CONTROL, LISTS, SPOOL
 from nodeagent.setting import Among
@@ -141,6 +142,25 @@ class NodeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     """Where the metadata service is; empty: where EC2 has it."""
 
 
+class NetworkConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What is expected of the network; everything, of whom nothing is said."""
+
+    egress: dict[str, list[str]] = {}
+    """Where connections may go: addresses and networks (CIDR), by whom they are for. That is *,
+    node, containers, NAMESPACE/WORKLOAD or the path of a program of the node, in which * stands
+    for anything; what is said of several of these counts together."""
+    ingress: dict[str, list[str]] = {}
+    """From where connections may come, in the same way."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what cannot be meant."""
+        self.expected()
+
+    def expected(self) -> Expected:
+        """The same for detection."""
+        return Expected(self.egress, self.ingress)
+
+
 class DetectConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """What looks wrong in the stream."""
 
@@ -170,6 +190,8 @@ class DetectConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     """Trust these authorities (PEM) for that, instead of those of the system."""
     lists_folder: Prefix = LISTS
     """What was fetched is kept here, for a start without the network."""
+    network: NetworkConfig = NetworkConfig()
+    """What is expected of the network; everything, of whom nothing is said."""
 
 
 class RedactConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

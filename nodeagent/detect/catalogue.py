@@ -486,6 +486,36 @@ _OWN: Final[dict[str, Rule]] = {
         "{process}, which a web server has started, waits for connections on {key}",
         "T1571", "T1505.003",
     ),
+    "silent_program_talks": _rule(
+        "CommandAndControl:Runtime/UnusualNetworkProgram", MEDIUM, 60,
+        "{process}, which needs no network, uses {key}", "T1055", "T1036.005", "T1071",
+    ),
+    "shell_talks": _rule(
+        "CommandAndControl:Runtime/UnusualNetworkProgram", LOW, 30,
+        "The shell {process} itself uses {key}", "T1059.004", "T1071",
+    ),
+    "fileless_code_talks": _rule(
+        "CommandAndControl:Runtime/UnusualNetworkProgram", LOW, 10,
+        "{process} runs code that is in no file, and uses {key}", "T1059", "T1071",
+    ),
+    "data_in_names": _rule(
+        "CommandAndControl:Runtime/DnsTunnel", MEDIUM, 60,
+        "{process} asks for ever new long names below {key}, as a tunnel does",
+        "T1071.004", "T1572",
+    ),
+    "data_in_answers": _rule(
+        "CommandAndControl:Runtime/DnsTunnel", MEDIUM, 60,
+        "{process} gets much text in answers about names below {key}, as by a tunnel",
+        "T1071.004", "T1572",
+    ),
+    "unexpected_egress": _rule(
+        "UnauthorizedAccess:Runtime/UnexpectedEgress", MEDIUM, 50,
+        "{process} connects to {key}, where it is not expected to", "T1071", "T1048",
+    ),
+    "unexpected_ingress": _rule(
+        "UnauthorizedAccess:Runtime/UnexpectedIngress", MEDIUM, 50,
+        "{process} takes a connection from {key}, from where none is expected", "T1133", "T1190",
+    ),
     "node_port": _rule(
         "CommandAndControl:Runtime/UnusualPort", LOW, 10,
         "{process} in a container connects to {key}, where nodes have services for the outside",

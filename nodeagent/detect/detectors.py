@@ -14,13 +14,16 @@ from nodeagent.detect.memory import Memory
 from nodeagent.detect.network import NetworkTalk
 from nodeagent.detect.pipes import Pipes
 from nodeagent.detect.posture import Posture
+from nodeagent.detect.reach import Expected, Reach
 from nodeagent.detect.sensitive import Sensitive
 from nodeagent.detect.shells import Shells
+from nodeagent.detect.talkers import Talkers
+from nodeagent.detect.tunnel import Tunnel
 
 __all__ = ["own_detectors"]
 
 
-def own_detectors(lists: ThreatLists) -> tuple[Detector, ...]:
+def own_detectors(lists: ThreatLists, expected: Expected) -> tuple[Detector, ...]:
     """New ones, which remember nothing yet."""
     return (
         Shells(),
@@ -34,4 +37,7 @@ def own_detectors(lists: ThreatLists) -> tuple[Detector, ...]:
         Sensitive(),
         Commands(),
         NetworkTalk(lists),
+        Reach(expected),
+        Talkers(),
+        Tunnel(),
     )

@@ -14,13 +14,14 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
 
 from nodeagent.detect.catalogue import rule_of_entry
+from nodeagent.detect.networks import Networks
 from nodeagent.detect.recent import Recent
 from nodeagent.errors import ConfigError
 
@@ -94,8 +95,7 @@ class ThreatList:
         self.is_custom = is_custom
         self.ignored: Counter[str] = Counter()
         """Entries that no finding is about, by what they are."""
-        self._networks: dict[tuple[int, int], set[int]] = {}
-        """First addresses by version and prefix length; lists have few different ones."""
+        self._networks = Networks()
         parts = [array("Q") for _ in range(1 << PART_BITS)]
         useless = {
             sort
@@ -110,8 +110,7 @@ class ThreatList:
                 hashed = hash(kept) & MASK
                 parts[hashed >> (64 - PART_BITS)].append(hashed)
             else:
-                key = (kept.version, kept.prefixlen)
-                self._networks.setdefault(key, set()).add(int(kept.network_address))
+                self._networks.add(kept)
         self._hashes = array("Q")
         for part in parts:
             # Sorting makes a list, which takes five times as much; so a part at a time.
@@ -120,7 +119,7 @@ class ThreatList:
 
     def __len__(self) -> int:
         """How many entries it has."""
-        return len(self._hashes) + sum(map(len, self._networks.values()))
+        return len(self._hashes) + len(self._networks)
 
     def has(self, text: str) -> bool:
         """Whether this very address, domain or hash is an entry."""
@@ -130,14 +129,7 @@ class ThreatList:
 
     def has_network_of(self, text: str) -> bool:
         """Whether the address is in a network of the list."""
-        if not self._networks:
-            return False
-        address = ip_address(text)
-        bits, number = address.max_prefixlen, int(address)
-        return any(
-            version == address.version and (number >> (bits - length) << (bits - length)) in firsts
-            for (version, length), firsts in self._networks.items()
-        )
+        return self._networks.has(text)
 
 
 def read_entry(text: str) -> str | IPv4Network | IPv6Network:

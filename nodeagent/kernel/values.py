@@ -70,12 +70,13 @@ def read_comm(raw: bytes) -> str:
 
 
 def read_endpoint(raw: bytes) -> Endpoint | None:
-    """`struct endpoint`; IPv4 in the first four bytes."""
+    """`struct endpoint`; IPv4 in the first four bytes, or inside of IPv6 (::ffff:0:0/96)."""
     address, port, family = struct.unpack("<16sHH", raw)
     if not family:
         return None
     packed = address[:4] if family == socket.AF_INET else address
-    return Endpoint(str(ipaddress.ip_address(packed)), port)
+    shown = ipaddress.ip_address(packed)
+    return Endpoint(str(getattr(shown, "ipv4_mapped", None) or shown), port)
 
 
 def incomplete_of(texts: tuple[tuple[str, int], ...]) -> Incomplete:

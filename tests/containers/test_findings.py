@@ -19,6 +19,13 @@ from tests.detect.shapes import misfits
 from tests.findings import Note, note_found, note_near
 from tests.kernel.stream import ACTS, Event, Stream
 
+EXPECTED = tuple(
+    word
+    for direction in ("egress", "ingress")
+    for word in ("--set", f'detect.network.{direction}={{"shop/caller" = ["10.0.0.0/8"]}}')
+)
+"""Of one workload; nothing is said of others."""
+
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
@@ -29,7 +36,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 @pytest.fixture(scope="module")
 def stream(lab: Lab, recorded: Recorded) -> Iterator[Stream]:
     """An agent that asks this containerd, and records."""
-    options = ("--signals", *recorded.options)
+    options = ("--signals", *EXPECTED, *recorded.options)
     with Stream("--set", f'containers.cri_sockets=["{lab.socket}"]', *options) as running:
         yield running
 
@@ -253,6 +260,35 @@ def test_parts_of_a_cluster_do_their_work_and_nothing_else(
         lab.remove(pod)
 
 
+def test_connections_of_a_workload_that_nobody_expects_are_found(
+    lab: Lab, stream: Stream, record_property: Note
+) -> None:
+    own: dict[str, int] = {}
+    labels = {"pod-template-hash": "5d8f"}
+    pods = [
+        lab.pod("caller-5d8f-abcde", namespace="shop", labels=labels, namespaces=own),
+        lab.pod("friend", namespace="other", namespaces=own),
+    ]
+    serve = "while :; do /bin/busybox nc -l -p 5000 < /dev/null; done"
+    options = {"security_context": {"namespace_options": own}}
+    caller, friend = (
+        lab.container(pod, "main", ["/bin/sh", "-c", serve], **options) for pod in pods
+    )
+    for number, other in ((caller, friend), (friend, caller)):
+        shown = lab.execute(other, "/bin/busybox", "ifconfig", "eth0").stdout.decode()
+        (address,) = re.findall(r"inet addr:(\S+)", shown)
+        lab.execute(number, "/bin/busybox", "nc", address, "5000")
+    for type_ in ("UnexpectedEgress", "UnexpectedIngress"):
+        found = finding(stream, caller, f"UnauthorizedAccess:Runtime/{type_}")
+        assert "198.18.113.0/24" in found["title"]
+        assert not list(misfits(found))
+        note_found(record_property, found)
+        note_near(record_property, found["type"])
+    assert not [each for each in findings(stream, friend) if "Unexpected" in each["type"]]
+    for pod in pods:
+        lab.remove(pod)
+
+
 def test_pods_that_just_start_and_end_give_no_finding(lab: Lab, stream: Stream) -> None:
     pods = [lab.pod(f"quiet-{number}") for number in range(5)]
     numbers = [lab.container(pod, "main", ["/bin/true"]) for pod in pods]
@@ -267,4 +303,4 @@ def test_replay_gives_all_of_it_again_byte_for_byte(stream: Stream, recorded: Re
     assert "balanced" in stream.errors
     found = recorded.findings()
     assert b"CompromisedContainer" in b"".join(found)
-    assert recorded.replayed(()) == found
+    assert recorded.replayed(EXPECTED) == found

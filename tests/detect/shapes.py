@@ -54,6 +54,7 @@ PIPED_SHELL: Final = _shape(
 MOUNT: Final = _shape("mount", "mountSource mountTarget fileSystemType flags")
 MODULE: Final = _shape("module", "moduleName moduleFilePath moduleSha256")
 SEQUENCE: Final = _shape("any")
+TUNNEL: Final = _shape("dns", "tunnelDomain tunnelNames tunnelCharacters", REQUEST)
 
 _OWN: Final[dict[str, Shape]] = {
     "reverse_shell": SHELL_OF_A_CONNECTION,
@@ -78,6 +79,13 @@ _OWN: Final[dict[str, Shape]] = {
     "token_read": _shape("open", " ".join(CHANGED_FILE.context)),
     "ssh_port": _shape("connect", "", CONNECTION),
     "server_listener": _shape("listen"),
+    "silent_program_talks": _shape("connect listen bind", "", CONNECTION),
+    "shell_talks": _shape("connect listen", "", CONNECTION),
+    "fileless_code_talks": _shape("connect listen", "", CONNECTION),
+    "data_in_names": TUNNEL,
+    "data_in_answers": TUNNEL,
+    "unexpected_egress": _shape("connect", "", CONNECTION),
+    "unexpected_ingress": _shape("accept", "", CONNECTION),
     "node_port": _shape("connect", "", CONNECTION),
     "kubernetes_api": _shape("connect", "", CONNECTION),
     "kubernetes_api_name": _shape("dns", "", REQUEST),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.detect.conftest import AT_ONCE, Watch
+from tests.detect.conftest import AT_ONCE, EXPECTED, Watch
 from tests.detect.scenes import SCENES
 
 
@@ -20,4 +20,4 @@ def test_replay_gives_the_findings_of_all_scenes_again_byte_for_byte(
     assert watch.recorded
     found = watch.recorded.findings()
     assert found
-    assert watch.recorded.replayed((*AT_ONCE, *lists)) == found
+    assert watch.recorded.replayed((*AT_ONCE, *EXPECTED, *lists)) == found

@@ -25,6 +25,7 @@ from nodeagent.detect.catalogue import FINDING_WEIGHT, SIGMA_LEVELS
 from nodeagent.detect.detectors import own_detectors
 from nodeagent.detect.engine import Engine
 from nodeagent.detect.lists import ThreatLists
+from nodeagent.detect.reach import Expected
 from nodeagent.detect.sigma.correlate import GROUPS_LIMIT, Correlator
 from nodeagent.detect.sigma.detector import SigmaRules
 from nodeagent.detect.sigma.fields import CATEGORIES, FIELDS, View
@@ -741,7 +742,7 @@ def test_a_correlation_remembers_a_bounded_number_of_groups(tmp_path: Path) -> N
 
 def an_engine(detector: SigmaRules, *, signals: bool = False) -> Engine:
     return Engine(
-        (*own_detectors(ThreatLists([])), detector),
+        (*own_detectors(ThreatLists([]), Expected({}, {})), detector),
         boot_ns=BOOT,
         node="n",
         failures=Counter(),

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.cases import EVERYTHING
+from tests.detect.scenes import OWN_ADDRESSES
 from tests.kernel.test_ledger import check_balance
 
 PATIENCE_SECONDS = 30.0
@@ -199,6 +200,28 @@ def test_rules_that_were_changed_are_read_again(service: Service) -> None:
     assert "rule.yml:2: this is no YAML" in service.errors
 
 
+def test_expectations_of_the_network_hold_at_once(service: Service) -> None:
+    folder = service.folder
+    code = f"{OWN_ADDRESSES}socket.socket().connect_ex(('192.0.2.77', 1))"
+    program = str(Path(sys.executable).resolve())
+
+    def expect(network: str) -> None:
+        said = f'[detect.network.egress]\n"{program}" = ["{network}"]'
+        service.configure(f'kinds = ["connect"]\n{sinks(folder, "a")}{said}')
+
+    expect("192.0.2.0/24")
+    service.start()
+    for network in ("192.0.2.0/24", "192.0.2.0/28"):
+        expect(network)
+        assert service.reload().returncode == 0
+        subprocess.run(["unshare", "--net", program, "-c", code], check=True)
+        time.sleep(0.5)
+        type_ = "UnauthorizedAccess:Runtime/UnexpectedEgress"
+        found = [e for e in service.events("a") if e["kind"] == "finding" and e["type"] == type_]
+        assert len(found) == (network == "192.0.2.0/28")
+    assert service.stop() == 143
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -208,6 +231,7 @@ def test_rules_that_were_changed_are_read_again(service: Service) -> None:
         ('kinds = ["exec"]\nredact.patterns = ["("]', "'(' is no regular expression"),
         ('kinds = ["exec"]\ndetect.sigma = ["/none"]', "detect.sigma: /none cannot be read"),
         ('kinds = ["exec"]\ndetect.lists.tor = ["/none"]', "/none cannot be read"),
+        ('kinds = ["exec"]\ndetect.network.egress."*" = ["x"]', '"x" is no address and no network'),
         ('kinds = ["exec"]\n[sinks.b]\ntype = "file"\npath = "/none/b"', "/none does not exist"),
         ("kinds = [", "config.toml"),
     ],

@@ -19,6 +19,7 @@ from nodeagent.detect.detectors import own_detectors
 from nodeagent.detect.lists import Match, ThreatLists
 from nodeagent.detect.network import connection_action, request_action
 from nodeagent.detect.pages import nearest, page_of, read_page, type_of
+from nodeagent.detect.reach import Expected
 from nodeagent.detect.suppress import Suppression, Suppressions, read_suppressions
 from nodeagent.finding import Finding, Severity
 from tests.detect.page import (
@@ -184,7 +185,9 @@ def example(type_: str, rule: str) -> Finding:
 
 def test_shapes_are_about_all_rules_and_about_kinds_that_detectors_look_at() -> None:
     assert set(SHAPES) == set(RULES)
-    looked_at = {kind for each in own_detectors(ThreatLists(())) for kind in each.kinds}
+    looked_at = {
+        kind for each in own_detectors(ThreatLists(()), Expected({}, {})) for kind in each.kinds
+    }
     for shape in SHAPES.values():
         assert shape == SEQUENCE or set(shape.kinds) <= looked_at
 
