@@ -291,6 +291,30 @@ _OWN: Final[dict[str, Rule]] = {
         "DefenseEvasion:Runtime/SecurityToolStopped", HIGH, 80,
         "{process} sends {signal} to {key}", "T1562.001",
     ),
+    "guard_memory": _rule(
+        "DefenseEvasion:Runtime/SecurityToolModified", HIGH, 80,
+        "{process} takes hold of {key}, which guards this system, or of its memory", "T1562.001", "T1055",
+    ),
+    "agent_bpf_changed": _rule(
+        "DefenseEvasion:Runtime/SecurityToolModified", HIGH, 80,
+        "{process} changes {key}, which is part of the agent's eBPF", "T1562.001",
+    ),
+    "agent_bpf_held": _rule(
+        "DefenseEvasion:Runtime/SecurityToolModified", LOW, 10,
+        "{process} takes hold of {key}, which is part of the agent's eBPF", "T1562.001", "T1518.001",
+    ),
+    "guard_file": _rule(
+        "DefenseEvasion:Runtime/SecurityToolModified", HIGH, 70,
+        "{process} changes {key}, by which this system is guarded", "T1562.001", "T1554",
+    ),
+    "guard_settings": _rule(
+        "DefenseEvasion:Runtime/SecurityToolModified", LOW, 20,
+        "{process} changes {key}, which says what guards look for", "T1562.001",
+    ),
+    "guard_cgroup": _rule(
+        "DefenseEvasion:Runtime/SecurityToolStopped", HIGH, 80,
+        "{process} freezes, ends or starves what guards this system by {key}", "T1562.001",
+    ),
     # Files.
     "sensitive_persistence": _rule(
         "Persistence:Runtime/SensitiveFileModified", MEDIUM, 50,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from nodeagent.detect import Detector
+from nodeagent.detect import Detector, ProcessOf
 from nodeagent.detect.commands import Commands
 from nodeagent.detect.containers import Containers
 from nodeagent.detect.destruction import Destruction
@@ -16,16 +16,20 @@ from nodeagent.detect.pipes import Pipes
 from nodeagent.detect.posture import Posture
 from nodeagent.detect.sensitive import Sensitive
 from nodeagent.detect.shells import Shells
+from nodeagent.detect.tampering import Tampering
 
 __all__ = ["own_detectors"]
 
 
-def own_detectors(lists: ThreatLists) -> tuple[Detector, ...]:
-    """New ones, which remember nothing yet."""
+def own_detectors(
+    lists: ThreatLists, process_of: ProcessOf = lambda _pid, _process: None
+) -> tuple[Detector, ...]:
+    """New ones, which remember nothing yet; `process_of` finds a process by its number."""
     return (
         Shells(),
         Pipes(),
-        Memory(),
+        Memory(process_of),
+        Tampering(),
         Containers(),
         Posture(),
         Drift(),

@@ -97,6 +97,7 @@ TECHNIQUES: Final = {
     "T1489": "Service Stop",
     "T1496": "Resource Hijacking",
     "T1505.003": "Web Shell",
+    "T1518.001": "Security Software Discovery",
     "T1528": "Steal Application Access Token",
     "T1529": "System Shutdown/Reboot",
     "T1543.002": "Systemd Service",
