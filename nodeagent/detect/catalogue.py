@@ -2,7 +2,7 @@
 """Every rule: which finding it may become, how bad that is and how much it weighs.
 
 All numbers of detection are here. A signal whose weight reaches `FINDING_WEIGHT` is a
-finding at once. A lighter one waits in the scopes it belongs to (the process and its
+finding at once, and so is one of a rule that is `enough`. A lighter one waits in the scopes it belongs to (the process and its
 ancestors, the container, the node) until the different rules seen there within
 `WINDOW_SECONDS` weigh as much as the scope asks for; then all of them become findings, each
 with the others as evidence.
@@ -53,11 +53,18 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     mitre: tuple[str, ...]
     purpose: str = ""
     """The tactic of a rule whose type does not say it."""
+    enough: bool = False
+    """It is a finding by itself, and makes none of others that weigh as little."""
 
     @property
     def tactic(self) -> str:
         """What the attacker wants."""
         return self.purpose or self.type.partition(":")[0]
+
+    @property
+    def is_alone(self) -> bool:
+        """One signal of it is a finding."""
+        return self.enough or self.weight >= FINDING_WEIGHT
 
 
 LOW, MEDIUM, HIGH, CRITICAL = Severity.LOW, Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL
@@ -302,6 +309,14 @@ _OWN: Final[dict[str, Rule]] = {
     "agent_bpf_held": _rule(
         "DefenseEvasion:Runtime/SecurityToolModified", LOW, 10,
         "{process} takes hold of {key}, which is part of the agent's eBPF", "T1562.001", "T1518.001",
+    ),
+    "agent_flooded": msgspec.structs.replace(
+        _rule(
+            "DefenseEvasion:Runtime/AgentFlooded", LOW, 20,
+            "{process} and others in {key} make so many events that the agent leaves some out",
+            "T1562.001", "T1499",
+        ),
+        enough=True,
     ),
     "guard_file": _rule(
         "DefenseEvasion:Runtime/SecurityToolModified", HIGH, 70,

@@ -43,6 +43,7 @@ ELSEWHERE: Final = {
     "DefenseEvasion:Runtime/KernelModuleLoaded": "vm/test_matrix",
     "PrivilegeEscalation:Runtime/PrivilegedContainerStarted": "containers/test_findings",
     "AttackSequence:Runtime/CompromisedContainer": "containers/test_findings",
+    "DefenseEvasion:Runtime/AgentFlooded": "kernel/test_flood",
 }
 """Tests of types that are no scenes."""
 
@@ -96,6 +97,7 @@ TECHNIQUES: Final = {
     "T1486": "Data Encrypted for Impact",
     "T1489": "Service Stop",
     "T1496": "Resource Hijacking",
+    "T1499": "Endpoint Denial of Service",
     "T1505.003": "Web Shell",
     "T1518.001": "Security Software Discovery",
     "T1528": "Steal Application Access Token",
@@ -221,7 +223,7 @@ def _severities(rules: Iterable[Rule]) -> str:
 
 
 def _alone(rules: Iterable[Rule]) -> str:
-    alone = [rule.weight >= FINDING_WEIGHT and not _is_sequence(rule) for rule in rules]
+    alone = [rule.is_alone and not _is_sequence(rule) for rule in rules]
     return "yes" if all(alone) else "some" if any(alone) else "no"
 
 
@@ -233,6 +235,8 @@ def _needed(rules: Iterable[Rule]) -> str:
             f" within {WINDOW_SECONDS} s"
         )
     alone = f"a weight of {FINDING_WEIGHT} is a finding at once"
+    if all(rule.enough for rule in rules):
+        return "whatever it weighs"
     if _alone(rules) == "yes":
         return alone
     together = ", ".join(f"{weight} in a {scope}" for scope, weight in SCOPE_WEIGHTS.items())
