@@ -239,6 +239,19 @@ _OWN: Final[dict[str, Rule]] = {
         "Execution:Runtime/NewLibraryLoaded", MEDIUM, 60,
         "{process} loads {key}, which was written in this container", "T1574.006",
     ),
+    "host_binary": _rule(
+        "Execution:Runtime/NewBinaryExecuted", LOW, 10,
+        "{process} runs what {key} has written where this host has its programs", "T1204", "T1554",
+    ),
+    "host_library": _rule(
+        "Execution:Runtime/NewLibraryLoaded", LOW, 5,
+        "{process} loads {key}, which no package has brought", "T1574.006",
+    ),
+    "planted_library": _rule(
+        "Execution:Runtime/NewLibraryLoaded", LOW, 30,
+        "{process}, which has the rights of root, loads {key}, which no package has brought",
+        "T1574.006", "T1554",
+    ),
     "packaged_script": _rule(
         "Execution:Runtime/NewBinaryExecuted", LOW, 10,
         "{process}, below a package manager of the container's own, runs what {key} has written",

@@ -45,7 +45,7 @@ ELSEWHERE: Final = {
     "AttackSequence:Runtime/CompromisedContainer": "containers/test_findings",
     "DefenseEvasion:Runtime/AgentFlooded": "kernel/test_flood",
 }
-"""Tests of types that are no scenes."""
+"""Tests that are no scenes, by type."""
 
 TECHNIQUES: Final = {
     "T1003.007": "Proc Filesystem",
@@ -147,7 +147,7 @@ def tests_of(type_: str, rules: list[str]) -> str:
     """Names of scenes, or the module of the test."""
     scenes = [scene.name for scene in SCENES if scene.type == type_]
     if scenes:
-        return ", ".join(scenes)
+        return ", ".join([*scenes, *filter(None, [ELSEWHERE.get(type_)])])
     if any(name.endswith((".connect", ".dns")) for name in rules):
         return LISTS
     return ELSEWHERE.get(type_, "")

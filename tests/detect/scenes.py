@@ -102,6 +102,11 @@ def _tool(name: str, arguments: str) -> str:
     return f"{MEMORY_FOLDER}{made}; ./{name} {arguments}"
 
 
+def _placed(name: str, program: str) -> str:
+    """A program of that name where a system has its programs, which nobody has written."""
+    return f"mount -t tmpfs none /opt; : > /opt/{name}; mount --bind {program} /opt/{name}; "
+
+
 def _command(
     name: str, purpose: str, program: str, arguments: str, near: str, *, severity: str = "medium"
 ) -> Scene:
@@ -372,7 +377,7 @@ TOUCHED: Final = [
     Scene(
         "guard-under-a-debugger",
         MODIFIED,
-        f'{GUARD} mount -t tmpfs none /opt; cp /bin/bash /opt/gdb; /opt/gdb -c ": <> /proc/$!/mem"',
+        GUARD + _placed("gdb", "/bin/bash") + '/opt/gdb -c ": <> /proc/$!/mem"',
         OWN_GDB.format("/opt"),
         {"evidence.rule": "guard_memory", "process.executablePath": "/opt/gdb"},
         severity="high",
@@ -682,6 +687,56 @@ DRIFT: Final = [
         "su --help",
         {"process.name": "su"},
         severity="high",
+    ),
+]
+
+LIBRARIES: Final = "mount -t tmpfs none /usr/local/lib; cd /usr/local/lib; "
+LOAD: Final = "python3 -c \"import ctypes; ctypes.CDLL('$PWD/libodd.so')\""
+OF_SU: Final = "pam=$(readlink -f /lib/*-linux-gnu/libpam.so.0); "
+AS_USER: Final = "setpriv --reuid 65534 --clear-groups su --help"
+"""A program that root has made setuid."""
+REAL_DPKG: Final = _placed("dpkg", "/bin/bash")
+PLANTED: Final = [
+    Scene(
+        "program-without-a-package",
+        "Execution:Runtime/NewBinaryExecuted",
+        f"{OWN_BIN}cp /bin/true odd; ./odd",
+        # By a package manager, by a linker, and at home.
+        f"{OWN_BIN}{REAL_DPKG}"
+        " /opt/dpkg -c 'while read -r x; do echo \"$x\"; done < odd > even; true';"
+        " echo 'int main(void) { return 0; }' > /opt/x.c; gcc -o /opt/x /opt/x.c; /opt/x;"
+        " mount -t tmpfs none /root; cp /bin/true /root/odd; /root/odd",
+        {
+            "evidence.rule": "host_binary",
+            "context.threatFilePath": "/usr/local/bin/odd",
+            "context.modifyingProcess.executablePath": "/usr/bin/cp",
+        },
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "script-without-a-package",
+        "Execution:Runtime/NewBinaryExecuted",
+        f"{OWN_BIN}printf '#!/bin/sh\\n' > odd; chmod 755 odd; ./odd",
+        f"{OWN_BIN}{REAL_DPKG}"
+        " /opt/dpkg -c 'printf \"#!/bin/sh\\n\" > odd; true'; chmod 755 odd; ./odd",
+        {"evidence.rule": "host_binary", "context.threatFilePath": "/usr/local/bin/odd"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "library-without-a-package",
+        "Execution:Runtime/NewLibraryLoaded",
+        f"{LIBRARIES}cp /lib/*-linux-gnu/libm.so.6 libodd.so; {LOAD}",
+        f"{MEMORY_FOLDER}cp /lib/*-linux-gnu/libm.so.6 libodd.so; {LOAD}",
+        {"evidence.rule": "host_library", "context.libraryPath": "/usr/local/lib/libodd.so"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "library-of-a-setuid-program",
+        "Execution:Runtime/NewLibraryLoaded",
+        f"{OF_SU}{MEMORY_FOLDER}cp $pam copy; mount --bind copy $pam; {AS_USER}",
+        f"{OF_SU}mount --bind $pam $pam; {AS_USER}",
+        {"evidence.rule": "planted_library", "process.euid": 0, "process.userId": 65534},
+        severity=INFORMATIONAL,
     ),
 ]
 
@@ -1301,6 +1356,8 @@ SCRIPTED: Final = [
         f"{OWN_DNF.format('/opt')}PATH=/opt:$PATH; dnf",
         {"context.filePath": "/etc/profile.d/x.sh"},
         severity="medium",
+        # It was written where programs are, which alone would be a signal.
+        made_of=frozenset({"Execution:Runtime/NewBinaryExecuted"}),
     ),
     Scene(
         "copy-of-the-passwords",
@@ -1313,20 +1370,26 @@ SCRIPTED: Final = [
         " /etc/cron.daily/passwd",
         {"context.filePath": "/etc/shadow"},
         severity="medium",
-        made_of=frozenset({"Persistence:Runtime/SensitiveFileModified"}),
+        made_of=frozenset(
+            {
+                "Persistence:Runtime/SensitiveFileModified",
+                "Execution:Runtime/NewBinaryExecuted",
+            }
+        ),
     ),
     Scene(
         "passwords-read-by-a-tool-of-the-cloud",
         "CredentialAccess:Runtime/SensitiveFileRead",
-        "mount -t tmpfs none /opt; cp /bin/cat /opt/aws; /opt/aws /etc/shadow",
-        "mount -t tmpfs none /root; mkdir /root/.aws; : > /root/.aws/credentials;"
-        " mount -t tmpfs none /opt; cp /bin/cat /opt/aws; /opt/aws /root/.aws/credentials",
+        _placed("aws", "/bin/cat") + "/opt/aws /etc/shadow",
+        "mount -t tmpfs none /root; mkdir /root/.aws; : > /root/.aws/credentials; "
+        + _placed("aws", "/bin/cat")
+        + "/opt/aws /root/.aws/credentials",
         {"context.filePath": "/etc/shadow", "process.executablePath": "/opt/aws"},
         severity="medium",
     ),
 ]
 
-SSHD: Final = "mount -t tmpfs none /opt; cp /usr/bin/perl /opt/sshd; /opt/sshd -MSocket -e '{}'"
+SSHD: Final = _placed("sshd", "/usr/bin/perl") + "/opt/sshd -MSocket -e '{}'"
 """Something in the place of a server that is expected to read secrets."""
 SERVE: Final = "socket(S, PF_INET, SOCK_STREAM, 0); listen(S, 1);"
 LATE: Final = [
@@ -1433,7 +1496,7 @@ NAMES: Final = [
 ]
 
 LISTENER: Final = (
-    "mount -t tmpfs none /opt; cp /bin/bash /opt/{0}; /opt/{0} -c '"
+    _placed("{0}", "/bin/bash") + "/opt/{0} -c '"
     'python3 -c "import socket; s = socket.socket(); s.listen()"; true'
     "'"
 )
@@ -1550,6 +1613,7 @@ SCENES: Final = [
     *GUARD_CGROUPS,
     *CONTAINERS,
     *DRIFT,
+    *PLANTED,
     *SYSTEM,
     *FILES,
     *COMMANDS,
