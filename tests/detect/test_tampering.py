@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,12 @@ def watch() -> Iterator[Watch]:
 
 def links(pid: int) -> list[str]:
     """Those by which the agent sees DNS messages."""
-    texts = [each.read_text() for each in Path(f"/proc/{pid}/fdinfo").iterdir()]
-    return [found[1] for text in texts if (found := LINK.search(text))]
+    numbers = []
+    for each in Path(f"/proc/{pid}/fdinfo").iterdir():
+        # It opens and closes others all the time.
+        with suppress(OSError):
+            numbers += LINK.findall(each.read_text())
+    return numbers
 
 
 def tamper(watch: Watch, link: str, deed: str) -> tuple[str, list[Event]]:
