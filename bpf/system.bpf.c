@@ -118,7 +118,7 @@ AFTER(delete_module, sys_delete_module)
 	return 0;
 }
 
-/* The maps and programs of the agent by their ids, which stay while it holds them. */
+/* The maps, programs and links of the agent by their ids, which stay while it holds them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);
@@ -132,6 +132,14 @@ struct {
 	__type(key, __u32);
 	__type(value, __u8);
 } own_programs SEC(".maps");
+
+/* A link can be given another program, and is still that of the agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u8);
+} own_links SEC(".maps");
 
 /* What was passed to bpf(2), in the caller's memory. */
 struct passed_attr {
@@ -355,7 +363,8 @@ AFTER(bpf, sys_bpf)
 	if (result < 0)
 		fill_wish(event, &attr);
 	event->own = bpf_map_lookup_elem(&own_maps, &event->map_id) ||
-		     bpf_map_lookup_elem(&own_programs, &event->program_id);
+		     bpf_map_lookup_elem(&own_programs, &event->program_id) ||
+		     bpf_map_lookup_elem(&own_links, &event->link_id);
 	emit_submit(event, EVENT_BPF);
 	return 0;
 }

@@ -179,7 +179,7 @@ async def run(
             summary_seconds=config.filter.summary_seconds,
         )
         files = FileTable(processes.brief_of, hashes=config.files.hash)
-        detection = Detection(config, ledger, clock.boot_ns, node_name)
+        detection = Detection(config, ledger, clock.boot_ns, node_name, processes.process_of)
         notifier, pods = Notifier(os.environ), PodCounts()
         beside: dict[str, Follow] = {"watchdog": notifier.follow}
         cgroups = None
@@ -379,7 +379,7 @@ async def replay(config: Config, path: Path) -> Outcome:
         stop = _Stop(source.stop)
         facts = recording.facts
         processes, files = tables_of(facts, btf)
-        detection = Detection(config, ledger, facts.boot_ns, facts.node_name)
+        detection = Detection(config, ledger, facts.boot_ns, facts.node_name, processes.process_of)
         kinds = [kind for kind in config.kinds if kind in facts.kinds]
         # A recording can be replayed again, so nothing has to wait on the disk.
         async with _delivering(config, ledger, stop, spools=False) as delivery:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Final
 
 from nodeagent.config import Config
-from nodeagent.detect import Detector
+from nodeagent.detect import Detector, ProcessOf
 from nodeagent.detect.detectors import own_detectors
 from nodeagent.detect.engine import Engine
 from nodeagent.detect.lists import ThreatLists
@@ -25,8 +25,10 @@ DETECTOR_GROUP: Final = "nodeagent.detectors"
 class Detection:
     """What looks for what is wrong, and those of its parts that a reload changes."""
 
-    def __init__(self, config: Config, ledger: Ledger, boot_ns: int, node_name: str) -> None:
-        """Raises ConfigError for what cannot be used."""
+    def __init__(
+        self, config: Config, ledger: Ledger, boot_ns: int, node_name: str, process_of: ProcessOf
+    ) -> None:
+        """Raises ConfigError for what cannot be used; `process_of` as for `own_detectors`."""
         chosen = config.detect
         rules = sigma_of(config)
         tell_rules(rules, config, ledger)
@@ -35,7 +37,7 @@ class Detection:
         self.sigma = SigmaRules(rules)
         plugins = plugins_of(config, ledger.failures)
         ledger.rules |= {each.name: len(each.rules) for each in plugins}
-        own = own_detectors(self.lists, self.expected)
+        own = own_detectors(self.lists, self.expected, process_of)
         detectors: tuple[Detector, ...] = (*own, self.sigma, *plugins)
         self.engine: Engine | None = None
         if chosen.findings:

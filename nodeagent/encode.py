@@ -147,9 +147,7 @@ _CAPABILITIES: Final = Ready("{:016x}".format)
 _NAMESPACES: Final = Ready(lambda namespaces: _json(msgspec.to_builtins(namespaces)))
 
 
-def brief(
-    pid: int, start_time: int, uuid: str, path: str, boot_ns: int, *, of_host: bool = True
-) -> Brief:
+def brief(pid: int, start_time: int, uuid: str, path: str, boot_ns: int) -> Brief:
     """Which process it is, by pid and start time; `boot_ns` as for `process_json`."""
     shown = {
         "pid": pid,
@@ -157,7 +155,7 @@ def brief(
         "path": path,
         "start_time": milliseconds(boot_ns + start_time),
     }
-    return Brief(pid, path, start_time, uuid, _json(shown), of_host)
+    return Brief(pid, path, start_time, uuid, _json(shown))
 
 
 def file_json(

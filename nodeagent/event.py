@@ -249,6 +249,8 @@ class Brief(msgspec.Struct, frozen=True, gc=False):
     """The same as JSON, made once; see encode.py."""
     of_host: Annotated[bool, Hidden()] = True
     """As for `Process`."""
+    script: Annotated[str, Hidden()] = ""
+    """As for `Process`."""
 
 
 class Workload(msgspec.Struct, frozen=True, gc=False):

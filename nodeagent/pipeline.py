@@ -134,6 +134,8 @@ class Pipeline:
         elif isinstance(item, UserSeen):
             self._processes.users.tell(item)
         else:
+            if self._engine is not None:
+                self._engine.hear(item)
             self._router.offer(Batch([item]))
 
     def _learn_hash(self, seen: FileSeen) -> list[Finding]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from nodeagent.config import Config
-from nodeagent.detect import Detector
+from nodeagent.detect import Detector, ProcessOf
 from nodeagent.detect.catalogue import RULES, Rule
 from nodeagent.detect.detectors import own_detectors
 from nodeagent.detect.engine import Engine
@@ -128,14 +128,14 @@ class _Kept(Router):
         self.events += batch.items[: len(batch.items) - len(batch.findings)]
 
 
-def _play(path: Path, engine: Callable[[Facts], Engine | None]) -> tuple[Facts, _Kept]:
+def _play(path: Path, engine: Callable[[Facts, ProcessOf], Engine | None]) -> tuple[Facts, _Kept]:
     """Put a recording through a pipeline; raises NodeagentError when it is none, or torn."""
     recording, ledger, kept = Recording(path), Ledger(), _Kept()
     try:
         facts, btf = recording.facts, Btf(recording.btf)
         decoder = Decoder(btf)
         processes, files = tables_of(facts, btf)
-        made = engine(facts)
+        made = engine(facts, processes.process_of)
         pipeline = Pipeline(decoder, processes, kept, ledger, facts.kinds, files=files, engine=made)
         for item in recording:
             pipeline.feed(item)
@@ -147,7 +147,7 @@ def _play(path: Path, engine: Callable[[Facts], Engine | None]) -> tuple[Facts, 
 
 def costs(config: Config, path: Path) -> list[Cost]:
     """What each detector takes of the CPU over a recording, and each rule of Sigma; dear first."""
-    facts, kept = _play(path, lambda _: None)
+    facts, kept = _play(path, lambda _facts, _process_of: None)
     events = [event for event in kept.events if hasattr(event, "process")]
     if not events:
         raise ConfigError(f"{path} has no events")
@@ -245,12 +245,14 @@ def _problems(config: Config, chosen: RuleSet, file: Path) -> Iterator[str]:
 
 def _found(config: Config, chosen: RuleSet, recording: Path) -> list[str]:
     """The types of all findings and light signals, each once."""
-    detectors = [
-        *own_detectors(ThreatLists(lists_of(config)), config.detect.network.expected()),
-        SigmaRules(chosen),
-        *plugins_of(config, Ledger().failures),
-    ]
-    _, kept = _play(recording, partial(_engine, detectors))
+
+    def engine(facts: Facts, process_of: ProcessOf) -> Engine:
+        expected = config.detect.network.expected()
+        own = own_detectors(ThreatLists(lists_of(config)), expected, process_of)
+        others = plugins_of(config, Ledger().failures)
+        return _engine([*own, SigmaRules(chosen), *others], facts)
+
+    _, kept = _play(recording, engine)
     return sorted({each.type for each in kept.findings})
 
 

@@ -110,7 +110,9 @@ def explained(row: Row) -> Iterator[str]:
         yield f"rule      {harmless(name)}, which this version does not have"
     else:
         yield f"rule      {name}: {rule.title}"
-    if isinstance(weight, int) and weight >= FINDING_WEIGHT:
+    if rule is not None and rule.enough:
+        yield f"weight    {weight}; it is a finding at once nevertheless"
+    elif isinstance(weight, int) and weight >= FINDING_WEIGHT:
         yield f"weight    {weight}; {FINDING_WEIGHT} and more is a finding at once"
     else:
         yield f"weight    {harmless(str(weight))}; less than {FINDING_WEIGHT}, so alone it is none"

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from nodeagent.event import Event
+from nodeagent.event import Brief, Event, Process
 
-__all__ = ["Detector", "Signal"]
+__all__ = ["Detector", "ProcessOf", "Signal"]
+
+ProcessOf: TypeAlias = Callable[[int, Process], Brief | None]
+"""Finds the process to which another one gives a number."""
 
 
 class Signal(msgspec.Struct, frozen=True, gc=False):

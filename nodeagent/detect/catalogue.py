@@ -2,7 +2,7 @@
 """Every rule: which finding it may become, how bad that is and how much it weighs.
 
 All numbers of detection are here. A signal whose weight reaches `FINDING_WEIGHT` is a
-finding at once. A lighter one waits in the scopes it belongs to (the process and its
+finding at once, and so is one of a rule that is `enough`. A lighter one waits in the scopes it belongs to (the process and its
 ancestors, the container, the node) until the different rules seen there within
 `WINDOW_SECONDS` weigh as much as the scope asks for; then all of them become findings, each
 with the others as evidence.
@@ -53,11 +53,18 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     mitre: tuple[str, ...]
     purpose: str = ""
     """The tactic of a rule whose type does not say it."""
+    enough: bool = False
+    """It is a finding by itself, and makes none of others that weigh as little."""
 
     @property
     def tactic(self) -> str:
         """What the attacker wants."""
         return self.purpose or self.type.partition(":")[0]
+
+    @property
+    def is_alone(self) -> bool:
+        """One signal of it is a finding."""
+        return self.enough or self.weight >= FINDING_WEIGHT
 
 
 LOW, MEDIUM, HIGH, CRITICAL = Severity.LOW, Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL
@@ -232,6 +239,19 @@ _OWN: Final[dict[str, Rule]] = {
         "Execution:Runtime/NewLibraryLoaded", MEDIUM, 60,
         "{process} loads {key}, which was written in this container", "T1574.006",
     ),
+    "host_binary": _rule(
+        "Execution:Runtime/NewBinaryExecuted", LOW, 10,
+        "{process} runs what {key} has written where this host has its programs", "T1204", "T1554",
+    ),
+    "host_library": _rule(
+        "Execution:Runtime/NewLibraryLoaded", LOW, 5,
+        "{process} loads {key}, which no package has brought", "T1574.006",
+    ),
+    "planted_library": _rule(
+        "Execution:Runtime/NewLibraryLoaded", LOW, 30,
+        "{process}, which has the rights of root, loads {key}, which no package has brought",
+        "T1574.006", "T1554",
+    ),
     "packaged_script": _rule(
         "Execution:Runtime/NewBinaryExecuted", LOW, 10,
         "{process}, below a package manager of the container's own, runs what {key} has written",
@@ -290,6 +310,38 @@ _OWN: Final[dict[str, Rule]] = {
     "kill_guard": _rule(
         "DefenseEvasion:Runtime/SecurityToolStopped", HIGH, 80,
         "{process} sends {signal} to {key}", "T1562.001",
+    ),
+    "guard_memory": _rule(
+        "DefenseEvasion:Runtime/SecurityToolModified", HIGH, 80,
+        "{process} takes hold of {key}, which guards this system, or of its memory", "T1562.001", "T1055",
+    ),
+    "agent_bpf_changed": _rule(
+        "DefenseEvasion:Runtime/SecurityToolModified", HIGH, 80,
+        "{process} changes {key}, which is part of the agent's eBPF", "T1562.001",
+    ),
+    "agent_bpf_held": _rule(
+        "DefenseEvasion:Runtime/SecurityToolModified", LOW, 10,
+        "{process} takes hold of {key}, which is part of the agent's eBPF", "T1562.001", "T1518.001",
+    ),
+    "agent_flooded": msgspec.structs.replace(
+        _rule(
+            "DefenseEvasion:Runtime/AgentFlooded", LOW, 20,
+            "{process} and others in {key} make so many events that the agent leaves some out",
+            "T1562.001", "T1499",
+        ),
+        enough=True,
+    ),
+    "guard_file": _rule(
+        "DefenseEvasion:Runtime/SecurityToolModified", HIGH, 70,
+        "{process} changes {key}, by which this system is guarded", "T1562.001", "T1554",
+    ),
+    "guard_settings": _rule(
+        "DefenseEvasion:Runtime/SecurityToolModified", LOW, 20,
+        "{process} changes {key}, which says what guards look for", "T1562.001",
+    ),
+    "guard_cgroup": _rule(
+        "DefenseEvasion:Runtime/SecurityToolStopped", HIGH, 80,
+        "{process} freezes, ends or starves what guards this system by {key}", "T1562.001",
     ),
     # Files.
     "sensitive_persistence": _rule(

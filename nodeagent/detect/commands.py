@@ -131,9 +131,16 @@ PATTERNS: Final = (
     ),
     _pattern(
         "guard_off",
-        "systemctl service rc-service pkill killall",
-        rf"\b(?:stop|disable|mask|kill)\b.*\b{GUARDS}|\b{GUARDS}\s+stop|^\s*(?:-\S+\s+)*{GUARDS}",
+        "systemctl service rc-service",
+        rf"\b(?:stop|disable|mask|kill|freeze|clean|set-property)\b.*\b{GUARDS}|\b{GUARDS}\s+stop\b",
         "systemctl stop auditd",
+    ),
+    _pattern(
+        "guard_off",
+        "pkill killall",
+        # Some signals say that a log was rotated, or only ask.
+        rf"^\s*(?!-(?:SIG)?(?:HUP|USR[12]|CONT|[01]|1[02]|18)\b)(?:-\S+\s+)*{GUARDS}",
+        "pkill auditd",
     ),
     _pattern("guard_off", "setenforce", r"\b(?:0|Permissive)\b", "setenforce 0"),
     _pattern("guard_off", "auditctl", r"(?:^|\s)-e\s*0\b|(?:^|\s)-D\b", "auditctl -e 0"),

@@ -8,7 +8,14 @@ from typing import Final
 from nodeagent.encode import timestamp
 from nodeagent.event import Ancestor, Brief, Container, Process
 
-__all__ = ["describe_brief", "describe_process", "describe_resource", "name_of", "unversioned"]
+__all__ = [
+    "describe_brief",
+    "describe_process",
+    "describe_resource",
+    "described_target",
+    "name_of",
+    "unversioned",
+]
 
 UNKNOWN: Final = "unknown"
 VERSION: Final = "0123456789."
@@ -72,6 +79,20 @@ def describe_brief(brief: Brief, boot_ns: int) -> dict[str, object]:
         "pid": brief.pid,
         "startTime": timestamp(boot_ns + brief.start_time),
         "uuid": brief.uuid,
+    }
+
+
+def described_target(other: Brief | None, pid: int) -> dict[str, object]:
+    """The process to which something was done, by its number at least."""
+    if other is None:
+        return {"targetProcess": {"pid": pid}}
+    return {
+        "targetProcess": {
+            "pid": other.pid,
+            "uuid": other.uuid,
+            "name": name_of(other.path),
+            "executablePath": other.path,
+        }
     }
 
 

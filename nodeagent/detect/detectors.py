@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from nodeagent.detect import Detector
+from nodeagent.detect import Detector, ProcessOf
 from nodeagent.detect.commands import Commands
 from nodeagent.detect.containers import Containers
 from nodeagent.detect.destruction import Destruction
@@ -18,17 +18,23 @@ from nodeagent.detect.reach import Expected, Reach
 from nodeagent.detect.sensitive import Sensitive
 from nodeagent.detect.shells import Shells
 from nodeagent.detect.talkers import Talkers
+from nodeagent.detect.tampering import Tampering
 from nodeagent.detect.tunnel import Tunnel
 
 __all__ = ["own_detectors"]
 
 
-def own_detectors(lists: ThreatLists, expected: Expected) -> tuple[Detector, ...]:
-    """New ones, which remember nothing yet."""
+def own_detectors(
+    lists: ThreatLists,
+    expected: Expected,
+    process_of: ProcessOf = lambda _pid, _process: None,
+) -> tuple[Detector, ...]:
+    """New ones, which remember nothing yet; `process_of` finds a process by its number."""
     return (
         Shells(),
         Pipes(),
-        Memory(),
+        Memory(process_of),
+        Tampering(),
         Containers(),
         Posture(),
         Drift(),

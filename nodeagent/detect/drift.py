@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 
 from nodeagent.detect import Signal
 from nodeagent.detect.describe import name_of
+from nodeagent.detect.planted import is_planted, is_trusting
 from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import (
     PACKAGE_MANAGERS,
@@ -97,6 +98,7 @@ DROPPERS: Final = frozenset(
 )
 """Programs that leave to others what root has chosen."""
 CAPABLE_LIMIT: Final = 2048
+PLANTED_LIMIT: Final = 2048
 NOT_SEEN: Final = 0xFFFFFFFFFFFFFFFF
 """What `Capset.old` is when the start of the call was not seen."""
 PROGRAM_LOADED: Final = 5
@@ -115,6 +117,8 @@ class Drift:
     def __init__(self) -> None:
         self._capable: Recent[str, bool] = Recent(CAPABLE_LIMIT)
         """Processes of users that have capabilities, by their UUID; they hand them on."""
+        self._planted: Recent[tuple[str, int], bool] = Recent(PLANTED_LIMIT)
+        """Programs of the host that are new themselves, by UUID and `exec_id`."""
 
     def wants_path(self, _path: str) -> bool:
         """None: it does not look at opens."""
@@ -173,6 +177,9 @@ class Drift:
             yield Signal(new, event, _found(path, file), key=writer)
         elif path.startswith(TEMPORARY) and not is_below_host(process, PACKAGE_MANAGERS):
             yield Signal("temporary_file", event, {"threatFilePath": path}, key=path)
+        elif not is_contained(process) and is_planted(path, file):
+            self._planted.put((process.uuid, process.task.exec_id), value=True)
+            yield Signal("host_binary", event, _found(path, file), key=writer)
 
     def _elevation(self, event: Exec, process: Process) -> Iterator[Signal]:
         is_elevated = event.old.euid not in (0, None) and process.task.euid == 0
@@ -200,15 +207,24 @@ class Drift:
     def _on_mmap(self, event: Mmap, process: Process) -> Iterator[Signal]:
         file = event.file
         if (
-            process.container is None
-            or file is None
+            file is None
+            or file.modified_by is None
             or event.path == process.path
             or not event.protection & mmap.PROT_EXEC
         ):
             return
-        if _is_new(file, process):
+        rule = ""
+        if process.container is not None:
+            rule = "new_library" if _is_new(file, process) else ""
+        elif not is_contained(process) and is_planted(event.path, file):
+            rule = "host_library"
+            is_new = self._planted.get((process.uuid, process.task.exec_id))
+            by_itself = file.modified_by.uuid == process.uuid
+            if not is_new and not by_itself and is_trusting(event.path, process):
+                rule = "planted_library"
+        if rule:
             context = {"libraryPath": event.path, **_modified(file)}
-            yield Signal("new_library", event, context, key=event.path)
+            yield Signal(rule, event, context, key=event.path)
 
     def _on_module(self, event: Module, process: Process) -> Iterator[Signal]:
         if event.unloaded:

@@ -17,7 +17,6 @@ import msgspec
 from nodeagent.detect import Detector, Signal
 from nodeagent.detect.catalogue import (
     ANCESTORS,
-    FINDING_WEIGHT,
     RULES,
     SCOPE_WEIGHTS,
     SEQUENCE_TACTICS,
@@ -27,10 +26,21 @@ from nodeagent.detect.catalogue import (
 )
 from nodeagent.detect.components import is_expected
 from nodeagent.detect.describe import describe_process, describe_resource, name_of
+from nodeagent.detect.flood import Flood
 from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import is_runtime_above
 from nodeagent.encode import timestamp
-from nodeagent.event import EVENTS, PENDING, Ancestor, Code, Event, Exec, Open, Process
+from nodeagent.event import (
+    EVENTS,
+    PENDING,
+    AgentEvent,
+    Ancestor,
+    Code,
+    Event,
+    Exec,
+    Open,
+    Process,
+)
 from nodeagent.finding import Finding, Severity
 
 __all__ = ["Engine"]
@@ -158,6 +168,7 @@ class Engine:
         self._late = [each for each in detectors if hasattr(each, "inspect_hash")]
         self._waiting: Recent[FileVersion, _Waiting] = Recent(WAITING_LIMIT)
         """By file."""
+        self._flood = Flood()
         self._known: dict[str, _Known] = {}
         self._update_ns = round(update_seconds * SECOND_NS)
         self._due: dict[str, _Known] = {}
@@ -166,6 +177,8 @@ class Engine:
     def inspect(self, events: Sequence[Any]) -> list[Finding]:
         """The findings that these events give rise to, and those that are told again."""
         findings: list[Finding] = []
+        if self._flood.is_counting and (flooded := self._flood.count(events)) is not None:
+            findings += self._take(flooded)
         asked = self._asked
         for event in events:
             if event.time >= self._due_time:
@@ -187,6 +200,10 @@ class Engine:
                         log.exception("detector_failed name=%s", detector.name)
                     self._failures[detector.name] += 1
         return findings
+
+    def hear(self, said: AgentEvent) -> None:
+        """What the agent says about itself, at its place in the stream."""
+        self._flood.hear(said)
 
     def forget_paths(self) -> None:
         """Ask the detectors again which opens they want to see: their rules have changed."""
@@ -249,7 +266,7 @@ class Engine:
             return
         rule = self._rules[signal.rule]
         seen = _seen(signal, rule, process)
-        if rule.weight >= FINDING_WEIGHT:
+        if rule.is_alone:
             seen.is_told = True
             yield from self._tell(seen)
         elif self._signals:

@@ -44,6 +44,8 @@ class Guard(msgspec.Struct, frozen=True):
     """Expected servers read it before they wait for connections, and then by other processes."""
     script: str = ""
     """What this script of the host has started is expected, too."""
+    of_host: bool = False
+    """In a container it is a file of the image, and says nothing of the node."""
 
 
 def _guard(rule: str, paths: str, expected: str, operations: frozenset[str] = CHANGES) -> Guard:
@@ -74,7 +76,43 @@ SCHEDULED: Final = "/etc/cron.daily/passwd"
 """The script by which older Debians and Ubuntus keep a copy of the passwords each day."""
 SYSTEM: Final = "systemd systemd-tmpfiles systemctl systemd-sysv-install deb-systemd-helper"
 
+TOOLS: Final = (
+    r"(?:nodeagent|auditd|falco(?:ctl|-[\w-]+)?|tetragon|tracee|osqueryd|wazuh-agent|falcon-sensor)"
+)
+"""What guards a node: programs and their units."""
+UNIT_FOLDERS: Final = r"(?:/etc|/usr/lib|/lib|/run)/systemd/system/"
+
 GUARDS: Final = (
+    Guard(
+        "guard_file",
+        re.compile(
+            rf"(?:/usr(?:/local)?)?/s?bin/{TOOLS}|/usr/lib/nodeagent/.*|/opt/osquery/.*"
+            rf"|{UNIT_FOLDERS}(?:[^/]+\.wants/)?{TOOLS}\.service"
+            r"|/var/lib/nodeagent/.*|(?:/var)?/run/nodeagent/.*"
+        ),
+        CHANGES,
+        frozenset(f"{SYSTEM} nodeagent".split()),
+        of_host=True,
+    ),
+    Guard(
+        "guard_settings",
+        re.compile(
+            rf"/etc/(?:nodeagent|falco|osquery|tetragon)/.*|{UNIT_FOLDERS}{TOOLS}\.service\.d/.*"
+        ),
+        CHANGES,
+        frozenset(f"{SYSTEM} falcoctl".split()),
+        of_host=True,
+    ),
+    Guard(
+        "guard_cgroup",
+        re.compile(
+            rf"/sys/fs/cgroup/(?:[^/]+/)?system\.slice/(?:(?:{TOOLS}|rsyslog|systemd-journald)\.service/)?"
+            r"(?:cgroup\.(?:freeze|kill)|freezer\.state|memory\.(?:max|high|limit_in_bytes)"
+            r"|cpu\.(?:max|cfs_quota_us))"
+        ),
+        frozenset({WRITE}),
+        frozenset(f"{SYSTEM} systemd-oomd".split()),
+    ),
     _guard(
         "sensitive_privilege",
         r"/etc/(?:sudoers(?:\.d/.*)?|pam\.d/.*|pam\.conf|security/.*|nsswitch\.conf|doas\.conf"
@@ -91,7 +129,8 @@ GUARDS: Final = (
         r"|/var/spool/(?:cron/.*|at/.*)"
         r"|/etc/(?:profile|profile\.d/.*|bash\.bashrc|environment|rc\.local|init\.d/.*|inittab"
         r"|ld\.so\.preload|ld\.so\.conf(?:\.d/.*)?)"
-        r"|(?:/etc|/usr/lib|/lib|/run)/systemd/(?:system|user)/.*\.(?:service|timer|socket|path)"
+        r"|(?:/etc|/usr/lib|/lib|/run)/systemd/(?:system|user)/"
+        rf"(?!(?:[^/]+\.wants/)?{TOOLS}\.service).*\.(?:service|timer|socket|path)"
         r"|/etc/udev/rules\.d/.*|/etc/ssh/sshd_config(?:\.d/.*)?",
         f"{ADMINISTRATION} {SYSTEM} {CLOUD} crontab cron crond atd at ldconfig ssh-copy-id update-rc.d"
         " chkconfig /usr/libexec/netplan/generate /usr/lib/netplan/generate",
@@ -99,8 +138,8 @@ GUARDS: Final = (
     _guard(
         "sensitive_evasion",
         r"/var/log/(?:auth|secure|syslog|messages|kern|daemon|cron|maillog|boot)(?:\.log)?"
-        r"|/var/log/(?:audit/.*|wtmp|btmp|lastlog|faillog|journal/.*\.journal)|/var/run/utmp",
-        "logrotate systemd-journald journalctl rsyslogd syslog-ng auditd systemd-tmpfiles savelog",
+        r"|/var/log/(?:audit/.*|nodeagent/.*|wtmp|btmp|lastlog|faillog|journal/.*\.journal)|/var/run/utmp",
+        "logrotate systemd-journald journalctl rsyslogd syslog-ng auditd systemd-tmpfiles savelog nodeagent",
         CHANGES - {WRITE},
     ),
     _guard(
@@ -199,7 +238,7 @@ GUARDS: Final = (
     ),
     _guard(
         "sensitive_binary",
-        r"(?:/usr(?:/local)?)?/s?bin/[^/]+",
+        rf"(?:/usr(?:/local)?)?/s?bin/(?!{TOOLS}$)[^/]+",
         f"{SYSTEM} update-alternatives alternatives",
     ),
     _guard(

@@ -6,25 +6,22 @@ from __future__ import annotations
 import mmap
 import os
 import re
-import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
-from nodeagent.detect import Signal
-from nodeagent.detect.describe import name_of, unversioned
+from nodeagent.detect import ProcessOf, Signal
+from nodeagent.detect.describe import described_target, unversioned
 from nodeagent.detect.recent import Recent
-from nodeagent.detect.where import is_contained, is_program, is_runtime
+from nodeagent.detect.where import GUARDS, is_guard, is_program, is_runtime
 from nodeagent.event import (
     Brief,
     Event,
     Exec,
-    Kill,
     Mprotect,
     Open,
     Other,
     Process,
     Ptrace,
-    Targeted,
     Userfaultfd,
     VmRead,
     VmWrite,
@@ -53,17 +50,6 @@ TRACEME: Final = 0x0
 ATTACHING: Final = frozenset({0x10, 0x4206})
 CHANGING: Final = frozenset({0x4, 0x5, 0x6, 0xD, 0xF, 0x13, 0x4205})
 """POKETEXT, POKEDATA, POKEUSR, SETREGS, SETFPREGS, SETFPXREGS, SETREGSET."""
-ENDING: Final = {
-    signal.SIGKILL.value: "SIGKILL",
-    signal.SIGTERM.value: "SIGTERM",
-    signal.SIGSTOP.value: "SIGSTOP",
-}
-GUARDS: Final = frozenset(
-    {"nodeagent", "falco", "tetragon", "tracee", "auditd", "osqueryd", "rsyslogd", "wazuh-agentd"}
-    | {"falcon-sensor", "amazon-guardduty-agent", "systemd-journald", "clamd", "fail2ban-server"}
-)
-"""Programs that guard a node, or write down what happens."""
-MASTERS: Final = frozenset({"systemd", "systemctl", "systemd-shutdown", "init"})
 DEBUGGERS: Final = frozenset(
     {"gdb", "gdbserver", "strace", "ltrace", "lldb", "lldb-server", "rr", "valgrind", "perf"}
 )
@@ -80,11 +66,11 @@ class Memory:
 
     name = "memory"
     kinds: ClassVar[tuple[str, ...]] = (
-        *("exec", "open", "ptrace", "vm_read", "vm_write", "userfaultfd", "kill"),
-        "mprotect",
+        *("exec", "open", "ptrace", "vm_read", "vm_write", "userfaultfd", "mprotect"),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, process_of: ProcessOf) -> None:
+        self._process_of = process_of
         self._attached: Recent[tuple[str, int], bool] = Recent(TRACEES_LIMIT)
         """By UUID of the tracer and pid of the other one."""
         self._compiling: Recent[str, bool] = Recent(TRACEES_LIMIT)
@@ -110,12 +96,9 @@ class Memory:
         if isinstance(event, VmWrite):
             return self._on_write(event, process)
         if isinstance(event, VmRead):
-            target = _target(event.target, event.target_process)
-            return self._read(event, process, _pid_of(event.target), target, _name(event))
+            return self._read(event, process, _pid_of(event.target), event.target_process)
         if isinstance(event, Mprotect):
             return self._on_mprotect(event, process)
-        if isinstance(event, Kill):
-            return _on_kill(event, process)
         if isinstance(event, Userfaultfd):
             return (Signal("userfaultfd", event),)
         return ()
@@ -136,25 +119,26 @@ class Memory:
         pid = int(found[1])
         if pid == process.task.pid or (facts is not None and pid == facts.namespace_pid):
             return
-        target: dict[str, object] = {"targetProcess": {"pid": pid}}
+        other = self._process_of(pid, process)
         if not event.flags & WRITING:
-            yield from self._read(event, process, pid, target, f"process {pid}")
-        elif not self._is_debugged(process, pid):
-            yield Signal("inject_proc", event, target, key=f"process {pid}")
+            yield from self._read(event, process, pid, other)
+        elif is_guard(other) or not self._is_debugged(process, pid):
+            yield from _signal("inject_proc", event, pid, other)
 
     def _read(
-        self, event: Event, process: Process, pid: int, target: dict[str, object], name: str
+        self, event: Event, process: Process, pid: int, other: Brief | None
     ) -> Iterator[Signal]:
         """One that reads memory mostly does so again and again."""
-        is_usual = is_program(process.path, MEMORY_READERS)
-        if is_usual or pid == process.task.pid or is_runtime(process):
+        usual = CRASH_KEEPERS if is_guard(other) else MEMORY_READERS
+        if is_program(process.path, usual) or pid == process.task.pid or is_runtime(process):
             return
         if not self._reading.get((process.uuid, pid)):
             self._reading.put((process.uuid, pid), value=True)
-            yield Signal("memory_read", event, target, key=name)
+            yield from _signal("memory_read", event, pid, other)
 
     def _on_ptrace(self, event: Ptrace, process: Process) -> Iterator[Signal]:
-        pid = _pid_of(event.target)
+        pid, other = _pid_of(event.target), event.target_process
+        flags = [str(PTRACE_REQUESTS.show(event.request))]
         if event.request == TRACEME:
             parent = process.lineage[0].path if process.lineage else ""
             if not is_program(parent, DEBUGGERS):
@@ -162,15 +146,15 @@ class Memory:
         elif event.request in ATTACHING:
             if event.result >= 0:
                 self._attached.put((process.uuid, pid), value=True)
+            if is_guard(other):
+                yield from _signal("guard_memory", event, pid, other, flags)
         elif event.request in CHANGING and (event.result < 0 or self._is_attached(process, pid)):
-            context = _target(event.target, event.target_process)
-            context["flags"] = [str(PTRACE_REQUESTS.show(event.request))]
-            yield Signal("inject_ptrace", event, context, key=_name(event))
+            yield from _signal("inject_ptrace", event, pid, other, flags)
 
     def _on_write(self, event: VmWrite, process: Process) -> Iterator[Signal]:
-        if _pid_of(event.target) != process.task.pid:
-            context = _target(event.target, event.target_process)
-            yield Signal("inject_vm", event, context, key=_name(event))
+        pid = _pid_of(event.target)
+        if pid != process.task.pid:
+            yield from _signal("inject_vm", event, pid, event.target_process)
 
     def _on_mprotect(self, event: Mprotect, process: Process) -> Iterator[Signal]:
         """Memory without a file becomes code after somebody could write it."""
@@ -200,36 +184,22 @@ def _pid_of(target: Other) -> int:
     return target.pid or target.passed_pid
 
 
-def _target(target: Other, brief: Brief | None) -> dict[str, object]:
-    if brief is None:
-        return {"targetProcess": {"pid": _pid_of(target)}}
-    return {
-        "targetProcess": {
-            "pid": brief.pid,
-            "uuid": brief.uuid,
-            "name": name_of(brief.path),
-            "executablePath": brief.path,
-        }
-    }
+def _signal(
+    rule: str, event: Event, pid: int, other: Brief | None, flags: Sequence[str] = ()
+) -> Iterator[Signal]:
+    """What is done to the memory of another process; that of a guard is a matter of its own."""
+    if is_guard(other):
+        process = event.process
+        if process is None or process.path == other.path or _is_guard_of_system(process):
+            return
+        rule = "guard_memory"
+    context = described_target(other, pid)
+    if flags:
+        context["flags"] = list(flags)
+    name = other.path if other is not None and other.path else f"process {pid}"
+    yield Signal(rule, event, context, key=name)
 
 
-def _name(event: Targeted) -> str:
-    brief = event.target_process
-    return brief.path if brief is not None and brief.path else f"process {_pid_of(event.target)}"
-
-
-def _on_kill(event: Kill, process: Process) -> Iterator[Signal]:
-    """Only what runs services and containers and the guard itself should do that."""
-    brief = event.target_process
-    if brief is None or event.signal not in ENDING or name_of(brief.path) not in GUARDS:
-        return
-    if process.path == brief.path or (not is_contained(process) and _may_stop(process)):
-        return
-    context = _target(event.target, brief)
-    yield Signal("kill_guard", event, {**context, "signal": ENDING[event.signal]}, key=brief.path)
-
-
-def _may_stop(process: Process) -> bool:
-    """A service manager or a container runtime of the host, as at each update of a guard."""
-    is_master = is_program(process.path, MASTERS)
-    return is_master or is_runtime(process)
+def _is_guard_of_system(process: Process) -> bool:
+    """Guards look into each other, as they do into all processes."""
+    return process.of_host and is_program(process.path, GUARDS)

@@ -29,6 +29,7 @@ from nodeagent.detect.where import (
     WEB_SERVERS,
     is_below,
     is_below_host,
+    is_contained,
     is_runtime,
     is_system_path,
     program_of,
@@ -135,6 +136,8 @@ class Sensitive:
             return
         is_packaged = operation in CHANGES and is_below(process, PACKAGE_MANAGERS)
         for guard in guards:
+            if guard.of_host and is_contained(process):
+                continue
             if not _is_guarded(guard, event, operation):
                 continue
             is_late = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeGuard
 
 from nodeagent.detect.describe import name_of
 from nodeagent.event import Ancestor, Brief, Process, ProcessFacts
@@ -13,6 +13,7 @@ from nodeagent.names import CAPABILITIES
 
 __all__ = [
     "BUSYBOX",
+    "GUARDS",
     "PACKAGE_MANAGERS",
     "POWERS",
     "POWERS_OF_ROOT",
@@ -22,6 +23,7 @@ __all__ = [
     "is_below",
     "is_below_host",
     "is_contained",
+    "is_guard",
     "is_one",
     "is_program",
     "is_runtime",
@@ -71,6 +73,11 @@ WEB_SERVERS: Final = frozenset(
     {"nginx", "apache2", "httpd", "lighttpd", "caddy", "tomcat", "uwsgi", "gunicorn"}
     | {f"php-fpm{version}" for version in ("", "7.4", "8.1", "8.2", "8.3", "8.4", "8.5")}
 )
+GUARDS: Final = frozenset(
+    {"nodeagent", "falco", "tetragon", "tracee", "auditd", "osqueryd", "rsyslogd", "wazuh-agentd"}
+    | {"falcon-sensor", "amazon-guardduty-agent", "systemd-journald", "clamd", "fail2ban-server"}
+)
+"""Programs that guard a node, or write down what happens."""
 SYSTEM_FOLDERS: Final = (
     "/usr/",
     "/bin/",
@@ -138,6 +145,11 @@ def is_runtime_path(path: str) -> bool:
     return name_of(path) in RUNTIMES and (
         is_system_path(path) or RUNTIME_FOLDER.fullmatch(path) is not None
     )
+
+
+def is_guard(other: Brief | None) -> TypeGuard[Brief]:
+    """It guards a node; what it is called counts, wherever it lies."""
+    return other is not None and name_of(other.path) in GUARDS
 
 
 def is_shell(process: Process, argv: tuple[str, ...]) -> bool:

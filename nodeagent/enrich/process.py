@@ -203,9 +203,12 @@ class ProcessTable:
     def _on_targeted(self, event: Targeted, process: Process) -> None:
         program = self._find(event.target, process)
         if program is not None:
-            if program.brief is None:
-                program.brief = self._brief(program)
-            event.target_process = program.brief
+            event.target_process = self._brief_of(program)
+
+    def process_of(self, pid: int, process: Process) -> Brief | None:
+        """Which one it is to which this process gives that number."""
+        program = self._numbered(pid, process)
+        return None if program is None else self._brief_of(program)
 
     def brief_of(self, process: Process) -> Brief:
         """Which process it is, made once for each program."""
@@ -213,9 +216,7 @@ class ProcessTable:
         if program is None:
             task = process.task
             return brief(task.pid, task.start_time, process.uuid, process.path, self._boot_ns)
-        if program.brief is None:
-            program.brief = self._brief(program)
-        return program.brief
+        return self._brief_of(program)
 
     def _on_changing(self, event: Changing, process: Process) -> None:
         program = self._get(*_key(process.task))
@@ -224,12 +225,14 @@ class ProcessTable:
         program.facts = event.facts
         self._forget_views(program)
 
-    def _brief(self, program: _Program) -> Brief:
-        uuid = self._uuid(program.pid, program.start_time)
-        of_host = program.of_host
-        return brief(
-            program.pid, program.start_time, uuid, program.path, self._boot_ns, of_host=of_host
-        )
+    def _brief_of(self, program: _Program) -> Brief:
+        if program.brief is None:
+            pid, start_time = program.pid, program.start_time
+            shown = brief(pid, start_time, self._uuid(pid, start_time), program.path, self._boot_ns)
+            program.brief = msgspec.structs.replace(
+                shown, of_host=program.of_host, script=program.script
+            )
+        return program.brief
 
     def _get(self, pid: int, start_time: int, exec_id: int) -> _Program | None:
         """The program of a process, by what the kernel counts with each exec."""
@@ -249,10 +252,14 @@ class ProcessTable:
         """The process that an event is about."""
         if other.start_time:
             return self._living(other.pid, other.start_time)
+        return self._numbered(other.passed_pid, process)
+
+    def _numbered(self, pid: int, process: Process) -> _Program | None:
+        """By the number that it has for this process."""
         facts = process.facts
         if facts is None or facts.namespace_pid == process.task.pid:
-            return self._newest.get(other.passed_pid)
-        return self._in_namespace.get((facts.namespaces.pid, other.passed_pid))
+            return self._newest.get(pid)
+        return self._in_namespace.get((facts.namespaces.pid, pid))
 
     def _on_exec(self, event: Exec) -> None:
         task = self._read_task(event.task)

@@ -233,6 +233,14 @@ class BpfObject:
         fds = [self._calls.bpf_program__fd(handle) for handle in self.programs.values()]
         return [self._id(fd) for fd in fds if fd >= 0]
 
+    def link_ids(self) -> list[int]:
+        """The kernel's ids of all that is attached.
+
+        Before v5.15 a tracepoint has no link, and nothing but its descriptor leads to it.
+        """
+        found = (self._start_of_info(self._calls.bpf_link__fd(link)) for link in self._links)
+        return [start[1] for result, start in found if result == 0]
+
     def lookup(self, fd: int, key: int, into: ctypes.Array[ctypes.c_char]) -> None:
         """Copy the value of an array map; raises BpfError."""
         index = ctypes.c_uint32(key)
@@ -300,14 +308,16 @@ class BpfObject:
                 )
 
     def _id(self, fd: int) -> int:
-        # struct bpf_map_info and struct bpf_prog_info both start with type and id.
+        result, start = self._start_of_info(fd)
+        self._libbpf.check(result, "no information on an eBPF map or program")
+        return start[1]
+
+    def _start_of_info(self, fd: int) -> tuple[int, ctypes.Array[ctypes.c_uint32]]:
+        # What the kernel says of a map, a program or a link starts with type and id.
         start = (ctypes.c_uint32 * 2)()
         size = ctypes.c_uint32(ctypes.sizeof(start))
-        self._libbpf.check(
-            self._calls.bpf_obj_get_info_by_fd(fd, start, ctypes.byref(size)),
-            "no information on an eBPF map or program",
-        )
-        return start[1]
+        result: int = self._calls.bpf_obj_get_info_by_fd(fd, start, ctypes.byref(size))
+        return result, start
 
     def _map_handle(self, name: str) -> int:
         # libbpf puts the object's name in front of .rodata.

@@ -22,7 +22,7 @@ PRESENT: Final = b"\1"
 CGROUP: Final = struct.Struct("<Q")
 UID: Final = struct.Struct("<I")
 ID: Final = struct.Struct("<I")
-"""Of a map or program."""
+"""Of a map, program or link."""
 RULE: Final = struct.Struct("<I")
 PORT: Final = struct.Struct("<H")
 WINDOW_SECONDS: Final = (1 << 29) / 1e9
@@ -67,12 +67,19 @@ class Policy:
         self._excluded_uids: dict[bytes, bytes] = {}
         self._path_rules: dict[bytes, bytes] = {}
         # Whoever else takes hold of these is told of.
-        for table, ids in (("maps", loaded.map_ids()), ("programs", loaded.program_ids())):
-            loaded.fill(f"own_{table}", {}, {ID.pack(number): PRESENT for number in ids})
+        self._own("maps", loaded.map_ids())
+        self._own("programs", loaded.program_ids())
 
     def set_own_pid(self, pid: int) -> None:
         """Who the agent is; the iterator of processes tells it by itself."""
         self._change(own_pid=pid)
+
+    def attached(self) -> None:
+        """All programs are where they belong: the links that hold them there are ours, too."""
+        self._own("links", self._loaded.link_ids())
+
+    def _own(self, table: str, ids: Iterable[int]) -> None:
+        self._loaded.fill(f"own_{table}", {}, {ID.pack(number): PRESENT for number in ids})
 
     def watch_beside(self, pid: int, first: Collection[str], second: Collection[str]) -> None:
         """Another agent watches, too: see bpf/moment.h; pid 0: none does any more.

@@ -226,6 +226,7 @@ class LiveSource:
                 log.info("hook_missing program=%s why=%s", hook.program, hook.missing)
             elif hook.family != ITERATOR:
                 kernel.loaded.attach(hook.program)
+        kernel.policy.attached()
         # Whatever was born since then is in the second list or in the stream.
         listed |= self._list_processes()
         others = [seen for seen in proc_processes() if seen.pid not in listed]

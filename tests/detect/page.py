@@ -43,8 +43,9 @@ ELSEWHERE: Final = {
     "DefenseEvasion:Runtime/KernelModuleLoaded": "vm/test_matrix",
     "PrivilegeEscalation:Runtime/PrivilegedContainerStarted": "containers/test_findings",
     "AttackSequence:Runtime/CompromisedContainer": "containers/test_findings",
+    "DefenseEvasion:Runtime/AgentFlooded": "kernel/test_flood",
 }
-"""Tests of types that are no scenes."""
+"""Tests that are no scenes, by type."""
 
 TECHNIQUES: Final = {
     "T1003.007": "Proc Filesystem",
@@ -98,7 +99,9 @@ TECHNIQUES: Final = {
     "T1486": "Data Encrypted for Impact",
     "T1489": "Service Stop",
     "T1496": "Resource Hijacking",
+    "T1499": "Endpoint Denial of Service",
     "T1505.003": "Web Shell",
+    "T1518.001": "Security Software Discovery",
     "T1528": "Steal Application Access Token",
     "T1529": "System Shutdown/Reboot",
     "T1543.002": "Systemd Service",
@@ -147,7 +150,7 @@ def tests_of(type_: str, rules: list[str]) -> str:
     """Names of scenes, or the module of the test."""
     scenes = [scene.name for scene in SCENES if scene.type == type_]
     if scenes:
-        return ", ".join(scenes)
+        return ", ".join([*scenes, *filter(None, [ELSEWHERE.get(type_)])])
     if any(name.endswith((".connect", ".dns")) for name in rules):
         return LISTS
     return ELSEWHERE.get(type_, "")
@@ -223,7 +226,7 @@ def _severities(rules: Iterable[Rule]) -> str:
 
 
 def _alone(rules: Iterable[Rule]) -> str:
-    alone = [rule.weight >= FINDING_WEIGHT and not _is_sequence(rule) for rule in rules]
+    alone = [rule.is_alone and not _is_sequence(rule) for rule in rules]
     return "yes" if all(alone) else "some" if any(alone) else "no"
 
 
@@ -235,6 +238,8 @@ def _needed(rules: Iterable[Rule]) -> str:
             f" within {WINDOW_SECONDS} s"
         )
     alone = f"a weight of {FINDING_WEIGHT} is a finding at once"
+    if all(rule.enough for rule in rules):
+        return "whatever it weighs"
     if _alone(rules) == "yes":
         return alone
     together = ", ".join(f"{weight} in a {scope}" for scope, weight in SCOPE_WEIGHTS.items())

@@ -102,6 +102,11 @@ def _tool(name: str, arguments: str) -> str:
     return f"{MEMORY_FOLDER}{made}; ./{name} {arguments}"
 
 
+def _placed(name: str, program: str) -> str:
+    """A program of that name where a system has its programs, which nobody has written."""
+    return f"mount -t tmpfs none /opt; : > /opt/{name}; mount --bind {program} /opt/{name}; "
+
+
 def _command(
     name: str, purpose: str, program: str, arguments: str, near: str, *, severity: str = "medium"
 ) -> Scene:
@@ -340,6 +345,169 @@ GUARDS: Final = [
     for name, ending in (("runc", "KILL"), ("containerd-shim-runc-v2", "TERM"), ("systemd", "TERM"))
 ]
 
+GUARD_CHILD: Final = (
+    LIBC + "import shutil; os.chdir('/mnt'); shutil.copy('/bin/sleep', '{0}')\n"
+    "child = subprocess.Popen(['./{0}', '20']); time.sleep(0.2)\n"
+    "v = (ctypes.c_size_t * 2)(8, 1)\n{1}\nchild.kill()"
+)
+"""A program of that name, and what is done to it."""
+MODIFIED: Final = "DefenseEvasion:Runtime/SecurityToolModified"
+STOPPED: Final = "DefenseEvasion:Runtime/SecurityToolStopped"
+TOUCHED: Final = [
+    Scene(
+        f"guard-{name}",
+        MODIFIED,
+        MEMORY_FOLDER + _python(GUARD_CHILD.format("auditd", deed)),
+        MEMORY_FOLDER + _python(GUARD_CHILD.format("audited", deed)),
+        {
+            "evidence.rule": "guard_memory",
+            "context.targetProcess.executablePath": "/mnt/auditd",
+        },
+        severity="high",
+        # In the end the scene kills it, too.
+        made_of=frozenset({STOPPED}),
+    )
+    for name, deed in (
+        ("traced", "libc.ptrace(16, child.pid, 0, 0); libc.ptrace(17, child.pid, 0, 0)"),
+        ("memory-read", "libc.process_vm_readv(child.pid, v, 1, v, 1, 0)"),
+        ("memory-written", "libc.process_vm_writev(child.pid, v, 1, v, 1, 0)"),
+        ("memory-opened", "open(f'/proc/{child.pid}/mem', 'rb').close()"),
+    )
+] + [
+    Scene(
+        "guard-under-a-debugger",
+        MODIFIED,
+        GUARD + _placed("gdb", "/bin/bash") + '/opt/gdb -c ": <> /proc/$!/mem"',
+        OWN_GDB.format("/opt"),
+        {"evidence.rule": "guard_memory", "process.executablePath": "/opt/gdb"},
+        severity="high",
+    ),
+]
+ENDED: Final = [
+    Scene(
+        f"guard-ended-by-{ending}",
+        STOPPED,
+        f"{GUARD} kill -{ending} $!; kill -KILL $!",
+        f"{GUARD} kill -CONT $!; kill -USR1 $!",
+        {"context.signal": f"SIG{ending}"},
+        severity="high",
+    )
+    for ending in ("STOP", "TSTP", "SEGV")
+]
+OF_AGENT: Final = (
+    LIBC + "import struct\n"
+    "def bpf(command, *fields):\n"
+    "    passed = bytearray(128)\n"
+    "    for place, form, value in fields: struct.pack_into(form, passed, place, value)\n"
+    "    known = (ctypes.c_char * 128).from_buffer(passed)\n"
+    "    return libc.syscall(321, command, known, 128), bytes(passed)\n"
+    "def maps():\n"
+    "    number = 0\n"
+    "    while True:\n"
+    "        result, passed = bpf(12, (0, '<I', number))\n"
+    "        if result: return\n"
+    "        number = struct.unpack_from('<I', passed, 4)[0]\n"
+    "        {0}\n"
+    "        held = bpf(14, (0, '<I', number))[0]\n"
+    "        info = ctypes.create_string_buffer(80)\n"
+    "        at = ctypes.addressof(info)\n"
+    "        bpf(15, (0, '<I', held), (4, '<I', 80), (8, '<Q', at))\n"
+    "        if info.raw[24:32] == b'own_maps': yield held\n"
+    "        os.close(held)\n"
+    "missing = ctypes.c_uint32(2**32 - 1)\n"
+    "for held in maps(): {1}"
+)
+"""Maps of all agents: looked for, and what is done with them."""
+AGENT: Final = [
+    Scene(
+        "agent-map-changed",
+        MODIFIED,
+        _python(
+            OF_AGENT.format("pass", "bpf(3, (0, '<I', held), (8, '<Q', ctypes.addressof(missing)))")
+        ),
+        _python(OF_AGENT.format("pass", "pass")),
+        {"evidence.rule": "agent_bpf_changed", "context.bpfCommand": "BPF_MAP_DELETE_ELEM"},
+        severity="high",
+    ),
+    Scene(
+        "agent-map-held",
+        MODIFIED,
+        _python(OF_AGENT.format("pass", "pass")),
+        # To ask which there are is no hold.
+        _python(OF_AGENT.format("continue", "pass")),
+        {"evidence.rule": "agent_bpf_held", "context.bpfCommand": "BPF_MAP_GET_FD_BY_ID"},
+        severity=INFORMATIONAL,
+    ),
+]
+OWN_BIN: Final = "mount -t tmpfs none /usr/local/bin; cd /usr/local/bin; "
+OWN_STATE: Final = "mount -t tmpfs none /var/lib; mkdir /var/lib/nodeagent; : > /var/lib/x; "
+OWN_UNITS: Final = "mount -t tmpfs none /etc; mkdir -p /etc/systemd/system; "
+GUARD_FILES: Final = [
+    Scene(
+        "guard-replaced",
+        MODIFIED,
+        f"{OWN_BIN}cp /bin/true falco",
+        f"{OWN_BIN}cp /bin/true falconer; cat falco",
+        {"evidence.rule": "guard_file", "context.filePath": "/usr/local/bin/falco"},
+        severity="high",
+    ),
+    Scene(
+        "guard-replaced-by-a-package",
+        MODIFIED,
+        f"{OWN_BIN}mount -t tmpfs none /mnt; cp /bin/bash /mnt/dpkg;"
+        " /mnt/dpkg -c ': > falco; true'",
+        f"{OWN_BIN}mount -t tmpfs none /opt; cp /bin/bash /opt/dpkg;"
+        " /opt/dpkg -c ': > falco; true'",
+        {"evidence.rule": "guard_file", "process.executablePath": "/mnt/dpkg"},
+        severity="high",
+    ),
+    Scene(
+        "agent-state-removed",
+        MODIFIED,
+        f"{OWN_STATE}mv /var/lib/x /var/lib/nodeagent/state; rm /var/lib/nodeagent/state",
+        f"{OWN_STATE}cat /var/lib/nodeagent/*; rm /var/lib/x",
+        {"evidence.rule": "guard_file", "context.filePath": "/var/lib/nodeagent/state"},
+        severity="high",
+    ),
+    Scene(
+        "guard-masked",
+        MODIFIED,
+        f"{OWN_UNITS}ln -s /dev/null /etc/systemd/system/auditd.service",
+        f"{OWN_UNITS}ln -s /dev/null /etc/systemd/system/sound.service",
+        {"context.filePath": "/etc/systemd/system/auditd.service"},
+        severity="high",
+    ),
+    Scene(
+        "guard-settings-changed",
+        MODIFIED,
+        f"{OWN_UNITS}mkdir /etc/nodeagent; echo x > /etc/nodeagent/config.toml",
+        f"{OWN_UNITS}mkdir /etc/nodeagent; echo x > /etc/nodes; cat /etc/nodeagent/config.toml",
+        {"evidence.rule": "guard_settings"},
+        severity=INFORMATIONAL,
+    ),
+]
+OWN_SLICE: Final = (
+    "mount -t tmpfs none /sys/fs/cgroup; cd /sys/fs/cgroup; mkdir -p system.slice/{0}.service;"
+    " cd system.slice/{0}.service; "
+)
+GUARD_CGROUPS: Final = [
+    Scene(
+        f"guard-{name}-by-its-cgroup",
+        STOPPED,
+        f"{OWN_SLICE.format('nodeagent')}echo 1 > {file}",
+        f"{OWN_SLICE.format('sound')}echo 1 > {file};"
+        f" {OWN_SLICE.format('nodeagent')}echo 1 > cgroup.procs; cat {file}",
+        {"evidence.rule": "guard_cgroup", "context.fileOperation": "Write"},
+        severity="high",
+    )
+    for name, file in (
+        ("frozen", "cgroup.freeze"),
+        ("killed", "cgroup.kill"),
+        ("starved", "memory.max"),
+        ("slowed", "cpu.max"),
+    )
+]
+
 CONTAINERS: Final = [
     Scene(
         "docker-socket",
@@ -410,6 +578,33 @@ CONTAINERS: Final = [
         {"context.filePath": "/proc/sys/kernel/core_pattern"},
         contained=True,
         severity="high",
+    ),
+    *(
+        Scene(
+            f"kernel-helper-{name}",
+            "PrivilegeEscalation:Runtime/KernelHelperModified",
+            # Whether it is there does not matter.
+            f": >> {path}",
+            f"cat {path}; : >> {near}",
+            {"context.filePath": path},
+            contained=contained,
+            severity="high",
+        )
+        for name, path, near, contained in (
+            (
+                "on-the-host",
+                "/proc/sys/kernel/core_pattern",
+                "/proc/sys/kernel/core_uses_pid",
+                False,
+            ),
+            ("for-modules", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/domainname", True),
+            (
+                *("for-formats", "/proc/sys/fs/binfmt_misc/register"),
+                *("/proc/sys/fs/binfmt_misc/nothing", True),
+            ),
+            ("for-devices", "/sys/kernel/uevent_helper", "/sys/kernel/uevent_seqnum", True),
+            ("for-devices-on-the-host", "/sys/kernel/uevent_helper", "/dev/null", False),
+        )
     ),
     Scene(
         "raw-device",
@@ -492,6 +687,56 @@ DRIFT: Final = [
         "su --help",
         {"process.name": "su"},
         severity="high",
+    ),
+]
+
+LIBRARIES: Final = "mount -t tmpfs none /usr/local/lib; cd /usr/local/lib; "
+LOAD: Final = "python3 -c \"import ctypes; ctypes.CDLL('$PWD/libodd.so')\""
+OF_SU: Final = "pam=$(readlink -f /lib/*-linux-gnu/libpam.so.0); "
+AS_USER: Final = "setpriv --reuid 65534 --clear-groups su --help"
+"""A program that root has made setuid."""
+REAL_DPKG: Final = _placed("dpkg", "/bin/bash")
+PLANTED: Final = [
+    Scene(
+        "program-without-a-package",
+        "Execution:Runtime/NewBinaryExecuted",
+        f"{OWN_BIN}cp /bin/true odd; ./odd",
+        # By a package manager, by a linker, and at home.
+        f"{OWN_BIN}{REAL_DPKG}"
+        " /opt/dpkg -c 'while read -r x; do echo \"$x\"; done < odd > even; true';"
+        " echo 'int main(void) { return 0; }' > /opt/x.c; gcc -o /opt/x /opt/x.c; /opt/x;"
+        " mount -t tmpfs none /root; cp /bin/true /root/odd; /root/odd",
+        {
+            "evidence.rule": "host_binary",
+            "context.threatFilePath": "/usr/local/bin/odd",
+            "context.modifyingProcess.executablePath": "/usr/bin/cp",
+        },
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "script-without-a-package",
+        "Execution:Runtime/NewBinaryExecuted",
+        f"{OWN_BIN}printf '#!/bin/sh\\n' > odd; chmod 755 odd; ./odd",
+        f"{OWN_BIN}{REAL_DPKG}"
+        " /opt/dpkg -c 'printf \"#!/bin/sh\\n\" > odd; true'; chmod 755 odd; ./odd",
+        {"evidence.rule": "host_binary", "context.threatFilePath": "/usr/local/bin/odd"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "library-without-a-package",
+        "Execution:Runtime/NewLibraryLoaded",
+        f"{LIBRARIES}cp /lib/*-linux-gnu/libm.so.6 libodd.so; {LOAD}",
+        f"{MEMORY_FOLDER}cp /lib/*-linux-gnu/libm.so.6 libodd.so; {LOAD}",
+        {"evidence.rule": "host_library", "context.libraryPath": "/usr/local/lib/libodd.so"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "library-of-a-setuid-program",
+        "Execution:Runtime/NewLibraryLoaded",
+        f"{OF_SU}{MEMORY_FOLDER}cp $pam copy; mount --bind copy $pam; {AS_USER}",
+        f"{OF_SU}mount --bind $pam $pam; {AS_USER}",
+        {"evidence.rule": "planted_library", "process.euid": 0, "process.userId": 65534},
+        severity=INFORMATIONAL,
     ),
 ]
 
@@ -597,6 +842,18 @@ COMMANDS: Final = [
     _command("firewall-off", "DefenseEvasion", "iptables", "-F", "-L", severity="high"),
     _command(
         "guard-off", "DefenseEvasion", "systemctl", "stop auditd", "status auditd", severity="high"
+    ),
+    *(
+        _command(f"guard-off-by-{name}", "DefenseEvasion", program, off, near, severity="high")
+        for name, program, off, near in (
+            ("mask", "systemctl", "mask --now nodeagent.service", "unmask nodeagent.service"),
+            ("disable", "systemctl", "disable nodeagent", "is-enabled nodeagent"),
+            ("kill", "systemctl", "kill -s KILL nodeagent", "reload nodeagent"),
+            ("freeze", "systemctl", "freeze nodeagent", "thaw nodeagent"),
+            ("limits", "systemctl", "set-property nodeagent CPUQuota=1%", "show nodeagent"),
+            ("service", "service", "nodeagent stop", "nodeagent status"),
+            ("name", "pkill", "-9 nodeagent", "-HUP nodeagent"),
+        )
     ),
     _command("crontab-removed", "DefenseEvasion", "crontab", "-r", "-l"),
     _command("logs-cleared", "DefenseEvasion", "shred", "/var/log/auth.log", "x"),
@@ -820,6 +1077,15 @@ GAPS: Final = [
         ": >> /proc/sysrq-trigger",
         "[ -e /proc/sysrq-trigger ]",
         {"context.filePath": "/proc/sysrq-trigger"},
+        severity="medium",
+    ),
+    Scene(
+        "debug-file-written",
+        "DefenseEvasion:Runtime/SensitiveFileModified",
+        "mkdir tree; mount --bind tree /sys/kernel/debug; : > /sys/kernel/debug/fail",
+        "mkdir -p tree/tracing; mount --bind tree /sys/kernel/debug; ls /sys/kernel/debug;"
+        " : > /sys/kernel/debug/tracing/trace",
+        {"evidence.rule": "sensitive_kernel", "context.filePath": "/sys/kernel/debug/fail"},
         severity="medium",
     ),
     Scene(
@@ -1090,6 +1356,8 @@ SCRIPTED: Final = [
         f"{OWN_DNF.format('/opt')}PATH=/opt:$PATH; dnf",
         {"context.filePath": "/etc/profile.d/x.sh"},
         severity="medium",
+        # It was written where programs are, which alone would be a signal.
+        made_of=frozenset({"Execution:Runtime/NewBinaryExecuted"}),
     ),
     Scene(
         "copy-of-the-passwords",
@@ -1102,20 +1370,26 @@ SCRIPTED: Final = [
         " /etc/cron.daily/passwd",
         {"context.filePath": "/etc/shadow"},
         severity="medium",
-        made_of=frozenset({"Persistence:Runtime/SensitiveFileModified"}),
+        made_of=frozenset(
+            {
+                "Persistence:Runtime/SensitiveFileModified",
+                "Execution:Runtime/NewBinaryExecuted",
+            }
+        ),
     ),
     Scene(
         "passwords-read-by-a-tool-of-the-cloud",
         "CredentialAccess:Runtime/SensitiveFileRead",
-        "mount -t tmpfs none /opt; cp /bin/cat /opt/aws; /opt/aws /etc/shadow",
-        "mount -t tmpfs none /root; mkdir /root/.aws; : > /root/.aws/credentials;"
-        " mount -t tmpfs none /opt; cp /bin/cat /opt/aws; /opt/aws /root/.aws/credentials",
+        _placed("aws", "/bin/cat") + "/opt/aws /etc/shadow",
+        "mount -t tmpfs none /root; mkdir /root/.aws; : > /root/.aws/credentials; "
+        + _placed("aws", "/bin/cat")
+        + "/opt/aws /root/.aws/credentials",
         {"context.filePath": "/etc/shadow", "process.executablePath": "/opt/aws"},
         severity="medium",
     ),
 ]
 
-SSHD: Final = "mount -t tmpfs none /opt; cp /usr/bin/perl /opt/sshd; /opt/sshd -MSocket -e '{}'"
+SSHD: Final = _placed("sshd", "/usr/bin/perl") + "/opt/sshd -MSocket -e '{}'"
 """Something in the place of a server that is expected to read secrets."""
 SERVE: Final = "socket(S, PF_INET, SOCK_STREAM, 0); listen(S, 1);"
 LATE: Final = [
@@ -1222,8 +1496,9 @@ NAMES: Final = [
 ]
 
 LISTENER: Final = (
-    MEMORY_FOLDER + 'echo "import socket; s = socket.socket(); s.listen()" > listen.py;'
-    " mount -t tmpfs none /opt; cp /bin/bash /opt/{0}; /opt/{0} -c 'python3 listen.py; true'"
+    _placed("{0}", "/bin/bash")
+    + 'echo "import socket; s = socket.socket(); s.listen()" > listen.py;'
+    " /opt/{0} -c 'python3 listen.py; true'"
 )
 """A program below something of that name waits for connections."""
 IN_PACKAGE: Final = "mount -t tmpfs none /opt; cp /bin/bash /opt/dpkg; "
@@ -1532,8 +1807,14 @@ SCENES: Final = [
     *SHELLS,
     *MEMORY,
     *GUARDS,
+    *TOUCHED,
+    *ENDED,
+    *AGENT,
+    *GUARD_FILES,
+    *GUARD_CGROUPS,
     *CONTAINERS,
     *DRIFT,
+    *PLANTED,
     *SYSTEM,
     *FILES,
     *COMMANDS,

@@ -53,6 +53,8 @@ PIPED_SHELL: Final = _shape(
 )
 MOUNT: Final = _shape("mount", "mountSource mountTarget fileSystemType flags")
 MODULE: Final = _shape("module", "moduleName moduleFilePath moduleSha256")
+ANY: Final = ("any",)
+"""Kinds."""
 SEQUENCE: Final = _shape("any")
 TUNNEL: Final = _shape("dns", "tunnelDomain tunnelNames tunnelCharacters", REQUEST)
 
@@ -90,7 +92,7 @@ _OWN: Final[dict[str, Shape]] = {
     "kubernetes_api": _shape("connect", "", CONNECTION),
     "kubernetes_api_name": _shape("dns", "", REQUEST),
     "fileless": _shape("exec", "threatFilePath"),
-    "inject_proc": _shape("open", "targetProcess.pid"),
+    "inject_proc": _shape("open", TARGET),
     "inject_ptrace": _shape("ptrace", f"{TARGET} flags"),
     "inject_vm": _shape("vm_write", TARGET),
     "memory_read": _shape("vm_read open", TARGET),
@@ -117,6 +119,9 @@ _OWN: Final[dict[str, Shape]] = {
     "container_host_path": _shape("exec", "mountSource"),
     "new_binary": _shape("exec", f"threatFilePath {WRITER}"),
     "new_library": _shape("mmap", f"libraryPath {WRITER}"),
+    "host_binary": _shape("exec", f"threatFilePath {WRITER}"),
+    "host_library": _shape("mmap", f"libraryPath {WRITER}"),
+    "planted_library": _shape("mmap", f"libraryPath {WRITER}"),
     "packaged_script": _shape("exec", f"threatFilePath {WRITER}"),
     "temporary_file": _shape("exec", "threatFilePath"),
     "downloaded": _shape("exec", f"threatFilePath {WRITER}"),
@@ -131,6 +136,13 @@ _OWN: Final[dict[str, Shape]] = {
     "io_uring": _shape("io_uring", "filePath"),
     "preload": _shape("exec", "ldPreloadValue"),
     "kill_guard": _shape("kill", f"{TARGET} signal"),
+    "agent_flooded": _shape("any", "cgroupId cgroupShare programShare"),
+    "guard_memory": _shape("ptrace vm_read vm_write open", f"{TARGET} flags"),
+    "agent_bpf_changed": _shape("bpf", "bpfCommand bpfObject"),
+    "agent_bpf_held": _shape("bpf", "bpfCommand bpfObject"),
+    "guard_file": CHANGED_FILE,
+    "guard_settings": CHANGED_FILE,
+    "guard_cgroup": _shape("open", " ".join(CHANGED_FILE.context)),
     "sensitive_persistence": CHANGED_FILE,
     "sensitive_privilege": CHANGED_FILE,
     "sensitive_evasion": CHANGED_FILE._replace(
@@ -181,7 +193,7 @@ def misfits(finding: Mapping[str, Any]) -> Iterator[str]:
     """What the line of a real finding has that its shape has not."""
     shape = SHAPES[finding["evidence"]["rule"]]
     kind = finding["evidence"]["event"]["kind"]
-    if shape != SEQUENCE and kind not in shape.kinds:
+    if shape.kinds != ANY and kind not in shape.kinds:
         yield f"an event of kind {kind}"
     yield from set(_places(finding.get("context", {}))) - {*shape.context}
     yield from finding.get("action", {}).keys() - {"actionType", shape.action}

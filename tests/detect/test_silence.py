@@ -132,6 +132,27 @@ getent hosts localhost
 tar czf archive.tar.gz repository
 mkdir unpacked; tar xzf archive.tar.gz -C unpacked
 """
+INSTALL = r"""
+printf 'int odd(void) { return 7; }\n' > odd.c
+printf 'int odd(void); int main(void) { return odd() != 7; }\n' > quiet.c
+cat > Makefile <<END
+all: libodd.so quiet
+libodd.so: odd.c
+	gcc -shared -fPIC -o \$@ \$<
+quiet: quiet.c libodd.so
+	gcc -o \$@ \$< -L. -lodd
+install: all
+	install libodd.so /usr/local/lib/
+	install quiet /usr/local/bin/
+END
+make install
+LD_LIBRARY_PATH=/usr/local/lib quiet && echo installed
+hostname
+printf '#!/bin/sh\nexit 0\n' > /usr/local/bin/again
+chmod 755 /usr/local/bin/again
+again
+"""
+"""From its source, tried at once, and without any package."""
 DONE = (
     *("Setting up quiet", "Purging configuration", "Successfully installed quiet"),
     *("gcc -g", "2 files changed", "Breakpoint 1, main", "Process", "cron.daily/report:"),
@@ -213,3 +234,17 @@ def test_usual_work_gives_at_most_one_finding_above_low(watch: Watch, tmp_path: 
     assert [each["type"] for each in watch.findings(root)] == [
         "CredentialAccess:Runtime/SensitiveFileRead"
     ]
+
+
+def test_what_is_installed_from_its_source_is_no_finding(tmp_path: Path) -> None:
+    need("kernel", os.geteuid() == 0, "eBPF programs can only be loaded by root")
+    need("kernel", shutil.which("gcc") is not None, "gcc is not installed")
+    with Stream("--signals", *AT_ONCE) as stream:
+        watch = Watch(stream)
+        root = live(INSTALL, tmp_path)
+        seen = {each["evidence"]["rule"] for each in watch.signals(root)}
+        found = watch.findings(root)
+        assert stream.stop() == 143
+    assert "installed" in (tmp_path / "said").read_text()
+    assert seen >= {"sensitive_binary", "host_binary", "host_library"}
+    assert not found

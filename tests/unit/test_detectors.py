@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,9 +16,10 @@ from nodeagent.detect.containers import Containers
 from nodeagent.detect.drift import Drift
 from nodeagent.detect.sensitive import Sensitive
 from nodeagent.detect.shells import Shells
+from nodeagent.detect.tampering import Tampering
 from nodeagent.detect.where import is_runtime_path
 from nodeagent.encode import timestamp
-from nodeagent.event import Container, Event, Incomplete
+from nodeagent.event import Ancestor, Brief, Container, Event, FileFacts, Incomplete, Process
 from tests.events import (
     TIME,
     a_bpf,
@@ -26,6 +29,7 @@ from tests.events import (
     a_process,
     a_symlink,
     an_exec,
+    an_mmap,
     an_open,
     inside,
     some_facts,
@@ -227,3 +231,105 @@ def test_secrets_are_read_by_programs_that_are_for_them_and_no_others(path: str)
 )
 def test_script_that_an_interpreter_is_given(path: str, line: str, script: str) -> None:
     assert an_exec(tuple(line.split()), path=path, cwd="/home/me").script_path == script
+
+
+def written_by(path: str, *, script: str = "", of_host: bool = True, pid: int = 50) -> FileFacts:
+    by = Brief(pid, path, 0, f"uuid of {pid}", "{}", of_host, script)
+    return FileFacts("", "off", "host", by, TIME, "")
+
+
+LIBRARY = "/usr/local/lib/libodd.so.1"
+NGINX = "/usr/sbin/nginx"
+SHELL = Ancestor(9, "/usr/bin/bash", 0, "shell", namespace_pid=9, uid=0, euid=0)
+
+
+def loads(
+    process: Process, path: str = LIBRARY, by: str = "/usr/bin/cp", **writer: Any
+) -> list[str]:
+    file = written_by(by, **writer)
+    event = an_mmap(process=process, path=path, file=file, protection=mmap.PROT_EXEC)
+    return rules(Drift(), event)
+
+
+def a_server(path: str = NGINX, *above: Ancestor, **task: Any) -> Process:
+    """A service of root, unless something else is said."""
+    process = a_process(path, **{"uid": 0, "euid": 0, **task})
+    return msgspec.structs.replace(process, lineage=(*above, *process.lineage))
+
+
+def test_a_library_that_no_package_has_brought_weighs_more_in_a_service_of_root() -> None:
+    assert loads(a_server()) == ["planted_library"]
+    assert loads(a_server(NGINX, SHELL)) == ["host_library"]
+    assert loads(a_server(NGINX, SHELL, uid=1000)) == ["planted_library"]
+    assert loads(a_server(euid=33)) == ["host_library"]
+    assert loads(a_server("/home/me/server")) == ["host_library"]
+    assert loads(a_server(), path="/usr/local/lib/python3.11/dist-packages/x.so") == [
+        "host_library"
+    ]
+    own = a_server()
+    own.uuid = "uuid of 50"
+    assert loads(own) == ["host_library"]
+
+
+def test_a_library_of_a_program_that_is_as_new_is_no_more_than_that() -> None:
+    drift, process = Drift(), a_server("/usr/local/bin/odd")
+    started = an_exec(process=process, path=process.path, file=written_by("/usr/bin/cp"))
+    assert rules(drift, started) == ["host_binary"]
+    file = written_by("/usr/bin/cp")
+    event = an_mmap(process=process, path=LIBRARY, file=file, protection=mmap.PROT_EXEC)
+    assert rules(drift, event) == ["host_library"]
+
+
+@pytest.mark.parametrize(
+    ("by", "writer", "is_told"),
+    [
+        ("/usr/bin/dpkg", {}, False),
+        ("/tmp/dpkg", {}, True),
+        ("/usr/bin/dpkg", {"of_host": False}, True),
+        ("/usr/bin/python3.11", {"script": "/usr/bin/dnf"}, False),
+        ("/usr/bin/python3.11", {"script": "/tmp/dnf"}, True),
+        ("/tmp/python3.11", {"script": "/usr/bin/dnf"}, True),
+        ("/usr/bin/x86_64-linux-gnu-ld.bfd", {}, False),
+        ("/tmp/ld", {}, True),
+        ("/usr/bin/containerd-shim-runc-v2", {}, False),
+    ],
+)
+def test_who_brings_code_to_a_host_is_known_by_where_it_lies(
+    by: str, writer: dict[str, Any], is_told: bool
+) -> None:
+    assert bool(loads(a_server(), by=by, **writer)) == is_told
+
+
+@pytest.mark.parametrize(
+    ("path", "is_told"),
+    [
+        ("/home/me/libodd.so", False),
+        ("/root/libodd.so", False),
+        ("/var/lib/jenkins/libodd.so", False),
+        ("/builds/libodd.so", False),
+        ("/nix/store/libodd.so", False),
+        ("/opt/libodd.so", True),
+        ("/var/www/libodd.so", True),
+    ],
+)
+def test_homes_and_folders_of_builds_are_left_out(path: str, is_told: bool) -> None:
+    assert bool(loads(a_server(), path=path)) == is_told
+
+
+def test_of_the_own_ebpf_changes_weigh_and_a_hold_is_told_once() -> None:
+    tampering = Tampering()
+    held = a_bpf(command=13, own=True, name="on_fork")
+    assert rules(tampering, held) == ["agent_bpf_held"]
+    assert rules(tampering, held) == []
+    changed = a_bpf(command=2, own=True, name="settings")
+    assert rules(tampering, changed) == rules(tampering, changed) == ["agent_bpf_changed"]
+    assert rules(tampering, a_bpf(command=2, own=False)) == []
+
+
+@pytest.mark.parametrize("path", ["/usr/bin/nodeagent", "/var/lib/nodeagent/spool/1"])
+def test_files_of_the_agent_in_an_image_are_not_those_of_the_node(path: str) -> None:
+    event = an_open(path=path, flags=os.O_WRONLY)
+    assert event.process is not None
+    assert rules(Sensitive(), event) == ["guard_file"]
+    event.process = inside(event.process, a_container())
+    assert rules(Sensitive(), event) == []
