@@ -53,6 +53,7 @@ from nodeagent.names import (
     MOUNT_CALLS,
     MOUNT_FLAGS,
     OPEN_FLAGS,
+    PERSONALITY,
     PROTECTIONS,
     PROTOCOLS,
     PTRACE_REQUESTS,
@@ -60,6 +61,7 @@ from nodeagent.names import (
     RENAME_FLAGS,
     SETUID_CALLS,
     SIGNALS,
+    SOCKET_FILTERS,
     SOCKET_TYPES,
     UMOUNT_FLAGS,
     UNLINK_FLAGS,
@@ -127,6 +129,7 @@ __all__ = [
     "Setns",
     "Setuid",
     "Socket",
+    "SocketFilter",
     "Stream",
     "Symlink",
     "Targeted",
@@ -462,6 +465,8 @@ class Exec(Code):
     """The executable lives in memory and never had a name."""
     old: Annotated[Credentials, Shared()]
     """Before the call; the new ones are in `process`."""
+    personality: Annotated[int, PERSONALITY]
+    """Flags of personality(2) that the program runs with."""
     stdio: Annotated[tuple[Stream, Stream, Stream], Shared()]
     facts: ProcessFacts
 
@@ -614,6 +619,24 @@ class Socket(Event):
     type: Annotated[int, SOCKET_TYPES]
     protocol: Annotated[int, PROTOCOLS]
     """As passed; 0: the usual one of the type."""
+
+
+class SocketFilter(Event):
+    """A program was attached to a socket that picks its packets, or who gets them."""
+
+    kind = "socket_filter"
+
+    family: Annotated[int, FAMILIES]
+    """Of the socket behind the descriptor; AF_UNSPEC when it is none."""
+    type: Annotated[int, SOCKET_TYPES]
+    protocol: Annotated[int, PROTOCOLS]
+    fd: int
+    option: Annotated[int, SOCKET_FILTERS]
+    """As passed to setsockopt(2)."""
+    instructions: int
+    """Of a classic filter; from the caller's memory."""
+    program_id: int
+    """Of eBPF; 0 for a classic filter."""
 
 
 class Dup(Event):
@@ -1125,7 +1148,7 @@ EVENTS: Final[dict[str, type[Event]]] = {
     for event in (
         *(Exec, Fork, Exit),
         *(Open, Rename, Link, Symlink, Unlink, Chmod, Chown, Mount, Umount),
-        *(Socket, Connect, Bind, Listen, Accept, OlderSocket, Dup, Dns),
+        *(Socket, Connect, Bind, Listen, Accept, OlderSocket, SocketFilter, Dup, Dns),
         *(Mmap, Mprotect, Memfd, Ptrace, VmRead, VmWrite, Userfaultfd),
         *(Setuid, Capset, Unshare, Setns, PivotRoot, Chroot),
         *(Module, Bpf, Keyctl, IoUring, Kill, NewCgroup),
@@ -1137,7 +1160,7 @@ HIGH_VALUE: Final = frozenset(
     {
         *("exec", "fork", "exit", "mount", "umount", "memfd", "ptrace", "vm_read", "vm_write"),
         *("setuid", "capset", "module", "bpf", "userfaultfd", "unshare", "setns", "pivot_root"),
-        *("chroot", "keyctl", "kill", "new_cgroup"),
+        *("chroot", "keyctl", "kill", "new_cgroup", "socket_filter"),
     }
 )
 """Rare and precious kinds, as `HIGH_VALUE` in bpf/events.h names them."""

@@ -86,6 +86,8 @@ BY_64_BITS: Final = {
     "exit_listen": "listen",
     "exit_accept": "accept",
     "exit_accept4": "accept",
+    "exit_setsockopt": "socket_filter",
+    "end_setsockopt": "socket_filter",
     "exit_dup": "dup",
     "exit_dup2": "dup",
     "exit_dup3": "dup",
@@ -178,6 +180,7 @@ SHARED: Final[dict[str, frozenset[str]]] = {
     "end_bind": frozenset({"exit_bind"}),
     "end_listen": frozenset({"exit_listen"}),
     "end_accept": frozenset({"exit_accept", "exit_accept4"}),
+    "end_setsockopt": frozenset({"exit_setsockopt"}),
     **{f"end_{call}": frozenset({f"enter_{call}", f"exit_{call}"}) for call in CHANGES_IDS},
 }
 """Programs on functions that calls of 64 and of 32 bits share, and those of tracepoints that each

@@ -171,6 +171,7 @@ ROWS: Final[dict[str, tuple[Row, ...]]] = {
         *_socket("socket", 7, INBOUND, ("", "local")),
     ),
     "socket": (_call("socket"),),
+    "socket_filter": (_call("setsockopt"),),
     "dup": (_call("dup"),),
     "dns": (
         Row(

@@ -53,6 +53,7 @@ PIPED_SHELL: Final = _shape(
 )
 MOUNT: Final = _shape("mount", "mountSource mountTarget fileSystemType flags")
 MODULE: Final = _shape("module", "moduleName moduleFilePath moduleSha256")
+FILTER: Final = _shape("socket_filter", "addressFamily socketType filterOption")
 SEQUENCE: Final = _shape("any")
 
 _OWN: Final[dict[str, Shape]] = {
@@ -91,6 +92,8 @@ _OWN: Final[dict[str, Shape]] = {
     "code_in_data": _shape("mprotect", "memoryRegions"),
     "antidebug": _shape("ptrace"),
     "userfaultfd": _shape("userfaultfd"),
+    "fixed_addresses": _shape("exec", "flags"),
+    "fixed_addresses_contained": _shape("exec", "flags"),
     "docker_socket": _shape("connect", "socketPath"),
     "runc_escape": _shape("open", "runcBinaryPath"),
     "runc_folder": _shape("exec symlink", "filePath"),
@@ -135,6 +138,9 @@ _OWN: Final[dict[str, Shape]] = {
     "tool_dual_use": TOOL,
     # By its name alone, or by its arguments.
     "miner": _shape("exec", "threatFilePath commandLineExample"),
+    "packet_filter": FILTER,
+    "packet_filter_contained": FILTER,
+    "socket_filter": FILTER,
     "packet_socket": _shape("socket", "addressFamily"),
     "metadata_rebind": _shape("dns", "", REQUEST),
     "metadata_access": _shape("connect", "", CONNECTION),
