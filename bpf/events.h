@@ -54,10 +54,12 @@ enum event_kind {
 	/* A socket that was open when the agent looked. */
 	EVENT_OLDER_SOCKET = 40,
 	EVENT_SOCKET_FILTER = 41,
+	/* Found by a look at the kernel's memory. */
+	EVENT_KERNEL_HOOK = 42,
 };
 
 /* Index of the counters of a kind; one more than the largest event_kind. */
-#define EVENT_KINDS 42
+#define EVENT_KINDS 43
 
 /* Kinds with a ring of their own; a dup is one of them when it makes a standard stream a socket. */
 #define HIGH_VALUE                                                                            \
@@ -67,7 +69,8 @@ enum event_kind {
 	 1ULL << EVENT_CAPSET | 1ULL << EVENT_MODULE | 1ULL << EVENT_BPF |                    \
 	 1ULL << EVENT_USERFAULTFD | 1ULL << EVENT_UNSHARE | 1ULL << EVENT_SETNS |            \
 	 1ULL << EVENT_PIVOT_ROOT | 1ULL << EVENT_CHROOT | 1ULL << EVENT_KEYCTL |             \
-	 1ULL << EVENT_KILL | 1ULL << EVENT_NEW_CGROUP | 1ULL << EVENT_SOCKET_FILTER)
+	 1ULL << EVENT_KILL | 1ULL << EVENT_NEW_CGROUP | 1ULL << EVENT_SOCKET_FILTER |        \
+	 1ULL << EVENT_KERNEL_HOOK)
 
 /* Why a record did not reach a ring; the enumerators are labels in the ledger. */
 enum lost_reason {
@@ -739,6 +742,20 @@ struct kill_event {
 	__u32 target_tid;
 };
 
+/* A pointer of the kernel leads out of the kernel's own code. */
+struct kernel_hook_event {
+	struct event event;
+	/* Where it leads. */
+	__u64 address;
+	/* Which one of the table. */
+	__u32 index;
+	__u32 reserved;
+	/* The kernel's name of where the pointer is. */
+	struct text table;
+	/* Empty when the address is of no module. */
+	struct text module;
+};
+
 struct process_event {
 	struct event event;
 	struct process_facts facts;
@@ -792,6 +809,7 @@ union record {
 	struct new_cgroup_event new_cgroup;
 	struct network_event older_socket;
 	struct socket_filter_event socket_filter;
+	struct kernel_hook_event kernel_hook;
 };
 
 #endif

@@ -103,6 +103,7 @@ __all__ = [
     "Instance",
     "Interface",
     "IoUring",
+    "KernelHook",
     "Keyctl",
     "Kill",
     "Link",
@@ -1070,6 +1071,22 @@ class Kill(Targeted):
     """One thread and not all; 0: all."""
 
 
+class KernelHook(Event):
+    """A pointer of the kernel leads out of the kernel's own code, as the agent has seen there."""
+
+    kind = "kernel_hook"
+    attempt = False
+
+    table: Annotated[str, Text()]
+    """The kernel's name of where the pointer is: `sys_call_table`, `tcp4_seq_ops`."""
+    index: int
+    """Which pointer of the table; in that of system calls the number of the call."""
+    address: int
+    """Where it leads."""
+    module: Annotated[str, Text()]
+    """Whose address that is; empty: of no module that can be seen."""
+
+
 class ProcessSeen(Event):
     """A process that was there when the agent looked; fills the process table, never sent."""
 
@@ -1151,7 +1168,7 @@ EVENTS: Final[dict[str, type[Event]]] = {
         *(Socket, Connect, Bind, Listen, Accept, OlderSocket, SocketFilter, Dup, Dns),
         *(Mmap, Mprotect, Memfd, Ptrace, VmRead, VmWrite, Userfaultfd),
         *(Setuid, Capset, Unshare, Setns, PivotRoot, Chroot),
-        *(Module, Bpf, Keyctl, IoUring, Kill, NewCgroup),
+        *(Module, Bpf, KernelHook, Keyctl, IoUring, Kill, NewCgroup),
     )
 }
 """The kinds that can be asked for, by name."""
@@ -1160,7 +1177,7 @@ HIGH_VALUE: Final = frozenset(
     {
         *("exec", "fork", "exit", "mount", "umount", "memfd", "ptrace", "vm_read", "vm_write"),
         *("setuid", "capset", "module", "bpf", "userfaultfd", "unshare", "setns", "pivot_root"),
-        *("chroot", "keyctl", "kill", "new_cgroup", "socket_filter"),
+        *("chroot", "keyctl", "kill", "new_cgroup", "socket_filter", "kernel_hook"),
     }
 )
 """Rare and precious kinds, as `HIGH_VALUE` in bpf/events.h names them."""

@@ -87,6 +87,7 @@ CAPABILITIES: Final = {
     "CAP_SYS_BOOT": 22,
     "CAP_SYS_RESOURCE": 24,
     "CAP_SETFCAP": 31,
+    "CAP_SYSLOG": 34,
     "CAP_PERFMON": 38,
     "CAP_BPF": 39,
 }

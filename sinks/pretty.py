@@ -34,6 +34,7 @@ from nodeagent.event import (
     Fork,
     Ids,
     IoUring,
+    KernelHook,
     Keyctl,
     Kill,
     Link,
@@ -272,6 +273,11 @@ def _socket_filter(event: SocketFilter) -> Said:
         f"program {event.program_id}" if event.program_id else f"{event.instructions} instructions"
     )
     return Said(_actor(event), " ".join(words), size, *_result(event))
+
+
+def _kernel_hook(event: KernelHook) -> Said:
+    where = f"{harmless(event.table)}[{event.index}] → {harmless(event.module) or 'nowhere'}"
+    return Said(_actor(event), where, f"{event.address:#x}", bad=True)
 
 
 def _dup(event: Dup) -> Said:
@@ -556,6 +562,7 @@ _SAY: Final[Mapping[type, Callable[[Any], Said]]] = {
     Capset: _capset,
     Unshare: _unshare,
     Setns: _setns,
+    KernelHook: _kernel_hook,
     Keyctl: _keyctl,
     Module: _module,
     Bpf: _bpf,

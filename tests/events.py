@@ -40,6 +40,7 @@ from nodeagent.event import (
     Fork,
     Ids,
     IoUring,
+    KernelHook,
     Keyctl,
     Kill,
     Link,
@@ -245,6 +246,17 @@ def a_socket_filter(**changes: Any) -> SocketFilter:
         option=26,
         instructions=30,
         program_id=0,
+    )
+
+
+def a_kernel_hook(**changes: Any) -> KernelHook:
+    return _make(
+        KernelHook,
+        {"process": a_process("", pid=0, parent_pid=0, start_time=0, comm="kernel")} | changes,
+        table="sys_call_table",
+        index=62,
+        address=0xFFFFFFFFC0001000,
+        module="rootkit",
     )
 
 
@@ -612,6 +624,7 @@ MAKERS: Final[dict[str, Callable[..., Event]]] = {
     "chroot": a_chroot,
     "module": a_module,
     "bpf": a_bpf,
+    "kernel_hook": a_kernel_hook,
     "keyctl": a_keyctl,
     "io_uring": an_io_uring,
     "kill": a_kill,

@@ -284,6 +284,10 @@ _OWN: Final[dict[str, Rule]] = {
         "DefenseEvasion:Runtime/KernelModuleLoaded", HIGH, 20,
         "{process} loads the kernel module {key} of this system", "T1547.006",
     ),
+    "kernel_hooked": _rule(
+        "DefenseEvasion:Runtime/KernelHooked", HIGH, 90,
+        "{key} of the kernel leads into other code, of the module {moduleName}", "T1014",
+    ),
     "bpf_program": _rule(
         "DefenseEvasion:Runtime/EbpfProgramLoaded", MEDIUM, 30,
         "{process} loads the eBPF program {key}", "T1014",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is put into the kernel to see packets there."""
+"""What is put into the kernel: other code in the place of its own, or filters that see packets."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import ClassVar, Final
 
 from nodeagent.detect import Signal
 from nodeagent.detect.where import is_contained, is_one, is_runtime
-from nodeagent.event import Event, Process, SocketFilter
+from nodeagent.event import Event, KernelHook, Process, SocketFilter
 from nodeagent.names import FAMILIES, SOCKET_FILTERS, SOCKET_TYPES
 
 __all__ = ["Integrity"]
 
+HIDDEN: Final = "hidden"
+"""The name of a module that cannot be seen."""
 ONE_SOCKET: Final = frozenset({26, 50})
 """SO_ATTACH_FILTER, SO_ATTACH_BPF; the others share out connections among servers."""
 INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})
@@ -35,18 +37,30 @@ class Integrity:
     """Remembers nothing."""
 
     name = "integrity"
-    kinds: ClassVar[tuple[str, ...]] = ("socket_filter",)
+    kinds: ClassVar[tuple[str, ...]] = ("socket_filter", "kernel_hook")
 
     def wants_path(self, _path: str) -> bool:
         """None: it does not look at opens."""
         return False
 
     def inspect(self, event: Event) -> Iterable[Signal]:
-        """A program on a socket."""
+        """A pointer that was changed, or a program on a socket."""
         process = event.process
+        if isinstance(event, KernelHook):
+            return _on_hook(event)
         if process is None or not isinstance(event, SocketFilter):
             return ()
         return _on_filter(event, process)
+
+
+def _on_hook(event: KernelHook) -> Iterator[Signal]:
+    key = f"{event.table}[{event.index}]"
+    context: dict[str, object] = {
+        "kernelTable": event.table,
+        "tableIndex": event.index,
+        "moduleName": event.module or HIDDEN,
+    }
+    yield Signal("kernel_hooked", event, context, key=key)
 
 
 def _on_filter(event: SocketFilter, process: Process) -> Iterator[Signal]:

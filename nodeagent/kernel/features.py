@@ -22,6 +22,7 @@ from nodeagent.kernel.tracepoint import Tracepoints
 __all__ = [
     "ITERATOR",
     "LISTING",
+    "ON_DEMAND",
     "PROBES",
     "PROCESS_KINDS",
     "SERVES",
@@ -161,6 +162,8 @@ BY_64_BITS: Final = {
     "exit_pidfd_send_signal": "kill",
     "on_cgroup_mkdir": "new_cgroup",
     "list_sockets": "older_socket",
+    "check_kernel": "kernel_hook",
+    "tell_hooks": "kernel_hook",
 }
 """The kind that each program serves, but for those below."""
 
@@ -232,13 +235,16 @@ SERVES: Final = {**BY_64_BITS, **BY_FUNCTION, **BY_32_BITS}
 """The kind that each program serves."""
 
 ITERATOR: Final = "iterator"
-"""The family of programs that are run once, when all others are attached."""
+"""The family of programs that are run, most of them once, when all others are attached."""
 
 TRAMPOLINES: Final = frozenset({"fentry", "fexit", "lsm"})
 """Sections of programs that need trampolines."""
 
 LISTING: Final = "list_processes"
 """The iterator that lists all processes."""
+
+ON_DEMAND: Final = frozenset({"check_kernel", "tell_hooks"})
+"""Iterators that are run again and again, see kernel/integrity.py."""
 
 PROBES: Final = {"probe_trampoline": "fentry", "probe_lsm": "BPF LSM"}
 """Programs that are only tried, by the doctor."""

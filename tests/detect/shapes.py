@@ -123,6 +123,7 @@ _OWN: Final[dict[str, Shape]] = {
     "module": MODULE,
     "module_of_system": MODULE,
     "bpf_program": _shape("bpf"),
+    "kernel_hooked": _shape("kernel_hook", "kernelTable tableIndex moduleName"),
     "io_uring": _shape("io_uring", "filePath"),
     "preload": _shape("exec", "ldPreloadValue"),
     "kill_guard": _shape("kill", f"{TARGET} signal"),

@@ -56,8 +56,12 @@ static int program(void)
 				.license = (uintptr_t) "GPL" };
 	struct bpf_prog_info info = { 0 };
 	union bpf_attr ask = { .info = { .info_len = sizeof(info), .info = (uintptr_t)&info } };
-	int fd = must("program", syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load)));
+	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+	int fd;
 
+	/* Before Linux 5.11 eBPF counts against it. */
+	must("limit", setrlimit(RLIMIT_MEMLOCK, &limit));
+	fd = must("program", syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load)));
 	ask.info.bpf_fd = fd;
 	must("program", syscall(SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &ask, sizeof(ask)));
 	said("program", info.id);
