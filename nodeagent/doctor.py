@@ -76,7 +76,9 @@ LIMITS: Final = {
 """The same by kind, where it is not `BY_CALL`."""
 BY_FUNCTION: Final = "not what seccomp refuses"
 LIMITS_OF_TRAMPOLINES: Final = {
-    **dict.fromkeys(("rename", "link", "symlink", "unlink"), f"{BY_FUNCTION}, not by io_uring"),
+    **dict.fromkeys(
+        ("rename", "link", "symlink", "unlink", "socket_filter"), f"{BY_FUNCTION}, not by io_uring"
+    ),
     "connect": f"{BY_FUNCTION}, MSG_FASTOPEN, or UDP without connect",
 }
 """What passes by trampolines, by kind, where it is not `BY_FUNCTION`."""

@@ -19,6 +19,7 @@ STUB: Final = "stub"
 """The socket of it, in the folder of the machine."""
 ASKED: Final = re.compile(rb"^poke ([0-9a-f]{16}) ([0-9a-f]{16})\r?$", re.MULTILINE)
 """How guest.py asks for it on the console: an address, and the pointer to put there."""
+ANSWER: Final = re.compile(rb"\$(OK|E\d\d)#..")
 TRIES: Final = 50
 SECONDS: Final = 10.0
 
@@ -48,13 +49,12 @@ def _write(stub: Path, address: int, data: bytes) -> bool:
 
 
 def _ask(talk: socket.socket, command: str) -> bytes:
-    """What is between `$` and `#` in the answer."""
+    """`OK`, or `E` and a number; that it stands still is said without being asked for."""
     talk.sendall(f"${command}#{sum(command.encode()) % 256:02x}".encode())
     said = b""
-    while not (found := re.search(rb"\$([^#]*)#..", said)):
+    while not (found := ANSWER.search(said)):
         more = talk.recv(4096)
         if not more:
             raise PokeError(f"no answer to {command}")
         said += more
-    talk.sendall(b"+")
     return found[1]
