@@ -286,7 +286,7 @@ _OWN: Final[dict[str, Rule]] = {
     ),
     "kernel_hooked": _rule(
         "DefenseEvasion:Runtime/KernelHooked", HIGH, 90,
-        "{key} of the kernel leads into other code, of the module {moduleName}", "T1014",
+        "{key} of the kernel leads into other code, module: {moduleName}", "T1014",
     ),
     "bpf_program": _rule(
         "DefenseEvasion:Runtime/EbpfProgramLoaded", MEDIUM, 30,

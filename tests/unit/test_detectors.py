@@ -12,6 +12,7 @@ import pytest
 from nodeagent.detect import Detector
 from nodeagent.detect.containers import Containers
 from nodeagent.detect.drift import Drift
+from nodeagent.detect.integrity import Integrity
 from nodeagent.detect.sensitive import Sensitive
 from nodeagent.detect.shells import Shells
 from nodeagent.detect.where import is_runtime_path
@@ -21,9 +22,11 @@ from tests.events import (
     TIME,
     a_bpf,
     a_container,
+    a_kernel_hook,
     a_module,
     a_mount,
     a_process,
+    a_socket_filter,
     a_symlink,
     an_exec,
     an_open,
@@ -227,3 +230,47 @@ def test_secrets_are_read_by_programs_that_are_for_them_and_no_others(path: str)
 )
 def test_script_that_an_interpreter_is_given(path: str, line: str, script: str) -> None:
     assert an_exec(tuple(line.split()), path=path, cwd="/home/me").script_path == script
+
+
+PACKET, INTERNET, NETLINK = 17, 2, 16
+RAW, DATAGRAM = 3, 2
+
+
+@pytest.mark.parametrize(
+    ("path", "family", "kind", "protocol", "expected"),
+    [
+        ("/usr/sbin/odd", PACKET, RAW, 0, ["packet_filter"]),
+        ("/usr/bin/tcpdump", PACKET, RAW, 0, []),
+        ("/tmp/tcpdump", PACKET, RAW, 0, ["packet_filter"]),
+        ("/usr/sbin/odd", INTERNET, RAW, 6, ["packet_filter"]),
+        ("/usr/sbin/odd", INTERNET, RAW, 1, ["socket_filter"]),
+        ("/usr/bin/ping", INTERNET, RAW, 1, []),
+        ("/usr/sbin/odd", INTERNET, DATAGRAM, 17, ["socket_filter"]),
+        ("/usr/sbin/odd", NETLINK, RAW, 15, []),
+    ],
+)
+def test_filters_are_for_programs_that_look_at_packets_all_day(
+    path: str, family: int, kind: int, protocol: int, expected: list[str]
+) -> None:
+    event = a_socket_filter(
+        process=a_process(path), family=family, type=kind, protocol=protocol, option=26
+    )
+    assert rules(Integrity(), event) == expected
+
+
+def test_image_does_not_choose_who_looks_at_packets_all_day() -> None:
+    process = inside(a_process("/usr/bin/tcpdump"), a_container())
+    assert rules(Integrity(), a_socket_filter(process=process)) == ["packet_filter_contained"]
+
+
+@pytest.mark.parametrize("change", [{"option": 51}, {"option": 52}, {"result": -1}], ids=str)
+def test_filters_that_share_out_connections_or_failed_are_no_signal(
+    change: dict[str, int],
+) -> None:
+    assert not rules(Integrity(), a_socket_filter(**change))
+
+
+def test_hook_of_a_module_that_cannot_be_seen_is_hidden() -> None:
+    (signal,) = Integrity().inspect(a_kernel_hook(module=""))
+    assert (signal.rule, signal.key) == ("kernel_hooked", "sys_call_table[62]")
+    assert signal.context["moduleName"] == "hidden"
