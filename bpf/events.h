@@ -53,10 +53,13 @@ enum event_kind {
 	EVENT_NEW_CGROUP = 39,
 	/* A socket that was open when the agent looked. */
 	EVENT_OLDER_SOCKET = 40,
+	EVENT_SOCKET_FILTER = 41,
+	/* Found by a look at the kernel's memory. */
+	EVENT_KERNEL_HOOK = 42,
 };
 
 /* Index of the counters of a kind; one more than the largest event_kind. */
-#define EVENT_KINDS 41
+#define EVENT_KINDS 43
 
 /* Kinds with a ring of their own; a dup is one of them when it makes a standard stream a socket. */
 #define HIGH_VALUE                                                                            \
@@ -66,7 +69,8 @@ enum event_kind {
 	 1ULL << EVENT_CAPSET | 1ULL << EVENT_MODULE | 1ULL << EVENT_BPF |                    \
 	 1ULL << EVENT_USERFAULTFD | 1ULL << EVENT_UNSHARE | 1ULL << EVENT_SETNS |            \
 	 1ULL << EVENT_PIVOT_ROOT | 1ULL << EVENT_CHROOT | 1ULL << EVENT_KEYCTL |             \
-	 1ULL << EVENT_KILL | 1ULL << EVENT_NEW_CGROUP)
+	 1ULL << EVENT_KILL | 1ULL << EVENT_NEW_CGROUP | 1ULL << EVENT_SOCKET_FILTER |        \
+	 1ULL << EVENT_KERNEL_HOOK)
 
 /* Why a record did not reach a ring; the enumerators are labels in the ledger. */
 enum lost_reason {
@@ -250,7 +254,8 @@ struct exec_event {
 	/* Before the call; all ones when the call itself was not seen. */
 	struct credentials old;
 	__u32 argc;
-	__u32 reserved;
+	/* See personality(2). */
+	__u32 personality;
 	struct path_text path;
 	struct path_text cwd;
 	/* As passed to execve(2). */
@@ -328,6 +333,21 @@ struct socket_event {
 	__u16 type;
 	/* IPPROTO_*, as passed. */
 	__u32 protocol;
+};
+
+/* A filter was attached to a socket. */
+struct socket_filter_event {
+	struct event event;
+	__u16 family;
+	__u16 type;
+	__u32 protocol;
+	__u32 fd;
+	/* SO_ATTACH_*. */
+	__u32 option;
+	/* Of a classic filter, as passed. */
+	__u32 instructions;
+	/* Of eBPF. */
+	__u32 program_id;
 };
 
 struct dup_event {
@@ -722,6 +742,20 @@ struct kill_event {
 	__u32 target_tid;
 };
 
+/* A pointer of the kernel leads out of the kernel's own code. */
+struct kernel_hook_event {
+	struct event event;
+	/* Where it leads. */
+	__u64 address;
+	/* Which one of the table. */
+	__u32 index;
+	__u32 reserved;
+	/* The kernel's name of where the pointer is. */
+	struct text table;
+	/* Empty when the address is of no module. */
+	struct text module;
+};
+
 struct process_event {
 	struct event event;
 	struct process_facts facts;
@@ -774,6 +808,8 @@ union record {
 	struct kill_event kill;
 	struct new_cgroup_event new_cgroup;
 	struct network_event older_socket;
+	struct socket_filter_event socket_filter;
+	struct kernel_hook_event kernel_hook;
 };
 
 #endif

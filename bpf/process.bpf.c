@@ -134,6 +134,7 @@ int BPF_PROG(on_exec, struct task_struct *task, pid_t old_tid, struct linux_binp
 
 	if (!exec)
 		return 0;
+	exec->personality = task->personality;
 	fill_facts(&exec->facts, task);
 	fill_old_credentials(exec, old_tid);
 	fill_stdio(exec);
@@ -158,6 +159,7 @@ static __always_inline int failed_exec(long result, const struct arguments *pass
 	if (!exec)
 		return 0;
 	exec->event.result = result;
+	exec->personality = BPF_CORE_READ(task, personality);
 	fill_facts(&exec->facts, task);
 	fill_old_credentials(exec, exec->event.tid);
 	fill_stdio(exec);

@@ -15,6 +15,7 @@ from contextlib import (
     AbstractContextManager,
     ExitStack,
     asynccontextmanager,
+    closing,
     contextmanager,
     nullcontext,
     suppress,
@@ -41,10 +42,12 @@ from nodeagent.enrich.process import ProcessTable
 from nodeagent.errors import ConfigError
 from nodeagent.event import AgentEvent
 from nodeagent.follow.followers import Follow, Followers
+from nodeagent.follow.integrity import IntegrityFollower
 from nodeagent.follow.node import id_of_boot, name_of_node
 from nodeagent.kernel.btf import Btf
 from nodeagent.kernel.cgroup import controller_of
-from nodeagent.kernel.features import family_of
+from nodeagent.kernel.features import ON_DEMAND, family_of
+from nodeagent.kernel.integrity import Addresses, KernelCheck
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject, find_object
 from nodeagent.kernel.privileges import Privileges, give_up
@@ -164,7 +167,7 @@ async def run(
         # To detach takes a while, for which nobody has to wait.
         stack.callback(life.close)
         # Before there is a second thread. Nothing after the start needs it.
-        give_up("CAP_SYS_ADMIN")
+        addresses = stack.enter_context(closing(_addresses()))
         source = LiveSource(kernel, clock, ledger, config.filter.summary_seconds)
         stop = _Stop(source.stop)
         node_name = name_of_node(config.node)
@@ -212,6 +215,7 @@ async def run(
                 controller,
                 lists=detection.lists,
                 ledger=ledger,
+                integrity=_integrity(kernel, addresses, ledger),
             )
             stack.callback(followers.close)
             beside |= followers.tasks()
@@ -336,6 +340,22 @@ def _canary(config: Config, kernel: Kernel, ledger: Ledger, pipeline: Pipeline) 
         dns_port=config.kernel.dns_ports[0] if config.kernel.dns_ports else 53,
         interval_seconds=config.canary.interval_seconds,
     )
+
+
+def _addresses() -> Addresses:
+    """Those of the kernel; what it took to open them, and to load, is given up."""
+    addresses = Addresses()
+    give_up("CAP_SYS_ADMIN")
+    give_up("CAP_SYSLOG")
+    return addresses
+
+
+def _integrity(kernel: Kernel, addresses: Addresses, ledger: Ledger) -> IntegrityFollower | None:
+    hooks = [hook for hook in kernel.hooks if hook.program in ON_DEMAND]
+    if not hooks or any(hook.missing for hook in hooks):
+        return None
+    check = KernelCheck(kernel.loaded, kernel.btf, addresses)
+    return IntegrityFollower(check, addresses, ledger)
 
 
 def _facts(config: Config, boot_ns: int, node_name: str, boot_id: str) -> Facts:

@@ -45,6 +45,7 @@ DNS_QUESTION: Final = (
 """For canary.nodeagent.invalid, a name that never is (RFC 6761)."""
 PTRACE_ATTACH: Final = 16
 BPF_PROG_LOAD: Final = 5
+SO_ATTACH_FILTER: Final = 26
 PR_GET_SECCOMP: Final = 21
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -108,6 +109,9 @@ OPERATIONS: Final[Mapping[str, Callable[[], object]]] = {
     "bind": partial(_socket, lambda made: made.bind(NOWHERE)),
     "listen": partial(_socket, lambda made: made.listen()),
     "accept": partial(_socket, lambda made: made.accept()),
+    "socket_filter": partial(
+        _socket, lambda made: made.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, b"")
+    ),
     "dup": partial(_socket, lambda made: os.close(os.dup(made.fileno()))),
     "mmap": _map,
     "mprotect": partial(_LIBC.mprotect, None, mmap.PAGESIZE, mmap.PROT_EXEC),

@@ -13,7 +13,7 @@ import os
 import platform
 import resource
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from nodeagent.errors import BadRecord, BpfError, ConfigError, StartError
 from nodeagent.event import EVENTS
 from nodeagent.kernel.cgroup import controller_of
 from nodeagent.kernel.features import LISTING, PROBES, SERVES, Hook, KernelTypes, family_of, plan
+from nodeagent.kernel.integrity import Addresses
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject, find_object
 from nodeagent.kernel.policy import Rules
@@ -75,7 +76,9 @@ LIMITS: Final = {
 """The same by kind, where it is not `BY_CALL`."""
 BY_FUNCTION: Final = "not what seccomp refuses"
 LIMITS_OF_TRAMPOLINES: Final = {
-    **dict.fromkeys(("rename", "link", "symlink", "unlink"), f"{BY_FUNCTION}, not by io_uring"),
+    **dict.fromkeys(
+        ("rename", "link", "symlink", "unlink", "socket_filter"), f"{BY_FUNCTION}, not by io_uring"
+    ),
     "connect": f"{BY_FUNCTION}, MSG_FASTOPEN, or UDP without connect",
 }
 """What passes by trampolines, by kind, where it is not `BY_FUNCTION`."""
@@ -179,6 +182,7 @@ def examine(config: Config) -> Diagnosis:
         if tracepoints is not None:
             stack.enter_context(tracepoints)
             found.checks.append(_perf_events(libbpf, tracepoints))
+        found.checks.append(_kernel_tables(privileged))
         opened = _object(found, libbpf, path)
         if opened is None:
             return _not_served(found)
@@ -364,6 +368,19 @@ def _perf_events(libbpf: Libbpf, tracepoints: Tracepoints) -> Check:
     except (BpfError, OSError, ValueError) as error:
         return Check("perf events", State.MISSING, *_said(error))
     return Check("perf events", State.OK, "can be opened on tracepoints")
+
+
+def _kernel_tables(privileged: Privileges) -> Check:
+    """Whether it can be seen that somebody has changed the kernel's own pointers."""
+    if not privileged.enough:
+        return Check("kernel tables", State.UNKNOWN, ONLY_ROOT)
+    with closing(Addresses()) as addresses:
+        try:
+            tables = addresses.read().tables
+        except BpfError as error:
+            return Check("kernel tables", State.DEGRADED, *_said(error))
+    count = sum(table.pointers for table in tables)
+    return Check("kernel tables", State.OK, f"{len(tables)} with {count} pointers are looked at")
 
 
 def _object(found: Diagnosis, libbpf: Libbpf, path: Path) -> BpfObject | None:

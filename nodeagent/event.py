@@ -53,6 +53,7 @@ from nodeagent.names import (
     MOUNT_CALLS,
     MOUNT_FLAGS,
     OPEN_FLAGS,
+    PERSONALITY,
     PROTECTIONS,
     PROTOCOLS,
     PTRACE_REQUESTS,
@@ -60,6 +61,7 @@ from nodeagent.names import (
     RENAME_FLAGS,
     SETUID_CALLS,
     SIGNALS,
+    SOCKET_FILTERS,
     SOCKET_TYPES,
     UMOUNT_FLAGS,
     UNLINK_FLAGS,
@@ -101,6 +103,7 @@ __all__ = [
     "Instance",
     "Interface",
     "IoUring",
+    "KernelHook",
     "Keyctl",
     "Kill",
     "Link",
@@ -127,6 +130,7 @@ __all__ = [
     "Setns",
     "Setuid",
     "Socket",
+    "SocketFilter",
     "Stream",
     "Symlink",
     "Targeted",
@@ -464,6 +468,8 @@ class Exec(Code):
     """The executable lives in memory and never had a name."""
     old: Annotated[Credentials, Shared()]
     """Before the call; the new ones are in `process`."""
+    personality: Annotated[int, PERSONALITY]
+    """Flags of personality(2) that the program runs with."""
     stdio: Annotated[tuple[Stream, Stream, Stream], Shared()]
     facts: ProcessFacts
 
@@ -616,6 +622,24 @@ class Socket(Event):
     type: Annotated[int, SOCKET_TYPES]
     protocol: Annotated[int, PROTOCOLS]
     """As passed; 0: the usual one of the type."""
+
+
+class SocketFilter(Event):
+    """A program was attached to a socket that picks its packets, or who gets them."""
+
+    kind = "socket_filter"
+
+    family: Annotated[int, FAMILIES]
+    """Of the socket behind the descriptor; AF_UNSPEC when it is none."""
+    type: Annotated[int, SOCKET_TYPES]
+    protocol: Annotated[int, PROTOCOLS]
+    fd: int
+    option: Annotated[int, SOCKET_FILTERS]
+    """As passed to setsockopt(2)."""
+    instructions: int
+    """Of a classic filter; from the caller's memory."""
+    program_id: int
+    """Of eBPF; 0 for a classic filter."""
 
 
 class Dup(Event):
@@ -1049,6 +1073,22 @@ class Kill(Targeted):
     """One thread and not all; 0: all."""
 
 
+class KernelHook(Event):
+    """A pointer of the kernel leads out of the kernel's own code, as the agent has seen there."""
+
+    kind = "kernel_hook"
+    attempt = False
+
+    table: Annotated[str, Text()]
+    """The kernel's name of where the pointer is: `sys_call_table`, `tcp4_seq_ops`."""
+    index: int
+    """Which pointer of the table; in that of system calls the number of the call."""
+    address: int
+    """Where it leads."""
+    module: Annotated[str, Text()]
+    """Whose address that is; empty: of no module that can be seen."""
+
+
 class ProcessSeen(Event):
     """A process that was there when the agent looked; fills the process table, never sent."""
 
@@ -1127,10 +1167,10 @@ EVENTS: Final[dict[str, type[Event]]] = {
     for event in (
         *(Exec, Fork, Exit),
         *(Open, Rename, Link, Symlink, Unlink, Chmod, Chown, Mount, Umount),
-        *(Socket, Connect, Bind, Listen, Accept, OlderSocket, Dup, Dns),
+        *(Socket, Connect, Bind, Listen, Accept, OlderSocket, SocketFilter, Dup, Dns),
         *(Mmap, Mprotect, Memfd, Ptrace, VmRead, VmWrite, Userfaultfd),
         *(Setuid, Capset, Unshare, Setns, PivotRoot, Chroot),
-        *(Module, Bpf, Keyctl, IoUring, Kill, NewCgroup),
+        *(Module, Bpf, KernelHook, Keyctl, IoUring, Kill, NewCgroup),
     )
 }
 """The kinds that can be asked for, by name."""
@@ -1139,7 +1179,7 @@ HIGH_VALUE: Final = frozenset(
     {
         *("exec", "fork", "exit", "mount", "umount", "memfd", "ptrace", "vm_read", "vm_write"),
         *("setuid", "capset", "module", "bpf", "userfaultfd", "unshare", "setns", "pivot_root"),
-        *("chroot", "keyctl", "kill", "new_cgroup"),
+        *("chroot", "keyctl", "kill", "new_cgroup", "socket_filter", "kernel_hook"),
     }
 )
 """Rare and precious kinds, as `HIGH_VALUE` in bpf/events.h names them."""

@@ -87,6 +87,7 @@ CAPABILITIES: Final = {
     "CAP_SYS_BOOT": 22,
     "CAP_SYS_RESOURCE": 24,
     "CAP_SETFCAP": 31,
+    "CAP_SYSLOG": 34,
     "CAP_PERFMON": 38,
     "CAP_BPF": 39,
 }
@@ -99,6 +100,35 @@ SOCKET_TYPES: Final = Choice(
     _named(socket, "SOCK_STREAM", "SOCK_DGRAM", "SOCK_RAW", "SOCK_RDM", "SOCK_SEQPACKET")
 )
 """Socket types of socket(2)."""
+
+SOCKET_FILTERS: Final = Choice(
+    {
+        26: "SO_ATTACH_FILTER",
+        50: "SO_ATTACH_BPF",
+        51: "SO_ATTACH_REUSEPORT_CBPF",
+        52: "SO_ATTACH_REUSEPORT_EBPF",
+    }
+)
+"""Options of setsockopt(2) that attach a program."""
+
+PERSONALITY: Final = Bits(
+    {
+        0x0020000: "UNAME26",
+        0x0040000: "ADDR_NO_RANDOMIZE",
+        0x0080000: "FDPIC_FUNCPTRS",
+        0x0100000: "MMAP_PAGE_ZERO",
+        0x0200000: "ADDR_COMPAT_LAYOUT",
+        0x0400000: "READ_IMPLIES_EXEC",
+        0x0800000: "ADDR_LIMIT_32BIT",
+        0x1000000: "SHORT_INODE",
+        0x2000000: "WHOLE_SECONDS",
+        0x4000000: "STICKY_TIMEOUTS",
+        0x8000000: "ADDR_LIMIT_3GB",
+    },
+    # The lowest byte is a number: which system calls are meant.
+    silent=0xFF,
+)
+"""Flags of personality(2)."""
 
 PROTOCOLS: Final = Choice(
     {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp", 136: "udplite", 262: "mptcp"}

@@ -34,6 +34,7 @@ from nodeagent.event import (
     Fork,
     Ids,
     IoUring,
+    KernelHook,
     Keyctl,
     Kill,
     Link,
@@ -53,6 +54,7 @@ from nodeagent.event import (
     Setns,
     Setuid,
     Socket,
+    SocketFilter,
     Symlink,
     Targeted,
     Umount,
@@ -258,6 +260,24 @@ def _socket(event: Socket) -> Said:
     fields = ("family", "type", "protocol") if event.protocol else ("family", "type")
     words = [_shown(type(event), field, getattr(event, field)) for field in fields]
     return Said(_actor(event), " ".join(words), "", *_result(event, of_value=True))
+
+
+def _socket_filter(event: SocketFilter) -> Said:
+    kind, option = type(event), _shown(type(event), "option", event.option)
+    words = [
+        option,
+        "→",
+        *(_shown(kind, each, getattr(event, each)) for each in ("family", "type")),
+    ]
+    size = (
+        f"program {event.program_id}" if event.program_id else f"{event.instructions} instructions"
+    )
+    return Said(_actor(event), " ".join(words), size, *_result(event))
+
+
+def _kernel_hook(event: KernelHook) -> Said:
+    where = f"{harmless(event.table)}[{event.index}] → {harmless(event.module) or 'nowhere'}"
+    return Said(_actor(event), where, f"{event.address:#x}", bad=True)
 
 
 def _dup(event: Dup) -> Said:
@@ -528,6 +548,7 @@ _SAY: Final[Mapping[type, Callable[[Any], Said]]] = {
     OlderSocket: _older_socket,
     Accept: _accept,
     Socket: _socket,
+    SocketFilter: _socket_filter,
     Dup: _dup,
     Dns: _dns,
     Mmap: _mmap,
@@ -541,6 +562,7 @@ _SAY: Final[Mapping[type, Callable[[Any], Said]]] = {
     Capset: _capset,
     Unshare: _unshare,
     Setns: _setns,
+    KernelHook: _kernel_hook,
     Keyctl: _keyctl,
     Module: _module,
     Bpf: _bpf,

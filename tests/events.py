@@ -40,6 +40,7 @@ from nodeagent.event import (
     Fork,
     Ids,
     IoUring,
+    KernelHook,
     Keyctl,
     Kill,
     Link,
@@ -63,6 +64,7 @@ from nodeagent.event import (
     Setns,
     Setuid,
     Socket,
+    SocketFilter,
     Stream,
     Symlink,
     Task,
@@ -174,6 +176,7 @@ def an_exec(argv: tuple[str, ...] = ("ls", "-la", "/tmp"), **changes: Any) -> Ex
         links=1,
         memfd=False,
         old=ROOT,
+        personality=0,
         stdio=(Stream(stat.S_IFCHR, None),) * 3,
         facts=some_facts(),
     )
@@ -230,6 +233,31 @@ def a_listen(**changes: Any) -> Listen:
 
 def an_older_socket(**changes: Any) -> OlderSocket:
     return _make(OlderSocket, {"backlog": 128, "remote": None} | changes, **A_SOCKET)
+
+
+def a_socket_filter(**changes: Any) -> SocketFilter:
+    return _make(
+        SocketFilter,
+        changes,
+        family=17,
+        type=3,
+        protocol=0,
+        fd=3,
+        option=26,
+        instructions=30,
+        program_id=0,
+    )
+
+
+def a_kernel_hook(**changes: Any) -> KernelHook:
+    return _make(
+        KernelHook,
+        {"process": a_process("", pid=0, parent_pid=0, start_time=0, comm="kernel")} | changes,
+        table="sys_call_table",
+        index=62,
+        address=0xFFFFFFFFC0001000,
+        module="rootkit",
+    )
 
 
 def an_accept(**changes: Any) -> Accept:
@@ -577,6 +605,7 @@ MAKERS: Final[dict[str, Callable[..., Event]]] = {
     "listen": a_listen,
     "accept": an_accept,
     "older_socket": an_older_socket,
+    "socket_filter": a_socket_filter,
     "dup": a_dup,
     "dns": a_dns,
     "mmap": an_mmap,
@@ -595,6 +624,7 @@ MAKERS: Final[dict[str, Callable[..., Event]]] = {
     "chroot": a_chroot,
     "module": a_module,
     "bpf": a_bpf,
+    "kernel_hook": a_kernel_hook,
     "keyctl": a_keyctl,
     "io_uring": an_io_uring,
     "kill": a_kill,

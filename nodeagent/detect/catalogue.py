@@ -149,6 +149,14 @@ _OWN: Final[dict[str, Rule]] = {
         "DefenseEvasion:Runtime/MemoryMadeExecutable", MEDIUM, 40,
         "{process} makes memory executable that is for data: {key}", "T1620", "T1055",
     ),
+    "fixed_addresses": _rule(
+        "DefenseEvasion:Runtime/AddressRandomizationOff", LOW, 10,
+        "{process} runs at addresses that are not random", "T1562", "T1068",
+    ),
+    "fixed_addresses_contained": _rule(
+        "DefenseEvasion:Runtime/AddressRandomizationOff", LOW, 20,
+        "{process} in a container runs at addresses that are not random", "T1562", "T1068",
+    ),
     "userfaultfd": _rule(
         "PrivilegeEscalation:Runtime/UserfaultfdUsage", MEDIUM, 50,
         "{process} handles page faults by itself, as exploits of the kernel do", "T1068",
@@ -296,6 +304,10 @@ _OWN: Final[dict[str, Rule]] = {
         "DefenseEvasion:Runtime/KernelModuleLoaded", HIGH, 20,
         "{process} loads the kernel module {key} of this system", "T1547.006",
     ),
+    "kernel_hooked": _rule(
+        "DefenseEvasion:Runtime/KernelHooked", HIGH, 90,
+        "{key} of the kernel leads into other code, module: {moduleName}", "T1014",
+    ),
     "bpf_program": _rule(
         "DefenseEvasion:Runtime/EbpfProgramLoaded", MEDIUM, 30,
         "{process} loads the eBPF program {key}", "T1014",
@@ -303,6 +315,19 @@ _OWN: Final[dict[str, Rule]] = {
     "io_uring": _rule(
         "DefenseEvasion:Runtime/IoUringUsage", LOW, 10,
         "{process} works by io_uring, which passes by many guards", "T1562",
+    ),
+    "packet_filter": _rule(
+        "DefenseEvasion:Runtime/SocketFilterAttached", MEDIUM, 40,
+        "{process} lets a program in the kernel pick packets of {key} for it", "T1205.002", "T1040",
+    ),
+    "packet_filter_contained": _rule(
+        "DefenseEvasion:Runtime/SocketFilterAttached", MEDIUM, 50,
+        "{process} in a container lets a program in the kernel pick packets for it",
+        "T1205.002", "T1040",
+    ),
+    "socket_filter": _rule(
+        "DefenseEvasion:Runtime/SocketFilterAttached", LOW, 20,
+        "{process} lets a program in the kernel pick what a socket of {key} gets", "T1205.002",
     ),
     "preload": _command(
         "DefenseEvasion", MEDIUM, 40, "{process} runs with LD_PRELOAD={key}", "T1574.006",

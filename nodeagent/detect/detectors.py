@@ -9,6 +9,7 @@ from nodeagent.detect.containers import Containers
 from nodeagent.detect.destruction import Destruction
 from nodeagent.detect.disguise import Disguise
 from nodeagent.detect.drift import Drift
+from nodeagent.detect.integrity import Integrity
 from nodeagent.detect.lists import ThreatLists
 from nodeagent.detect.memory import Memory
 from nodeagent.detect.network import NetworkTalk
@@ -46,4 +47,5 @@ def own_detectors(
         Reach(expected),
         Talkers(),
         Tunnel(),
+        Integrity(),
     )

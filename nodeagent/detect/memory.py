@@ -12,7 +12,14 @@ from typing import Any, ClassVar, Final
 from nodeagent.detect import ProcessOf, Signal
 from nodeagent.detect.describe import described_target, unversioned
 from nodeagent.detect.recent import Recent
-from nodeagent.detect.where import GUARDS, is_guard, is_program, is_runtime
+from nodeagent.detect.where import (
+    GUARDS,
+    is_below,
+    is_contained,
+    is_guard,
+    is_program,
+    is_runtime,
+)
 from nodeagent.event import (
     Brief,
     Event,
@@ -26,13 +33,14 @@ from nodeagent.event import (
     VmRead,
     VmWrite,
 )
-from nodeagent.names import PTRACE_REQUESTS, REGIONS
+from nodeagent.names import PERSONALITY, PTRACE_REQUESTS, REGIONS
 
 __all__ = ["Memory"]
 
 PROCESS_MEMORY: Final = re.compile(r"/proc/(\d+)(?:/task/\d+)?/mem")
 WRITING: Final = os.O_WRONLY | os.O_RDWR
 TRACEES_LIMIT: Final = 4096
+ADDR_NO_RANDOMIZE: Final = 0x40000
 
 CODE_RULES: Final = {"stack": "code_in_data", "heap": "code_in_data", "anonymous": "written_code"}
 """By `Mprotect.region`, as it is shown."""
@@ -75,6 +83,8 @@ class Memory:
         """By UUID of the tracer and pid of the other one."""
         self._compiling: Recent[str, bool] = Recent(TRACEES_LIMIT)
         """Processes that were told to write code, by their UUID: most do it for ever."""
+        self._fixed: Recent[str, bool] = Recent(TRACEES_LIMIT)
+        """Processes at addresses that are not random, by their UUID: children inherit that."""
         self._reading: Recent[tuple[str, int], bool] = Recent(TRACEES_LIMIT)
         """By UUID of a process that reads memory, and pid of the other one."""
 
@@ -106,6 +116,18 @@ class Memory:
     def _on_exec(self, event: Exec, process: Process) -> Iterator[Signal]:
         if event.memfd and event.result >= 0 and not is_runtime(process):
             yield Signal("fileless", event, {"threatFilePath": event.path}, key=event.path)
+        if event.personality & ADDR_NO_RANDOMIZE and event.result >= 0:
+            yield from self._on_fixed(event, process)
+
+    def _on_fixed(self, event: Exec, process: Process) -> Iterator[Signal]:
+        """A debugger wants to find all where it was; a whole build may be run like that."""
+        above = process.lineage[0].uuid if process.lineage else ""
+        is_known = self._fixed.get(process.uuid) or self._fixed.get(above)
+        self._fixed.put(process.uuid, value=True)
+        if is_known or is_below(process, DEBUGGERS):
+            return
+        rule = "fixed_addresses_contained" if is_contained(process) else "fixed_addresses"
+        yield Signal(rule, event, {"flags": PERSONALITY.show(event.personality)})
 
     def _on_open(self, event: Open, process: Process) -> Iterator[Signal]:
         path = event.path or event.argument

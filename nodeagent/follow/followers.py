@@ -14,6 +14,7 @@ from nodeagent.event import AgentEvent
 from nodeagent.follow.containers import ContainerFollower
 from nodeagent.follow.files import FileFollower
 from nodeagent.follow.inside import Inside
+from nodeagent.follow.integrity import IntegrityFollower
 from nodeagent.follow.interfaces import InterfaceFollower
 from nodeagent.follow.lists import ListFollower
 from nodeagent.follow.node import NodeFollower
@@ -41,6 +42,7 @@ class Followers:
         *,
         lists: ThreatLists,
         ledger: Ledger,
+        integrity: IntegrityFollower | None,
     ) -> None:
         """Open what they need; `controller` of cgroups as kernel/cgroup.py has it.
 
@@ -60,6 +62,7 @@ class Followers:
         self._users = UserFollower(inside, worker, pipeline.feed)
         self.lists = ListFollower(config, lists, ledger.failures)
         self._closing.callback(self.lists.close)
+        self._integrity = integrity
 
     def start(self) -> None:
         """Tell what is known without waiting."""
@@ -72,10 +75,14 @@ class Followers:
         self._containers.ask(self._pipeline.unknown_cgroups())
         self._files.ask(self._pipeline.questions_about_files())
         self._users.ask(self._pipeline.questions_about_users())
+        if self._integrity is not None:
+            self._integrity.ask()
 
     def tasks(self) -> dict[str, Follow]:
         """What has to run beside the stream, by name."""
         more = {"interfaces": self._interfaces.follow} if self._follows_interfaces else {}
+        if self._integrity is not None:
+            more["integrity"] = self._integrity.follow
         return {
             **more,
             "containers": self._containers.follow,

@@ -22,6 +22,7 @@ from nodeagent.kernel.tracepoint import Tracepoints
 __all__ = [
     "ITERATOR",
     "LISTING",
+    "ON_DEMAND",
     "PROBES",
     "PROCESS_KINDS",
     "SERVES",
@@ -86,6 +87,8 @@ BY_64_BITS: Final = {
     "exit_listen": "listen",
     "exit_accept": "accept",
     "exit_accept4": "accept",
+    "exit_setsockopt": "socket_filter",
+    "end_setsockopt": "socket_filter",
     "exit_dup": "dup",
     "exit_dup2": "dup",
     "exit_dup3": "dup",
@@ -159,6 +162,8 @@ BY_64_BITS: Final = {
     "exit_pidfd_send_signal": "kill",
     "on_cgroup_mkdir": "new_cgroup",
     "list_sockets": "older_socket",
+    "check_kernel": "kernel_hook",
+    "tell_hooks": "kernel_hook",
 }
 """The kind that each program serves, but for those below."""
 
@@ -178,6 +183,7 @@ SHARED: Final[dict[str, frozenset[str]]] = {
     "end_bind": frozenset({"exit_bind"}),
     "end_listen": frozenset({"exit_listen"}),
     "end_accept": frozenset({"exit_accept", "exit_accept4"}),
+    "end_setsockopt": frozenset({"exit_setsockopt"}),
     **{f"end_{call}": frozenset({f"enter_{call}", f"exit_{call}"}) for call in CHANGES_IDS},
 }
 """Programs on functions that calls of 64 and of 32 bits share, and those of tracepoints that each
@@ -229,13 +235,16 @@ SERVES: Final = {**BY_64_BITS, **BY_FUNCTION, **BY_32_BITS}
 """The kind that each program serves."""
 
 ITERATOR: Final = "iterator"
-"""The family of programs that are run once, when all others are attached."""
+"""The family of programs that are run, most of them once, when all others are attached."""
 
 TRAMPOLINES: Final = frozenset({"fentry", "fexit", "lsm"})
 """Sections of programs that need trampolines."""
 
 LISTING: Final = "list_processes"
 """The iterator that lists all processes."""
+
+ON_DEMAND: Final = frozenset({"check_kernel", "tell_hooks"})
+"""Iterators that are run again and again, see kernel/integrity.py."""
 
 PROBES: Final = {"probe_trampoline": "fentry", "probe_lsm": "BPF LSM"}
 """Programs that are only tried, by the doctor."""

@@ -51,7 +51,7 @@ from nodeagent.kernel.values import (
 )
 from nodeagent.ledger import UNKNOWN_KIND
 
-__all__ = ["Decoder", "Records", "layout_text", "pack", "pack_into", "task_reader"]
+__all__ = ["Decoder", "Records", "integers", "layout_text", "pack", "pack_into", "task_reader"]
 
 KNOWN_LIMIT: Final = 16384
 """Distinct paths and addresses that are remembered."""
@@ -504,14 +504,30 @@ def pack(layout: Struct, values: Mapping[str, int]) -> bytes:
     return bytes(packed)
 
 
-def pack_into(layout: Struct, into: bytearray, values: Mapping[str, int]) -> None:
-    """Change some members of the struct that starts `into`; raises SchemaError."""
+def pack_into(layout: Struct, into: bytearray, values: Mapping[str, int | bytes]) -> None:
+    """Change some members of the struct that starts `into`; raises SchemaError.
+
+    Bytes go into an array of characters, and are cut so that a NUL ends them.
+    """
     for name, value in values.items():
         offset, found = _walk(layout, name)
+        if isinstance(value, bytes) and isinstance(found, Array) and found.element.size == 1:
+            into[offset : offset + found.count] = value[: found.count - 1].ljust(found.count, b"\0")
+            continue
         code = isinstance(found, Integer) and INTEGER_CODES.get((found.size, found.signed))
         if not code:
             raise SchemaError(f"{layout.name}.{name} is no integer in the eBPF object")
         struct.pack_into("<" + code, into, offset, value)
+
+
+def integers(layout: Struct, data: bytes) -> dict[str, int]:
+    """All members of a struct that are integers."""
+    found = {}
+    for member in layout.members:
+        if isinstance(member.type, Integer):
+            code = INTEGER_CODES[member.type.size, member.type.signed]
+            (found[member.name],) = struct.unpack_from("<" + code, data, member.offset)
+    return found
 
 
 def layout_text(btf: Btf) -> str:

@@ -171,6 +171,7 @@ ROWS: Final[dict[str, tuple[Row, ...]]] = {
         *_socket("socket", 7, INBOUND, ("", "local")),
     ),
     "socket": (_call("socket"),),
+    "socket_filter": (_call("setsockopt"),),
     "dup": (_call("dup"),),
     "dns": (
         Row(
@@ -257,6 +258,14 @@ ROWS: Final[dict[str, tuple[Row, ...]]] = {
         ),
     ),
     "bpf": (_call("bpf"),),
+    "kernel_hook": (
+        Row(
+            KERNEL,
+            99,
+            {"kernel": '\'{"name":\' + text(e.table) + \',"type_id":99,"type":"Table"}\''},
+            activity_name="Hook",
+        ),
+    ),
     "keyctl": (_call("keyctl"),),
     "io_uring": (_call("io_uring"),),
     "kill": (

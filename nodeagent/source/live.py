@@ -20,7 +20,7 @@ from nodeagent.event import AgentEvent
 from nodeagent.kernel.btf import Btf
 from nodeagent.kernel.cgroup import CONTROLLERS
 from nodeagent.kernel.counters import KernelCounters
-from nodeagent.kernel.features import ITERATOR, LISTING, Hook, KernelTypes, plan
+from nodeagent.kernel.features import ITERATOR, LISTING, ON_DEMAND, Hook, KernelTypes, plan
 from nodeagent.kernel.libbpf import Libbpf
 from nodeagent.kernel.object import BpfObject
 from nodeagent.kernel.policy import Policy, Rules
@@ -232,7 +232,7 @@ class LiveSource:
         others = [seen for seen in proc_processes() if seen.pid not in listed]
         self._listed.insert(0, ProcListing(others))
         for hook in kernel.hooks:
-            if hook.family == ITERATOR and not hook.missing:
+            if hook.family == ITERATOR and not hook.missing and hook.program not in ON_DEMAND:
                 self._iterate(hook.program)
 
     def stop(self) -> None:

@@ -95,6 +95,8 @@ CASES: Final = [
     call("fcntl", "dup", new_fd=103, family="AF_UNIX"),
     call("fcntl64", "dup", new_fd=104, family="AF_UNIX"),
     call("pidfd_getfd", "dup", old_fd=105, error="EBADF"),
+    call("setsockopt", "socket_filter", family="AF_UNIX", instructions=7, error="EINVAL"),
+    call("socketcall_setsockopt", "socket_filter", instructions=8, error="EINVAL"),
     call(
         *("mmap2", "mmap"),
         result=0,

@@ -65,6 +65,46 @@ SOCKET: Final = [
 ]
 
 
+def filter_case(name: str, option: int, made: tuple[int, ...], /, **expect: object) -> Case:
+    """A filter on a socket that is made of this family, type and protocol."""
+    act = ("network", "filter", *map(str, made), str(option))
+    known = {"fd": Said("fd"), "result": 0, "error": None, "instructions": 0, "program_id": 0}
+    return Case(f"filter-{name}", "socket_filter", act, {**known, **expect})
+
+
+FILTER: Final = [
+    filter_case(
+        *("packets", 26, (17, 3, 0)),
+        family="AF_PACKET",
+        type="SOCK_RAW",
+        protocol=0,
+        option="SO_ATTACH_FILTER",
+        instructions=1,
+    ),
+    filter_case(
+        *("ebpf", 50, (10, 2, 17)),
+        family="AF_INET6",
+        type="SOCK_DGRAM",
+        protocol="udp",
+        option="SO_ATTACH_BPF",
+        program_id=Said("program"),
+    ),
+    filter_case(
+        *("ports", 51, (2, 2, 17)),
+        family="AF_INET",
+        option="SO_ATTACH_REUSEPORT_CBPF",
+        instructions=1,
+    ),
+    filter_case(
+        *("nothing", 26, (0, 0, 0)),
+        **failed(errno.EBADF),
+        family="AF_UNSPEC",
+        option="SO_ATTACH_FILTER",
+        instructions=1,
+    ),
+]
+
+
 def tcp_of(family: str) -> Expected:
     """What an event says about the socket that the act has connected."""
     address = ADDRESSES[family]
@@ -363,4 +403,4 @@ DNS: Final = [
     ),
 ]
 
-CASES: Final = [*SOCKET, *HOLDS, *DUP, *DNS]
+CASES: Final = [*SOCKET, *FILTER, *HOLDS, *DUP, *DNS]

@@ -36,6 +36,7 @@ EXEC: Final = [
             "script": None,
             "interpreter": None,
             "old": ROOT,
+            "personality": [],
             "truncated": None,
             "unread": None,
             "process__comm": "act",
@@ -72,6 +73,19 @@ EXEC: Final = [
         "exec",
         ("act", "execveat", "own", *EXIT),
         {"result": 0, "path": "{program}", "filename": "/dev/fd/{fd}", "argv": [*EXIT]},
+    ),
+    Case(
+        "exec-at-fixed-addresses",
+        "exec",
+        ("act", "exec_fixed", "own", *EXIT),
+        {"path": "{program}", "personality": ["ADDR_NO_RANDOMIZE"]},
+    ),
+    Case(
+        "exec-at-fixed-addresses-failing",
+        "exec",
+        ("act", "exec_fixed", "./missing", "missing"),
+        {"filename": "./missing", "personality": ["ADDR_NO_RANDOMIZE"], "error": "ENOENT"},
+        code=1,
     ),
     Case(
         "exec-memfd",

@@ -94,6 +94,7 @@ TECHNIQUES: Final = {
     "T1195.002": "Compromise Software Supply Chain",
     "T1204": "User Execution",
     "T1204.002": "Malicious File",
+    "T1205.002": "Socket Filters",
     "T1222.002": "Linux and Mac File and Directory Permissions Modification",
     "T1485": "Data Destruction",
     "T1486": "Data Encrypted for Impact",

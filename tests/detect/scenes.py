@@ -67,6 +67,28 @@ RING: Final = (
 """A ring of io_uring and what asks it for one thing."""
 
 
+FILTER: Final = (
+    "import struct\n"
+    "code = ctypes.create_string_buffer(struct.pack('<HBBI', 6, 0, 0, 0xFFFFFFFF))\n"
+    "program = struct.pack('@HP', 1, ctypes.addressof(code))\n"
+    "def attach(family, kind, protocol=0, option=26):\n"
+    "    made = socket.socket(family, kind, protocol)\n"
+    "    if option == 51:\n"
+    "        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)\n"
+    "    made.setsockopt(socket.SOL_SOCKET, option, program)\n"
+)
+"""What attaches a classic filter that lets everything through."""
+PYTHON: Final = "$(readlink -f /usr/bin/python3)"
+LLDPD: Final = (
+    f"mount -t tmpfs none /usr/local/sbin; cp {PYTHON} /usr/local/sbin/lldpd\n"
+    "exec env PYTHONHOME=/usr /usr/local/sbin/lldpd - <<'EOF'\nimport ctypes, socket\n"
+)
+SHM: Final = (
+    f"cp {PYTHON} /dev/shm/$$; exec env PYTHONHOME=/usr /dev/shm/$$ - <<'EOF'\n"
+    "import ctypes, os, socket, sys\nos.unlink(sys.executable)\n"
+)
+
+
 LOADER: Final = (
     LIBC + "import struct\n"
     "code = ctypes.create_string_buffer(bytes.fromhex('b700000000000000 9500000000000000'), 16)\n"
@@ -634,6 +656,73 @@ CONTAINERS: Final = [
         contained=True,
         severity="medium",
     ),
+]
+
+FILTERS: Final = [
+    Scene(
+        "packet-filter",
+        "DefenseEvasion:Runtime/SocketFilterAttached",
+        _python(FILTER + "attach(socket.AF_PACKET, socket.SOCK_RAW)"),
+        # What udev's listeners and servers do; the last one is another option.
+        _python(
+            FILTER + "attach(socket.AF_NETLINK, socket.SOCK_RAW)\n"
+            "attach(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+            "attach(socket.AF_INET, socket.SOCK_DGRAM, option=51)\n"
+            "socket.socket().setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)"
+        ),
+        {"context.addressFamily": "AF_PACKET", "context.filterOption": "SO_ATTACH_FILTER"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "packet-filter-of-another",
+        "DefenseEvasion:Runtime/SocketFilterAttached",
+        _python(FILTER + "attach(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)"),
+        # It lies where only root can put it.
+        LLDPD + FILTER + "attach(socket.AF_PACKET, socket.SOCK_RAW)\nEOF",
+        {"context.addressFamily": "AF_INET", "context.socketType": "SOCK_RAW"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "socket-filter",
+        "DefenseEvasion:Runtime/SocketFilterAttached",
+        _python(FILTER + "attach(socket.AF_INET6, socket.SOCK_DGRAM)"),
+        # To a descriptor that is none.
+        _python(LIBC + FILTER + "libc.setsockopt(99, 1, 26, program, len(program))"),
+        {"context.addressFamily": "AF_INET6", "context.socketType": "SOCK_DGRAM"},
+        severity=INFORMATIONAL,
+    ),
+    Scene(
+        "packet-filter-of-a-temporary-file",
+        "DefenseEvasion:Runtime/SocketFilterAttached",
+        SHM + FILTER + "attach(socket.AF_PACKET, socket.SOCK_RAW)\nEOF",
+        SHM + "socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\nEOF",
+        severity="medium",
+        made_of=frozenset({"Execution:Runtime/TemporaryFileExecuted"}),
+    ),
+    Scene(
+        "packet-filter-in-a-container",
+        "DefenseEvasion:Runtime/SocketFilterAttached",
+        _python(FILTER + "attach(socket.AF_PACKET, socket.SOCK_RAW)"),
+        _python("socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"),
+        {"context.addressFamily": "AF_PACKET"},
+        contained=True,
+        severity="medium",
+        made_of=frozenset({"Discovery:Runtime/PacketSocketCreated"}),
+    ),
+]
+
+FIXED: Final = [
+    Scene(
+        f"fixed-addresses{where}",
+        "DefenseEvasion:Runtime/AddressRandomizationOff",
+        "setarch -R true",
+        # What a debugger runs; another personality.
+        "gdb -q -batch -ex run true; setarch --uname-2.6 true",
+        {"context.flags": ["ADDR_NO_RANDOMIZE"]},
+        contained=contained,
+        severity=INFORMATIONAL,
+    )
+    for where, contained in (("", False), ("-in-a-container", True))
 ]
 
 DRIFT: Final = [
@@ -1819,5 +1908,7 @@ SCENES: Final = [
     *FILES,
     *COMMANDS,
     *NETWORK,
+    *FILTERS,
+    *FIXED,
     *SEQUENCES,
 ]

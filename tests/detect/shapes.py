@@ -55,6 +55,7 @@ MOUNT: Final = _shape("mount", "mountSource mountTarget fileSystemType flags")
 MODULE: Final = _shape("module", "moduleName moduleFilePath moduleSha256")
 ANY: Final = ("any",)
 """Kinds."""
+FILTER: Final = _shape("socket_filter", "addressFamily socketType filterOption")
 SEQUENCE: Final = _shape("any")
 TUNNEL: Final = _shape("dns", "tunnelDomain tunnelNames tunnelCharacters", REQUEST)
 
@@ -101,6 +102,8 @@ _OWN: Final[dict[str, Shape]] = {
     "code_in_data": _shape("mprotect", "memoryRegions"),
     "antidebug": _shape("ptrace"),
     "userfaultfd": _shape("userfaultfd"),
+    "fixed_addresses": _shape("exec", "flags"),
+    "fixed_addresses_contained": _shape("exec", "flags"),
     "docker_socket": _shape("connect", "socketPath"),
     "runc_escape": _shape("open", "runcBinaryPath"),
     "runc_folder": _shape("exec symlink", "filePath"),
@@ -133,6 +136,7 @@ _OWN: Final[dict[str, Shape]] = {
     "module": MODULE,
     "module_of_system": MODULE,
     "bpf_program": _shape("bpf"),
+    "kernel_hooked": _shape("kernel_hook", "kernelTable tableIndex moduleName"),
     "io_uring": _shape("io_uring", "filePath"),
     "preload": _shape("exec", "ldPreloadValue"),
     "kill_guard": _shape("kill", f"{TARGET} signal"),
@@ -155,6 +159,9 @@ _OWN: Final[dict[str, Shape]] = {
     "tool_dual_use": TOOL,
     # By its name alone, or by its arguments.
     "miner": _shape("exec", "threatFilePath commandLineExample"),
+    "packet_filter": FILTER,
+    "packet_filter_contained": FILTER,
+    "socket_filter": FILTER,
     "packet_socket": _shape("socket", "addressFamily"),
     "metadata_rebind": _shape("dns", "", REQUEST),
     "metadata_access": _shape("connect", "", CONNECTION),

@@ -17,7 +17,7 @@ from tests.kernel.stream import Stream, held_by
 from tests.kernel.test_ledger import check_balance
 
 QUICK = ("--set", "canary.interval_seconds=0.5")
-UNTRIED = {"older_socket", "new_cgroup"}
+UNTRIED = {"older_socket", "new_cgroup", "kernel_hook"}
 """They cannot be done without effect, or are no hooks."""
 
 

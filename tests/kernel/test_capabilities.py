@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,10 +29,12 @@ def tool(kernel: None) -> None:
     need("kernel", shutil.which("setpriv") is not None, "setpriv of util-linux is not installed")
 
 
-def run_with(*capabilities: str) -> subprocess.CompletedProcess[str]:
-    """A short run with these capabilities only."""
+def run_with(
+    *capabilities: str, command: tuple[str, ...] = ("run", "--duration", "0.2", "--format", "json")
+) -> subprocess.CompletedProcess[str]:
+    """A short run, or another command, with these capabilities only."""
     wanted = ",".join(["-all", *(f"+{name}" for name in capabilities)])
-    agent = [sys.executable, "-m", "nodeagent", "run", "--duration", "0.2", "--format", "json"]
+    agent = [sys.executable, "-m", "nodeagent", *command]
     return subprocess.run(
         ["unshare", "--mount", "sh", "-ec", SCRIPT, "sh", *agent],
         check=False,
@@ -64,6 +67,17 @@ def test_without_the_network_it_sees_all_but_dns(more: tuple[str, ...]) -> None:
     assert kinds["dns"]["family"] is None
     assert set(kinds["dns"]["missing"].values()) == {"that needs CAP_NET_ADMIN"}
     assert kinds["exec"]["family"] is not None
+
+
+@pytest.mark.parametrize(("more", "hidden"), [((), True), (("syslog",), False)])
+def test_kernel_hides_its_addresses_from_all_without_syslog(
+    more: tuple[str, ...], hidden: bool
+) -> None:
+    paranoid = int(Path("/proc/sys/kernel/perf_event_paranoid").read_text())
+    need("kernel", paranoid > 1, "kernel.perf_event_paranoid shows addresses to everybody")
+    done = run_with(*SERVICE, *more, command=("doctor", "--json"))
+    checks = {check["name"]: check["found"] for check in json.loads(done.stdout)["checks"]}
+    assert ("hides its addresses" in checks["kernel tables"]) == hidden
 
 
 def test_without_ebpf_it_says_what_it_needs() -> None:

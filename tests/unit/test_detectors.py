@@ -14,6 +14,7 @@ import pytest
 from nodeagent.detect import Detector
 from nodeagent.detect.containers import Containers
 from nodeagent.detect.drift import Drift
+from nodeagent.detect.integrity import Integrity
 from nodeagent.detect.sensitive import Sensitive
 from nodeagent.detect.shells import Shells
 from nodeagent.detect.tampering import Tampering
@@ -24,9 +25,11 @@ from tests.events import (
     TIME,
     a_bpf,
     a_container,
+    a_kernel_hook,
     a_module,
     a_mount,
     a_process,
+    a_socket_filter,
     a_symlink,
     an_exec,
     an_mmap,
@@ -333,3 +336,47 @@ def test_files_of_the_agent_in_an_image_are_not_those_of_the_node(path: str) -> 
     assert rules(Sensitive(), event) == ["guard_file"]
     event.process = inside(event.process, a_container())
     assert rules(Sensitive(), event) == []
+
+
+PACKET, INTERNET, NETLINK = 17, 2, 16
+RAW, DATAGRAM = 3, 2
+
+
+@pytest.mark.parametrize(
+    ("path", "family", "kind", "protocol", "expected"),
+    [
+        ("/usr/sbin/odd", PACKET, RAW, 0, ["packet_filter"]),
+        ("/usr/bin/tcpdump", PACKET, RAW, 0, []),
+        ("/tmp/tcpdump", PACKET, RAW, 0, ["packet_filter"]),
+        ("/usr/sbin/odd", INTERNET, RAW, 6, ["packet_filter"]),
+        ("/usr/sbin/odd", INTERNET, RAW, 1, ["socket_filter"]),
+        ("/usr/bin/ping", INTERNET, RAW, 1, []),
+        ("/usr/sbin/odd", INTERNET, DATAGRAM, 17, ["socket_filter"]),
+        ("/usr/sbin/odd", NETLINK, RAW, 15, []),
+    ],
+)
+def test_filters_are_for_programs_that_look_at_packets_all_day(
+    path: str, family: int, kind: int, protocol: int, expected: list[str]
+) -> None:
+    event = a_socket_filter(
+        process=a_process(path), family=family, type=kind, protocol=protocol, option=26
+    )
+    assert rules(Integrity(), event) == expected
+
+
+def test_image_does_not_choose_who_looks_at_packets_all_day() -> None:
+    process = inside(a_process("/usr/bin/tcpdump"), a_container())
+    assert rules(Integrity(), a_socket_filter(process=process)) == ["packet_filter_contained"]
+
+
+@pytest.mark.parametrize("change", [{"option": 51}, {"option": 52}, {"result": -1}], ids=str)
+def test_filters_that_share_out_connections_or_failed_are_no_signal(
+    change: dict[str, int],
+) -> None:
+    assert not rules(Integrity(), a_socket_filter(**change))
+
+
+def test_hook_of_a_module_that_cannot_be_seen_is_hidden() -> None:
+    (signal,) = Integrity().inspect(a_kernel_hook(module=""))
+    assert (signal.rule, signal.key) == ("kernel_hooked", "sys_call_table[62]")
+    assert signal.context["moduleName"] == "hidden"

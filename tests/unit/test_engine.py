@@ -267,7 +267,7 @@ def test_memory_is_bounded_whatever_comes() -> None:
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_can_be_told(name: str) -> None:
     rule = RULES[name]
-    context: dict[str, object] = {"signal": "SIGKILL"}
+    context: dict[str, object] = {"signal": "SIGKILL", "moduleName": "dummy"}
     process = child_of("x")
     engine = an_engine(signals=True)
     event = said("")

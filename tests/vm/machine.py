@@ -16,12 +16,14 @@ import msgspec
 
 from tests.bench.sizes import Size
 from tests.vm.kernels import ARM, X86, Kernel, Place
+from tests.vm.poke import ASKED, STUB, PokeError, poke
 
 # The console comes first; the report goes through a second port, away from what a kernel says.
 HARDWARE: Final = (
     *("-accel", "tcg,thread=multi", "-m", "2048", "-smp", "2"),
     *("-nodefaults", "-display", "none", "-no-reboot"),
     *("-serial", "file:console", "-chardev", "file,id=report,path=report"),
+    *("-gdb", f"unix:{STUB},server=on,wait=off"),
 )
 REPORT: Final = "report"
 COURTEOUS: Final = ("nice", "-n", "10")
@@ -114,6 +116,16 @@ class HandOver(msgspec.Struct):
     new: list[dict[str, Any]]
 
 
+class Hooked(msgspec.Struct):
+    """A pointer of the kernel that was changed."""
+
+    index: int
+    address: int
+    """Where it leads."""
+    module: str
+    """Whose address that is; empty: nobody's."""
+
+
 class Report(msgspec.Struct):
     """All that guest.py found."""
 
@@ -121,6 +133,8 @@ class Report(msgspec.Struct):
     """As `uname -r` says it."""
     doctor: Done
     families: dict[str, Watched]
+    hooked: dict[str, Hooked] = {}
+    """Pointers of the kernel that were changed, by their table; none where it names no tables."""
     hand_over: HandOver | None = None
     """With trampolines, where the kernel takes them."""
     sizes: dict[str, Size] = {}
@@ -221,15 +235,28 @@ def _run_once(
     return folder
 
 
+def _poke(kernel: Kernel, folder: Path, address: int, value: int) -> None:
+    try:
+        poke(folder, address, value)
+    except (OSError, PokeError) as error:
+        raise GuestError(failure(kernel, f"cannot be changed ({error})", folder)) from error
+
+
 def _wait(emulator: subprocess.Popen[bytes], kernel: Kernel, folder: Path) -> None:
     """Until the machine is off; raises StallError, GuestError."""
     deadline = time.monotonic() + BOOT_SECONDS
+    poked = 0
     while time.monotonic() < deadline:
         try:
             emulator.wait(1.0)
         except subprocess.TimeoutExpired:
             console = folder / "console"
-            stuck = LOCKUP.findall(console.read_bytes()) if console.exists() else []
+            said = console.read_bytes() if console.exists() else b""
+            asked = ASKED.findall(said)
+            for address, value in asked[poked:]:
+                _poke(kernel, folder, int(address, 16), int(value, 16))
+            poked = len(asked)
+            stuck = LOCKUP.findall(said)
             if any(int(seconds) >= LOCKUP_SECONDS for seconds in stuck):
                 raise StallError(failure(kernel, "stalled", folder)) from None
         else:

@@ -10,6 +10,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.cases import Case, all_cases
@@ -127,6 +128,32 @@ def test_module_that_is_loaded_is_found(
     # It unloads one, as rmmod does.
     near = spoken(watched.acts["delete-module-refused"].output)
     assert not findings_of(watched.events, near["pid"])
+    note_near(record_property, type_)
+
+
+@each_family
+def test_pointer_of_the_kernel_that_was_changed_is_found(
+    family: str, report: Report, record_property: Note
+) -> None:
+    if not report.hooked:
+        pytest.skip("this kernel does not say where its tables are")
+    type_ = "DefenseEvasion:Runtime/KernelHooked"
+    events = report.families[family].events
+    # Before that a module was loaded and trampolines were attached: these change no pointer.
+    told = {e["table"]: e for e in events if e["kind"] == "kernel_hook"}
+    assert len(told) == sum(e["kind"] == "kernel_hook" for e in events)
+    assert told.keys() == report.hooked.keys()
+    found = {e["context"]["kernelTable"]: e for e in events if e.get("type") == type_}
+    assert found.keys() == told.keys()
+    for table, hook in report.hooked.items():
+        shown = {name: told[table].get(name) for name in ("index", "address", "module")}
+        wanted = msgspec.to_builtins(hook)
+        assert shown == wanted | {"module": hook.module or None}
+        assert found[table]["severity"] == "high"
+        assert found[table]["context"]["moduleName"] == (hook.module or "hidden")
+        assert found[table]["process"]["name"] == "kernel"
+        assert not list(misfits(found[table]))
+        note_found(record_property, found[table])
     note_near(record_property, type_)
 
 

@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/personality.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
@@ -443,6 +444,14 @@ static int act_exec_memfd(char **a)
 	return 1;
 }
 
+/* Runs it at addresses that are not random. */
+static int act_exec_fixed(char **a)
+{
+	must("personality", personality(ADDR_NO_RANDOMIZE));
+	result(execv(program_of(a[0]), a + 1));
+	return 1;
+}
+
 static char **thread_arguments;
 
 static void *exec_in_thread(void *unused)
@@ -627,6 +636,7 @@ static const struct act acts[] = {
 	{ "exec_elevated", act_exec_elevated },
 	{ "execveat", act_execveat },
 	{ "exec_memfd", act_exec_memfd },
+	{ "exec_fixed", act_exec_fixed },
 	{ "exec_thread", act_exec_thread },
 	{ "exec_setuid", act_exec_setuid },
 	{ "exec_socket", act_exec_socket },

@@ -133,6 +133,10 @@ static void on_sockets(int socket)
 	CALL("fcntl", 55, socket, F_DUPFD, 103);
 	CALL("fcntl64", 221, socket, F_DUPFD, 104);
 	CALL("pidfd_getfd", 438, -1, 105, 0);
+	/* SO_ATTACH_FILTER of nothing; 14 is setsockopt among the calls for sockets. */
+	CALL("setsockopt", 366, socket, SOL_SOCKET, 26, NUMBERS(7, 0), 8);
+	CALL("socketcall_setsockopt", 102, 14,
+	     NUMBERS(socket, SOL_SOCKET, 26, NUMBERS(8, 0), 8));
 }
 
 static void on_memory(int fd)

@@ -3,6 +3,8 @@
 #include "act.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
+#include <linux/filter.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -35,6 +37,60 @@ static long number(const char *text)
 static int act_socket(char **a)
 {
 	result(syscall(SYS_socket, (int)number(a[0]), (int)number(a[1]), (int)number(a[2])));
+	return 0;
+}
+
+/* Classic filters: let everything through. */
+static struct sock_filter everything[] = { { BPF_RET | BPF_K, 0, 0, ~0U } };
+
+/* The same by eBPF; says the id of the program. */
+static int program(void)
+{
+	struct bpf_insn code[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = -1 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	union bpf_attr load = { .prog_type = BPF_PROG_TYPE_SOCKET_FILTER,
+				.insn_cnt = 2,
+				.insns = (uintptr_t)code,
+				.license = (uintptr_t) "GPL" };
+	struct bpf_prog_info info = { 0 };
+	union bpf_attr ask = { .info = { .info_len = sizeof(info), .info = (uintptr_t)&info } };
+	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+	int fd;
+
+	/* Before Linux 5.11 eBPF counts against it; after that it need not be allowed. */
+	setrlimit(RLIMIT_MEMLOCK, &limit);
+	fd = must("program", syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load)));
+	ask.info.bpf_fd = fd;
+	must("program", syscall(SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &ask, sizeof(ask)));
+	said("program", info.id);
+	return fd;
+}
+
+/* filter FAMILY TYPE PROTOCOL OPTION: no socket at all when the family is 0. */
+static int act_filter(char **a)
+{
+	struct sock_fprog classic = { 1, everything };
+	int option = number(a[3]);
+	int ebpf = -1;
+	int yes = 1;
+	int fd = NO_FD;
+
+	if (number(a[0]))
+		fd = must("socket", socket(number(a[0]), number(a[1]), number(a[2])));
+	said("fd", fd);
+	if (option == SO_ATTACH_BPF)
+		ebpf = program();
+	if (option == SO_ATTACH_REUSEPORT_CBPF)
+		must("port", setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof(yes)));
+	/* Of no interest: another option, and the same number at another level. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &yes, sizeof(yes));
+	setsockopt(fd, IPPROTO_IP, option, &classic, sizeof(classic));
+	if (ebpf >= 0)
+		result(syscall(SYS_setsockopt, fd, SOL_SOCKET, option, &ebpf, sizeof(ebpf)));
+	else
+		result(syscall(SYS_setsockopt, fd, SOL_SOCKET, option, &classic, sizeof(classic)));
 	return 0;
 }
 
@@ -511,6 +567,7 @@ static int act_hold(char **a)
 static const struct act acts[] = {
 	{ "hold", act_hold },
 	{ "socket", act_socket },
+	{ "filter", act_filter },
 	{ "copy", act_copy },
 	{ "copy_onto_itself", act_copy_onto_itself },
 	{ "copy_full", act_copy_full },
