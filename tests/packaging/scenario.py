@@ -10,6 +10,7 @@ from typing import Final
 
 from tests.packaging.day import days, people
 
+PLATFORMS: Final = Path(__file__).parents[2] / "docs/platforms.md"
 README: Final = Path(__file__).parents[2] / "README.md"
 EVENTS: Final = "/var/log/nodeagent/events.ndjson"
 CONFIG: Final = "/etc/nodeagent/config.toml"
@@ -61,6 +62,12 @@ left() {{
     systemctl list-units --all --no-legend 'nodeagent*'
 }}
 """
+
+
+def settings_for_syslog() -> str:
+    """Those that docs/platforms.md has, for printf."""
+    section = PLATFORMS.read_text().partition("`systemctl edit nodeagent`:\n\n")[2]
+    return section.partition("\n\n")[0].replace("    ", "").replace("\n", "\\n")
 
 
 def commands() -> list[str]:
@@ -195,9 +202,10 @@ def _disturbed() -> Iterator[tuple[str, str]]:
         f"""
         nodes() {{ grep -c '"kind":"agent.node".*"interfaces":.{{' {EVENTS}; }}
         before=$(nodes)
+        since=$(date '+%F %T')
         more() {{ (( $(nodes) > before )); }}
         apparmor_parser --replace {PROFILE}
-        printf '[Service]\\nAppArmorProfile=nodeagent\\n' \\
+        printf '{settings_for_syslog()}\\nAppArmorProfile=nodeagent\\n' \\
             >/etc/systemd/system/nodeagent.service.d/confined.conf
         systemctl daemon-reload
         systemctl restart nodeagent
@@ -205,6 +213,8 @@ def _disturbed() -> Iterator[tuple[str, str]]:
         /tmp/something-new --confined
         until_true grep -q something-new.*--confined {EVENTS}
         until_true more && nodeagent status
+        journalctl --quiet --unit=nodeagent --since="$since" --grep=kernel_not_checked
+        nsenter --target $(main) --mount touch /proc/sys/kernel/sysrq /sys/kernel/notes
         rm /etc/systemd/system/nodeagent.service.d/confined.conf
         systemctl daemon-reload
         systemctl restart nodeagent

@@ -132,7 +132,8 @@ def test_profile_of_apparmor_compiles_and_has_the_same_capabilities() -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     named = set(re.findall(r"^  capability (\w+),$", profile.read_text(), re.MULTILINE))
-    pod = objects(rendered("extraCapabilities: [SYS_ADMIN]"))["DaemonSet"]["spec"]["template"]
+    more = "extraCapabilities: [SYS_ADMIN, SYSLOG]"
+    pod = objects(rendered(more))["DaemonSet"]["spec"]["template"]
     (container,) = pod["spec"]["containers"]
     assert {name.upper() for name in named} == set(
         container["securityContext"]["capabilities"]["add"]
