@@ -1585,7 +1585,8 @@ NAMES: Final = [
 ]
 
 LISTENER: Final = (
-    _placed("{0}", "/bin/bash")
+    MEMORY_FOLDER
+    + _placed("{0}", "/bin/bash")
     + 'echo "import socket; s = socket.socket(); s.listen()" > listen.py;'
     " /opt/{0} -c 'python3 listen.py; true'"
 )

@@ -224,7 +224,9 @@ def test_it_can_be_restarted_again_and_again(seen: Seen) -> None:
     assert 0 < missed(seen["start after restarts"], "SIGTERM") < 600
 
 
-def test_it_works_below_its_profile_of_apparmor_and_looks_at_the_kernel_with_syslog(seen: Seen) -> None:
+def test_it_works_below_its_profile_of_apparmor_and_looks_at_the_kernel_with_syslog(
+    seen: Seen,
+) -> None:
     assert seen["confined"].code == 0, seen["confined"].errors
     profile, status, *_ = seen["confined"].output.splitlines()
     assert profile == "nodeagent (enforce)"
