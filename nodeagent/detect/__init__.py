@@ -10,7 +10,7 @@ import msgspec
 
 from nodeagent.event import Brief, Event, Process
 
-__all__ = ["Detector", "ProcessOf", "Signal"]
+__all__ = ["Detector", "OpenDetector", "ProcessOf", "Signal"]
 
 ProcessOf: TypeAlias = Callable[[int, Process], Brief | None]
 """Finds the process to which another one gives a number."""
@@ -43,9 +43,6 @@ class Detector(Protocol):
     def kinds(self) -> tuple[str, ...]:
         """It is not asked about events of others, so that these cost nothing."""
 
-    def wants_path(self, path: str) -> bool:
-        """Whether it looks at opens of this path: most events are opens that nobody wants."""
-
     def inspect(self, event: Any) -> Iterable[Signal]:
         """The signals that an event of one of its kinds gives rise to.
 
@@ -53,3 +50,10 @@ class Detector(Protocol):
         program when its hash comes later than its event. One with rules that are not in the
         catalogue has them in `rules`, by name, and may change them there at any time.
         """
+
+
+class OpenDetector(Detector, Protocol):
+    """One that has `open` among its kinds."""
+
+    def wants_path(self, path: str) -> bool:
+        """Whether it looks at opens of this path: most events are opens that nobody wants."""

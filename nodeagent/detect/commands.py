@@ -380,10 +380,6 @@ class Commands:
             for program in pattern.programs:
                 self._patterns.setdefault(program, []).append(pattern)
 
-    def wants_path(self, _path: str) -> bool:
-        """None: it does not look at opens."""
-        return False
-
     def inspect(self, event: Exec) -> Iterable[Signal]:
         """What the command line says, whether or not it could be run."""
         process = event.process

@@ -47,10 +47,6 @@ class Destruction:
     def __init__(self) -> None:
         self._going: Recent[str, _Going] = Recent(PROCESSES_LIMIT)
 
-    def wants_path(self, _path: str) -> bool:
-        """None: it does not look at opens."""
-        return False
-
     def inspect(self, event: Unlink | Rename) -> Iterable[Signal]:
         """A file that is removed, or gets an ending, as those do that are encrypted."""
         path, process = event.path, event.process

@@ -31,10 +31,6 @@ class Disguise:
     name = "disguise"
     kinds: ClassVar[tuple[str, ...]] = ("exec", "fork", "exit", "connect", "accept", "listen")
 
-    def wants_path(self, _path: str) -> bool:
-        """None: it does not look at opens."""
-        return False
-
     def inspect(self, event: Event) -> Iterable[Signal]:
         """A thread of the kernel has no program."""
         process = event.process

@@ -120,10 +120,6 @@ class Drift:
         self._planted: Recent[tuple[str, int], bool] = Recent(PLANTED_LIMIT)
         """Programs of the host that are new themselves, by UUID and `exec_id`."""
 
-    def wants_path(self, _path: str) -> bool:
-        """None: it does not look at opens."""
-        return False
-
     def inspect(self, event: Event) -> Iterable[Signal]:
         """What runs now."""
         process = event.process

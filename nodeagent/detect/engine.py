@@ -10,11 +10,11 @@ import hashlib
 import logging
 from collections import ChainMap, Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
-from nodeagent.detect import Detector, Signal
+from nodeagent.detect import Detector, OpenDetector, Signal
 from nodeagent.detect.catalogue import (
     ANCESTORS,
     RULES,
@@ -213,7 +213,8 @@ class Engine:
         """Who looks at opens of this path; found out once."""
         interested = self._openers.get(path)
         if interested is None:
-            interested = [each for each in detectors if each.wants_path(path)]
+            openers = cast("Sequence[OpenDetector]", detectors)
+            interested = [each for each in openers if each.wants_path(path)]
             self._openers.put(path, interested)
         return interested
 

@@ -39,10 +39,6 @@ class Integrity:
     name = "integrity"
     kinds: ClassVar[tuple[str, ...]] = ("socket_filter", "kernel_hook")
 
-    def wants_path(self, _path: str) -> bool:
-        """None: it does not look at opens."""
-        return False
-
     def inspect(self, event: Event) -> Iterable[Signal]:
         """A pointer that was changed, or a program on a socket."""
         process = event.process

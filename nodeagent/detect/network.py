@@ -63,10 +63,6 @@ class NetworkTalk:
         self._lists = lists
         self._scans: Recent[tuple[str, str], _Scan] = Recent(SCANS_LIMIT)
 
-    def wants_path(self, _path: str) -> bool:
-        """None: it does not look at opens."""
-        return False
-
     def inspect(self, event: Event) -> Iterable[Signal]:
         """A connection, a DNS message, or a program with its hash."""
         process = event.process

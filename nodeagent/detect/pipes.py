@@ -75,10 +75,6 @@ class Pipes:
         self._told: Recent[tuple[str, str], bool] = Recent(SHELLS_LIMIT)
         """Rules by the UUID of a shell."""
 
-    def wants_path(self, _path: str) -> bool:
-        """None: it does not look at opens."""
-        return False
-
     def inspect(self, event: Event) -> Iterable[Signal]:
         """A program between pipes starts, or connects to somewhere."""
         process = event.process

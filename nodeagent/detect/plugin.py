@@ -7,11 +7,11 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
-from nodeagent.detect import Detector, Signal
+from nodeagent.detect import Detector, OpenDetector, Signal
 from nodeagent.detect.catalogue import RULES, Rule
 from nodeagent.errors import ConfigError
 from nodeagent.event import EVENTS
@@ -50,7 +50,7 @@ class Plugin:
             raise ConfigError(
                 f"detect.plugins: rules of {name} have names of the agent's own: {', '.join(taken)}"
             )
-        for missing in ("inspect", "wants_path"):
+        for missing in ("inspect", *(["wants_path"] if "open" in kinds else ())):
             if not callable(getattr(detector, missing, None)):
                 raise ConfigError(f"detect.plugins: {name} has no method {missing}")
         self.kinds: tuple[str, ...] = kinds
@@ -61,7 +61,7 @@ class Plugin:
         if self._failed >= FAILURES_LIMIT:
             return False
         try:
-            return bool(self._detector.wants_path(path))
+            return bool(cast("OpenDetector", self._detector).wants_path(path))
         except Exception as error:  # noqa: BLE001  the code of others may raise anything
             self._fail(error)
             return False

@@ -43,10 +43,6 @@ class Posture:
         """Containers of which a program was seen, by their id."""
         self._mounted: Recent[str, list[str]] = Recent(CONTAINERS_LIMIT)
 
-    def wants_path(self, _path: str) -> bool:
-        """None: it does not look at opens."""
-        return False
-
     def inspect(self, event: Event) -> Iterable[Signal]:
         """What the runtime mounts, and the first program of a container."""
         process = event.process

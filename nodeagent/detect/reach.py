@@ -136,10 +136,6 @@ class Reach:
         self._told: Recent[tuple[str, str, str], dict[str, int]] = Recent(PROGRAMS_LIMIT)
         """Networks and when they were told last, by rule, container and program."""
 
-    def wants_path(self, _path: str) -> bool:
-        """None: it does not look at opens."""
-        return False
-
     def inspect(self, event: Event) -> Iterable[Signal]:
         """A connection that is made, or that is accepted."""
         expected = self._expected

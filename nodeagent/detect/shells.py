@@ -71,10 +71,6 @@ class Shells:
         self._undecided: Recent[int, list[tuple[Endpoint, str, str]]] = Recent(REMOTES_LIMIT)
         """Connections from before, by their own port: the other end, process and program."""
 
-    def wants_path(self, _path: str) -> bool:
-        """None: it does not look at opens."""
-        return False
-
     def inspect(self, event: Event) -> Iterable[Signal]:
         """Learn from connections, and look at programs that start."""
         self._since = self._since or event.time

@@ -99,10 +99,6 @@ class Talkers:
         self._fileless: Recent[str, bool] = Recent(TALKING_LIMIT)
         """Interpreters by UUID of the process: whether that is so, and was not told yet."""
 
-    def wants_path(self, _path: str) -> bool:
-        """None: it does not look at opens."""
-        return False
-
     def inspect(self, event: Event) -> Iterable[Signal]:
         """Learn what interpreters run, and look at sockets."""
         process = event.process

@@ -52,10 +52,6 @@ class Tampering:
         self._holding: Recent[str, bool] = Recent(HOLDERS_LIMIT)
         """Processes by their UUID."""
 
-    def wants_path(self, _path: str) -> bool:
-        """None: it does not look at opens."""
-        return False
-
     def inspect(self, event: Event) -> Iterable[Signal]:
         """What is done to a guard."""
         process = event.process

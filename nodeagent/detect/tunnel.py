@@ -94,10 +94,6 @@ class Tunnel:
         self._resolvers: Recent[str, bool] = Recent(RESOLVERS_LIMIT)
         """Processes that others ask, by UUID."""
 
-    def wants_path(self, _path: str) -> bool:
-        """None: it does not look at opens."""
-        return False
-
     def inspect(self, event: Event) -> Iterable[Signal]:
         """A message, as the one who asks sends or gets it."""
         if not isinstance(event, Dns) or event.message is None or event.process is None:

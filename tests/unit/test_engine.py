@@ -33,9 +33,6 @@ class Told:
     name = "told"
     kinds: ClassVar[tuple[str, ...]] = ("exec",)
 
-    def wants_path(self, path: str) -> bool:
-        return True
-
     def inspect(self, event: Any) -> Iterable[Signal]:
         return [Signal(rule, event, key="k") for rule in event.argv[0].split()]
 
@@ -45,9 +42,6 @@ class Broken:
 
     name = "broken"
     kinds: ClassVar[tuple[str, ...]] = ("exec",)
-
-    def wants_path(self, path: str) -> bool:
-        return True
 
     def inspect(self, event: Any) -> Iterator[Signal]:
         raise ValueError("oops")
