@@ -31,8 +31,16 @@ class Component(msgspec.Struct, frozen=True):
     rules: frozenset[str]
 
 
-ACCOUNT: Final = r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?"
-"""EKS has its images in an account for each region."""
+ACCOUNTS: Final = (
+    *("602401143452", "013241004608", "066635153087", "121268973566", "151742754352"),
+    *("296578399912", "333609536671", "455263428931", "491585149902", "533267051163"),
+    *("558608220178", "590381155156", "730335286997", "759879836304", "761377655185"),
+    *("800184023465", "877085696533", "900612956339", "900889452093", "918309763551"),
+    "961992271922",
+)
+"""Those in which EKS has its images: the first one, and others for single regions. Anybody has a
+registry with such a name in an account of his own."""
+ACCOUNT: Final = rf"(?:{'|'.join(ACCOUNTS)})\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?"
 COMPONENTS: Final = (
     # Plug-ins of the Container Storage Interface: they make file systems on disks that the
     # cloud attaches, and mount them below the kubelet's folder.

@@ -26,6 +26,7 @@ DIGEST = f"@sha256:{'0' * 64}"
         ("public.ecr.aws.evil.example/ebs-csi-driver/aws-ebs-csi-driver:v1", frozenset()),
         ("publicXecr.aws/ebs-csi-driver/aws-ebs-csi-driver:v1", frozenset()),
         ("quay.io/cilium/cilium-of-mine:v1", frozenset()),
+        ("123456789012.dkr.ecr.us-west-2.amazonaws.com/eks/aws-ebs-csi-driver:v1", frozenset()),
         ("evil.example/x:quay.io/cilium/cilium", frozenset()),
         ("kube-proxy:v1.32.0", frozenset()),
         ("", frozenset()),
