@@ -14,6 +14,7 @@ import pytest
 
 from nodeagent import config
 from nodeagent.coverage import ADVICE
+from nodeagent.detect.catalogue import RULES
 from nodeagent.detect.suppress import read_suppressions
 from sinks import SINKS
 
@@ -21,6 +22,7 @@ ROOT: Final = Path(__file__).parents[2]
 DOCUMENTS: Final = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("**/*.md"))]
 TOML: Final = re.compile(r"^```toml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
+TYPE: Final = re.compile(r"\b[A-Z]\w+:Runtime/[\w&]+(?:[.!]\w+)*")
 HEADING: Final = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
@@ -49,6 +51,16 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = page.parent / name if name else page
         assert target.is_file(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_findings_that_are_named_exist() -> None:
+    known = {rule.type for rule in RULES.values()}
+    named = {each for page in DOCUMENTS for each in TYPE.findall(page.read_text())}
+    # Those of the examples of rules and plug-ins.
+    own = {name for name in named if name.startswith("Sigma:")} | {
+        "DefenseEvasion:Runtime/HiddenProgramExecuted"
+    }
+    assert named - own <= known
 
 
 def test_suppressions_that_are_shown_can_be_used(tmp_path: Path) -> None:
