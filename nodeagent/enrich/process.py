@@ -255,8 +255,10 @@ class ProcessTable:
         return self._numbered(other.passed_pid, process)
 
     def _numbered(self, pid: int, process: Process) -> _Program | None:
-        """By the number that it has for this process."""
+        """By the number that it has for this process; 0 is the kernel, and nobody's number."""
         facts = process.facts
+        if not pid:
+            return None
         if facts is None or facts.namespace_pid == process.task.pid:
             return self._newest.get(pid)
         return self._in_namespace.get((facts.namespaces.pid, pid))

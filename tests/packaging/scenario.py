@@ -202,7 +202,6 @@ def _disturbed() -> Iterator[tuple[str, str]]:
         f"""
         nodes() {{ grep -c '"kind":"agent.node".*"interfaces":.{{' {EVENTS}; }}
         before=$(nodes)
-        since=$(date '+%F %T')
         more() {{ (( $(nodes) > before )); }}
         apparmor_parser --replace {PROFILE}
         printf '{settings_for_syslog()}\\nAppArmorProfile=nodeagent\\n' \\
@@ -213,7 +212,7 @@ def _disturbed() -> Iterator[tuple[str, str]]:
         /tmp/something-new --confined
         until_true grep -q something-new.*--confined {EVENTS}
         until_true more && nodeagent status
-        journalctl --quiet --unit=nodeagent --since="$since" --grep=kernel_not_checked
+        journalctl --quiet _PID=$(main) --grep=kernel_not_checked
         nsenter --target $(main) --mount touch /proc/sys/kernel/sysrq /sys/kernel/notes
         rm /etc/systemd/system/nodeagent.service.d/confined.conf
         systemctl daemon-reload

@@ -276,6 +276,14 @@ def test_target_is_found_by_the_pid_that_was_passed(world: World) -> None:
     assert (kill.target_process.pid, kill.target_process.path) == (100, "/bin/bash")
 
 
+def test_nobody_has_the_number_of_the_kernel(world: World) -> None:
+    nobody = a_task(pid=0, parent_pid=0, start_time=0, exec_id=0, comm="kernel")
+    world.happens(an_open(), nobody)
+    kill = a_kill(target_process=None, target=Other(start_time=0, pid=0, passed_pid=0))
+    world.happens(kill, a_task(pid=1, parent_pid=0, start_time=1, exec_id=0, comm="init"))
+    assert kill.target_process is None
+
+
 def test_target_that_the_kernel_names_is_found_by_its_identity(world: World) -> None:
     other = a_kill(target_process=None, target=Other(start_time=51, pid=100, passed_pid=100))
     world.happens(other, SHELL)

@@ -85,6 +85,16 @@ class Done(msgspec.Struct):
     """None when it had to be killed."""
 
 
+class Hooked(msgspec.Struct):
+    """A pointer of the kernel that was changed."""
+
+    index: int
+    address: int
+    """Where it leads."""
+    module: str
+    """Whose address that is; empty: nobody's."""
+
+
 class Watched(msgspec.Struct):
     """What one family of hooks saw."""
 
@@ -97,6 +107,8 @@ class Watched(msgspec.Struct):
     acts: dict[str, Done]
     """By name of the case."""
     events: list[dict[str, Any]]
+    hooked: dict[str, Hooked]
+    """Pointers of the kernel that were changed, by their table; none where it names no tables."""
     call_ns: tuple[float, float]
     """What a system call takes that no agent looks at: without one, and beside this one."""
 
@@ -116,16 +128,6 @@ class HandOver(msgspec.Struct):
     new: list[dict[str, Any]]
 
 
-class Hooked(msgspec.Struct):
-    """A pointer of the kernel that was changed."""
-
-    index: int
-    address: int
-    """Where it leads."""
-    module: str
-    """Whose address that is; empty: nobody's."""
-
-
 class Report(msgspec.Struct):
     """All that guest.py found."""
 
@@ -133,8 +135,6 @@ class Report(msgspec.Struct):
     """As `uname -r` says it."""
     doctor: Done
     families: dict[str, Watched]
-    hooked: dict[str, Hooked] = {}
-    """Pointers of the kernel that were changed, by their table; none where it names no tables."""
     hand_over: HandOver | None = None
     """With trampolines, where the kernel takes them."""
     sizes: dict[str, Size] = {}

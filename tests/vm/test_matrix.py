@@ -135,17 +135,18 @@ def test_module_that_is_loaded_is_found(
 def test_pointer_of_the_kernel_that_was_changed_is_found(
     family: str, report: Report, record_property: Note
 ) -> None:
-    if not report.hooked:
+    hooked = report.families[family].hooked
+    if not hooked:
         pytest.skip("this kernel does not say where its tables are")
     type_ = "DefenseEvasion:Runtime/KernelHooked"
     events = report.families[family].events
     # Before that a module was loaded and trampolines were attached: these change no pointer.
     told = {e["table"]: e for e in events if e["kind"] == "kernel_hook"}
     assert len(told) == sum(e["kind"] == "kernel_hook" for e in events)
-    assert told.keys() == report.hooked.keys()
+    assert told.keys() == hooked.keys()
     found = {e["context"]["kernelTable"]: e for e in events if e.get("type") == type_}
     assert found.keys() == told.keys()
-    for table, hook in report.hooked.items():
+    for table, hook in hooked.items():
         shown = {name: told[table].get(name) for name in ("index", "address", "module")}
         wanted = msgspec.to_builtins(hook)
         assert shown == wanted | {"module": hook.module or None}
