@@ -44,6 +44,8 @@ def stream(lab: Lab, recorded: Recorded) -> Iterator[Stream]:
 def findings(stream: Stream, container: str) -> list[Event]:
     """All about a container, signals included."""
     stream.catch_up()
+    # Findings stand behind the events of their batch, so only the next batch is behind them.
+    stream.catch_up()
     return [event for event in stream.events if event["kind"] == "finding" and of(event, container)]
 
 
