@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -24,6 +26,7 @@ from grpclib.exceptions import GRPCError
 
 from nodeagent.follow.cri import MESSAGES, SERVICE, message_types
 from nodeagent.kernel.object import find_object
+from tests.polling import wait_for
 from tests.requirement import need
 
 T = TypeVar("T")
@@ -387,7 +390,18 @@ SystemdCgroup = false
         name = f"nodeagent-lab-{os.getpid()}"
         for top in [*Path("/sys/fs/cgroup").glob(f"*/{name}"), Path("/sys/fs/cgroup") / name]:
             for folder, _, _ in os.walk(top, topdown=False):
-                Path(folder).rmdir()
+                wait_for(partial(_is_removed, Path(folder)))
+
+
+def _is_removed(cgroup: Path) -> bool:
+    """Not as long as a process that was killed is still there."""
+    try:
+        cgroup.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def image(tag: str = IMAGE) -> bytes:
