@@ -48,8 +48,16 @@ class Guard(msgspec.Struct, frozen=True):
     """In a container it is a file of the image, and says nothing of the node."""
 
 
-def _guard(rule: str, paths: str, expected: str, operations: frozenset[str] = CHANGES) -> Guard:
-    return Guard(rule, re.compile(paths), operations, frozenset(expected.split()))
+def _guard(
+    rule: str,
+    paths: str,
+    expected: str,
+    operations: frozenset[str] = CHANGES,
+    *,
+    of_host: bool = False,
+) -> Guard:
+    names = frozenset(expected.split())
+    return Guard(rule, re.compile(paths), operations, names, of_host=of_host)
 
 
 ADMINISTRATION: Final = (
@@ -83,35 +91,27 @@ TOOLS: Final = (
 UNIT_FOLDERS: Final = r"(?:/etc|/usr/lib|/lib|/run)/systemd/system/"
 
 GUARDS: Final = (
-    Guard(
+    _guard(
         "guard_file",
-        re.compile(
-            rf"(?:/usr(?:/local)?)?/s?bin/{TOOLS}|/usr/lib/nodeagent/.*|/opt/osquery/.*"
-            rf"|{UNIT_FOLDERS}(?:[^/]+\.wants/)?{TOOLS}\.service"
-            r"|/var/lib/nodeagent/.*|(?:/var)?/run/nodeagent/.*"
-        ),
-        CHANGES,
-        frozenset(f"{SYSTEM} nodeagent".split()),
+        rf"(?:/usr(?:/local)?)?/s?bin/{TOOLS}|/usr/lib/nodeagent/.*|/opt/osquery/.*"
+        rf"|{UNIT_FOLDERS}(?:[^/]+\.wants/)?{TOOLS}\.service"
+        r"|/var/lib/nodeagent/.*|(?:/var)?/run/nodeagent/.*",
+        f"{SYSTEM} nodeagent",
         of_host=True,
     ),
-    Guard(
+    _guard(
         "guard_settings",
-        re.compile(
-            rf"/etc/(?:nodeagent|falco|osquery|tetragon)/.*|{UNIT_FOLDERS}{TOOLS}\.service\.d/.*"
-        ),
-        CHANGES,
-        frozenset(f"{SYSTEM} falcoctl".split()),
+        rf"/etc/(?:nodeagent|falco|osquery|tetragon)/.*|{UNIT_FOLDERS}{TOOLS}\.service\.d/.*",
+        f"{SYSTEM} falcoctl",
         of_host=True,
     ),
-    Guard(
+    _guard(
         "guard_cgroup",
-        re.compile(
-            rf"/sys/fs/cgroup/(?:[^/]+/)?system\.slice/(?:(?:{TOOLS}|rsyslog|systemd-journald)\.service/)?"
-            r"(?:cgroup\.(?:freeze|kill)|freezer\.state|memory\.(?:max|high|limit_in_bytes)"
-            r"|cpu\.(?:max|cfs_quota_us))"
-        ),
+        rf"/sys/fs/cgroup/(?:[^/]+/)?system\.slice/(?:(?:{TOOLS}|rsyslog|systemd-journald)\.service/)?"
+        r"(?:cgroup\.(?:freeze|kill)|freezer\.state|memory\.(?:max|high|limit_in_bytes)"
+        r"|cpu\.(?:max|cfs_quota_us))",
+        f"{SYSTEM} systemd-oomd",
         frozenset({WRITE}),
-        frozenset(f"{SYSTEM} systemd-oomd".split()),
     ),
     _guard(
         "sensitive_privilege",
