@@ -10,12 +10,13 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from tests.bench.watch import nap
+from tests.packaging.roots import within
 from tests.vm.system import ARCHIVE
 
 __all__ = ["missing", "seconds_to_first_event_after_installation", "system"]
@@ -23,15 +24,6 @@ __all__ = ["missing", "seconds_to_first_event_after_installation", "system"]
 PACKAGE: Final = Path(__file__).parents[2] / "dist/nodeagent.deb"
 EVENTS: Final = Path("var/log/nodeagent/events.ndjson")
 FOLDERS: Final = ("var/lib/nodeagent", "var/log/nodeagent")
-# Its mounts end with it. Nothing of the machine is changed by what dpkg does.
-ENTER: Final = """
-    root=$1
-    shift
-    mount -t proc proc "$root/proc"
-    mount --rbind /sys "$root/sys"
-    mount -t tmpfs run "$root/run"
-    exec chroot "$root" "$@"
-"""
 PATIENCE_SECONDS: Final = 60.0
 
 
@@ -67,7 +59,7 @@ def seconds_to_first_event_after_installation(root: Path) -> float:
     )
     for folder in FOLDERS:
         (root / folder).mkdir(mode=0o700, exist_ok=True)
-    with subprocess.Popen(_inside(root, *command), stderr=subprocess.DEVNULL) as agent:
+    with subprocess.Popen(within(root, *command), stderr=subprocess.DEVNULL) as agent:
         try:
             _wait_for_event(root / EVENTS, agent)
             seconds = time.monotonic() - began
@@ -93,11 +85,7 @@ def _wait_for_event(path: Path, agent: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"no event came into {path}")
 
 
-def _inside(root: Path, *command: str) -> Sequence[str | Path]:
-    return ["unshare", "--mount", "sh", "-ec", ENTER, "sh", root, *command]
-
-
 def _run(root: Path, *command: str) -> None:
-    done = subprocess.run(_inside(root, *command), check=False, capture_output=True, text=True)
+    done = subprocess.run(within(root, *command), check=False, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr}")

@@ -21,18 +21,12 @@ from nodeagent import __version__
 from sinks import SINKS
 from tests.delivery.receiver import receiving
 from tests.packaging.oldest import ARCHIVE, PACKAGES
+from tests.packaging.roots import within
 from tests.requirement import need
 
 PROGRAM = "/usr/bin/nodeagent"
 FOLDER = Path("usr/lib/nodeagent")
 
-ENTER = """
-    root=$1
-    shift
-    mount -t proc proc "$root/proc"
-    mount --rbind /sys "$root/sys"
-    exec chroot "$root" "$@"
-"""
 RULE = """\
 title: A rule
 logsource: {category: process_creation}
@@ -55,8 +49,8 @@ def root(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inside(root: Path, *arguments: str | Path) -> list[str | Path]:
-    """The command that runs the program there, with mounts that end with it."""
-    return ["unshare", "--mount", "sh", "-ec", ENTER, "sh", root, PROGRAM, *arguments]
+    """The command that runs the program there."""
+    return within(root, PROGRAM, *arguments)
 
 
 def said(root: Path, *arguments: str) -> str:
