@@ -35,7 +35,7 @@ from tests.delivery.peer import Peer, Posted, peer
 from tests.delivery.receiver import Receiver, receiving
 from tests.delivery.rsyslog import Rsyslog, free_port, rsyslog
 from tests.delivery.test_alertmanager import alertmanager, alerts
-from tests.delivery.test_kafka import TOPIC, broker
+from tests.delivery.test_kafka import PARTITIONS, TOPIC, broker
 
 P = TypeVar("P")
 
@@ -251,7 +251,7 @@ class TestKafka(SinkCompliance):
         )
         await consumer.start()
         try:
-            consumer.assign([TopicPartition(TOPIC, number) for number in range(3)])
+            consumer.assign([TopicPartition(TOPIC, number) for number in range(PARTITIONS)])
             text = ""
             while found := await consumer.getmany(timeout_ms=300):
                 text += "".join(each.value.decode() for some in found.values() for each in some)
