@@ -60,7 +60,7 @@ CALLS: Final = "calls"
 """The program among the acts that makes one call again and again."""
 CALLS_SECONDS: Final = "0.5"
 """Long enough for some moments in which nothing else has the processor."""
-CALLS_RUNS: Final = 8
+CALLS_RUNS: Final = 6
 """The quickest counts: a busy host slows others down."""
 FILTERED: Final = (str(ACTS / "seccomp"), "pivot_root_before")
 """What runs a program that seccomp lets do everything else."""
@@ -343,7 +343,7 @@ def watch(
     """All acts under the eyes of an agent that uses this family of hooks."""
     commands = {name: (Path(f"/tmp/{family}/{name}"), act) for name, act in plan["acts"].items()}
     held = {name: Held(*each) for name, each in commands.items() if each[1][1] == HOLD}
-    alone = call_ns()
+    before = call_ns()
     if hooked:
         # As if the module hid itself to which one leads.
         unload_module(hooked[CALL_TABLE]["module"])
@@ -360,6 +360,7 @@ def watch(
         step_clock()
     beside = call_ns()
     code = agent.end()
+    after = call_ns()
     done |= {name: each.end() for name, each in held.items()}
     return {
         "ready": ready,
@@ -368,7 +369,7 @@ def watch(
         "errors": agent.errors.read_text(errors="replace"),
         "events": agent.seen(),
         "hooked": {table: dict(hook) for table, hook in hooked.items()},
-        "call_ns": (alone, beside),
+        "call_ns": (before, beside, after),
     }
 
 

@@ -109,8 +109,8 @@ class Watched(msgspec.Struct):
     events: list[dict[str, Any]]
     hooked: dict[str, Hooked]
     """Pointers of the kernel that were changed, by their table; none where it names no tables."""
-    call_ns: tuple[float, float]
-    """What a system call takes that no agent looks at: without one, and beside this one."""
+    call_ns: tuple[float, float, float]
+    """What a system call takes that no agent looks at: before this one, beside it, after it."""
 
 
 class HandOver(msgspec.Struct):

@@ -25,8 +25,8 @@ from tests.vm.pool import LOAD_MODULE
 
 pytestmark = pytest.mark.vm
 
-NO_SLOWER = 1.05
-"""Times; what an emulated machine leaves between two measurements."""
+NO_SLOWER = 1.2
+"""Times; half of what tracepoints cost in a guest, where 447 ns become 631 ns."""
 
 # One scope for all, so that the tests of a kernel stand together.
 each_place = pytest.mark.parametrize("place", PLACES, ids=str, scope="session")
@@ -101,10 +101,11 @@ def test_call_that_no_agent_looks_at_costs_nothing_more_by_trampolines(
     place: Place, report: Report, record_property: Note
 ) -> None:
     for family, watched in report.families.items():
-        alone, beside = watched.call_ns
-        told = f"{place} {family}: {alone:.0f} ns alone, {beside:.0f} ns with the agent"
+        before, beside, after = watched.call_ns
+        told = f"{place} {family}: {before:.0f} ns, {beside:.0f} ns with the agent, {after:.0f} ns"
         record_property("unrelated call", told)
-        assert family != TRAMPOLINE or beside < alone * NO_SLOWER, told
+        # What else the host does slows a guest down for minutes: the slower of the two counts.
+        assert family != TRAMPOLINE or beside < max(before, after) * NO_SLOWER, told
 
 
 @each_family
