@@ -372,6 +372,15 @@ static __always_inline void emit_cancel(void *record, __u32 kind)
 	give_back(scratch_of(record));
 }
 
+/* Counts one operation that says nothing new, as filtered. */
+static __always_inline void emit_nothing(__u32 kind)
+{
+	struct counters *count = wanted(kind);
+
+	if (count)
+		COUNT(count->filtered);
+}
+
 /* Where the next append goes, or NULL when the record is full. */
 static __always_inline char *append_at(struct scratch *scratch, __u32 *offset)
 {

@@ -56,10 +56,11 @@ enum event_kind {
 	EVENT_SOCKET_FILTER = 41,
 	/* Found by a look at the kernel's memory. */
 	EVENT_KERNEL_HOOK = 42,
+	EVENT_SENDTO = 43,
 };
 
 /* Index of the counters of a kind; one more than the largest event_kind. */
-#define EVENT_KINDS 43
+#define EVENT_KINDS 44
 
 /* Kinds with a ring of their own; a dup is one of them when it makes a standard stream a socket. */
 #define HIGH_VALUE                                                                            \
@@ -324,6 +325,19 @@ struct network_event {
 	struct path_text path;
 	/* Abstract name (starts with a NUL), or the name that was passed. */
 	struct text name;
+};
+
+/* A datagram; its socket may be connected to somebody else, or to nobody. */
+struct sendto_event {
+	struct event event;
+	struct endpoint local;
+	struct endpoint remote;
+	__u16 family;
+	/* SOCK_* of socket(2). */
+	__u16 type;
+	/* IPPROTO_*. */
+	__u16 protocol;
+	__u16 reserved;
 };
 
 struct socket_event {
@@ -810,6 +824,7 @@ union record {
 	struct network_event older_socket;
 	struct socket_filter_event socket_filter;
 	struct kernel_hook_event kernel_hook;
+	struct sendto_event sendto;
 };
 
 #endif

@@ -131,7 +131,10 @@ OPERATIONS: Final[Mapping[str, Callable[[], object]]] = {
     "io_uring": partial(_call, "io_uring_setup", 0, None),
     "kill": partial(os.kill, NO_PID, signal.SIGTERM),
 }
-"""One for each kind; `dns` depends on a setting, and the rest cannot be done without effect."""
+"""One for each kind.
+
+`sendto` and `dns` depend on a setting, and the rest cannot be done without effect.
+"""
 
 
 def _is_filtered() -> bool:
@@ -169,7 +172,8 @@ class Canary:
         """`tell` puts a change into the stream; 0 seconds: never."""
         live = {hook.kind for hook in hooks if not hook.missing}
         families = {kind: family_of(hook for hook in hooks if hook.kind == kind) for kind in live}
-        every: dict[str, Callable[[], object]] = {**OPERATIONS, "dns": partial(_ask, dns_port)}
+        ask = partial(_ask, dns_port)
+        every: dict[str, Callable[[], object]] = {**OPERATIONS, "sendto": ask, "dns": ask}
         self._operations = {kind: every[kind] for kind in every if kind in live}
         self._past_filters = {kind for kind in self._operations if families[kind] == "trampoline"}
         """They see only what seccomp lets through."""

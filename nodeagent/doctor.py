@@ -47,7 +47,6 @@ TRAMPOLINE: Final = "trampoline"
 
 PAST_BOTH: Final = (
     "sendto(2) and sendmsg(2) with MSG_FASTOPEN, which connect while they send",
-    "UDP that is sent without connect(2), unless it is DNS",
     "writes into /proc/PID/mem: the open of it is an event, each write is none",
     "memory made executable by shmat(2) or the personality READ_IMPLIES_EXEC",
 )
@@ -71,7 +70,7 @@ LIMITS: Final = {
     "exit": "",
     "io_uring": "",
     "new_cgroup": "",
-    "connect": "not by io_uring, 32-bit calls, MSG_FASTOPEN, or UDP without connect",
+    "connect": "not by io_uring, 32-bit calls or MSG_FASTOPEN",
 }
 """The same by kind, where it is not `BY_CALL`."""
 BY_FUNCTION: Final = "not what seccomp refuses"
@@ -79,7 +78,7 @@ LIMITS_OF_TRAMPOLINES: Final = {
     **dict.fromkeys(
         ("rename", "link", "symlink", "unlink", "socket_filter"), f"{BY_FUNCTION}, not by io_uring"
     ),
-    "connect": f"{BY_FUNCTION}, MSG_FASTOPEN, or UDP without connect",
+    "connect": f"{BY_FUNCTION}, not by MSG_FASTOPEN",
 }
 """What passes by trampolines, by kind, where it is not `BY_FUNCTION`."""
 

@@ -87,6 +87,7 @@ __all__ = [
     "Chroot",
     "Code",
     "Connect",
+    "Contact",
     "Container",
     "Credentials",
     "Dns",
@@ -127,6 +128,7 @@ __all__ = [
     "ProcessSeen",
     "Ptrace",
     "Rename",
+    "Sendto",
     "Setns",
     "Setuid",
     "Socket",
@@ -586,6 +588,26 @@ class Connect(Network):
     """A socket was connected, or the attempt failed or goes on (EINPROGRESS)."""
 
     kind = "connect"
+
+
+class Sendto(Event):
+    """A datagram was sent to an address that its socket is not connected to.
+
+    The first one that a socket sends to an address, and for up to 64 other addresses a minute.
+    """
+
+    kind = "sendto"
+    attempt = False
+
+    family: Annotated[int, FAMILIES]
+    type: Annotated[int, SOCKET_TYPES]
+    protocol: Annotated[int, PROTOCOLS]
+    local: Annotated[Endpoint | None, Address()]
+    remote: Annotated[Endpoint | None, Address()]
+
+
+Contact = Connect | Sendto
+"""A process turns to somebody else."""
 
 
 class Bind(Network):
@@ -1167,7 +1189,7 @@ EVENTS: Final[dict[str, type[Event]]] = {
     for event in (
         *(Exec, Fork, Exit),
         *(Open, Rename, Link, Symlink, Unlink, Chmod, Chown, Mount, Umount),
-        *(Socket, Connect, Bind, Listen, Accept, OlderSocket, SocketFilter, Dup, Dns),
+        *(Socket, Connect, Sendto, Bind, Listen, Accept, OlderSocket, SocketFilter, Dup, Dns),
         *(Mmap, Mprotect, Memfd, Ptrace, VmRead, VmWrite, Userfaultfd),
         *(Setuid, Capset, Unshare, Setns, PivotRoot, Chroot),
         *(Module, Bpf, KernelHook, Keyctl, IoUring, Kill, NewCgroup),

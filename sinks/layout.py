@@ -33,7 +33,9 @@ def _coloured() -> Style:
     green, yellow, blue, magenta, cyan = (f"\x1b[{number}m" for number in range(32, 37))
     dim = "\x1b[2m"
     kinds = {"exec": green, "fork": blue, "exit": blue, "open": cyan}
-    kinds |= dict.fromkeys(("connect", "bind", "listen", "accept", "older_socket"), magenta)
+    kinds |= dict.fromkeys(
+        ("connect", "sendto", "bind", "listen", "accept", "older_socket"), magenta
+    )
     kinds |= {"finding": yellow, "agent": dim}
     return Style(kinds, bad="\x1b[31m", dim=dim, end="\x1b[0m")
 

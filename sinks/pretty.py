@@ -51,6 +51,7 @@ from nodeagent.event import (
     PivotRoot,
     Ptrace,
     Rename,
+    Sendto,
     Setns,
     Setuid,
     Socket,
@@ -222,13 +223,18 @@ def _cgroup(event: NewCgroup) -> Said:
     return Said(_actor(event), _quote(event.path), "", cut_middle=True)
 
 
-def _peers(event: Network, arrow: str) -> str:
-    """Both ends of a connection, as far as they are known."""
+def _ends(event: Network | Sendto, arrow: str) -> list[str]:
     words = [_protocol(event)]
     if event.local is not None:
         words.append(_endpoint(event.local))
     if event.remote is not None:
         words += [arrow, _endpoint(event.remote)]
+    return words
+
+
+def _peers(event: Network, arrow: str) -> str:
+    """Both ends of a connection, as far as they are known."""
+    words = _ends(event, arrow)
     if event.path or event.name:
         words.append(_quote(event.path or event.name))
     if event.unverified:
@@ -239,6 +245,10 @@ def _peers(event: Network, arrow: str) -> str:
 def _connect(event: Network) -> Said:
     outcome, bad = _result(event)
     return Said(_actor(event), _peers(event, "→"), "", outcome, bad)
+
+
+def _sendto(event: Sendto) -> Said:
+    return Said(_actor(event), " ".join(_ends(event, "→")), "")
 
 
 def _accept(event: Network) -> Said:
@@ -543,6 +553,7 @@ _SAY: Final[Mapping[type, Callable[[Any], Said]]] = {
     NewCgroup: _cgroup,
     Chroot: _chroot,
     Connect: _connect,
+    Sendto: _sendto,
     Bind: _connect,
     Listen: _listen,
     OlderSocket: _older_socket,
@@ -621,7 +632,7 @@ def _pairs(values: Mapping[str, object]) -> str:
     return " ".join(f"{harmless(name)}={harmless(str(value))}" for name, value in values.items())
 
 
-def _protocol(event: Network | Dup) -> str:
+def _protocol(event: Network | Sendto | Dup) -> str:
     family = _shown(type(event), "family", event.family).removeprefix("AF_").lower()
     protocol = _shown(type(event), "protocol", event.protocol)
     # The numbers mean something else in other families.

@@ -61,6 +61,7 @@ from nodeagent.event import (
     ProcessFacts,
     Ptrace,
     Rename,
+    Sendto,
     Setns,
     Setuid,
     Socket,
@@ -221,6 +222,18 @@ def an_open(**changes: Any) -> Open:
 
 def a_connect(**changes: Any) -> Connect:
     return _make(Connect, changes, **A_SOCKET, remote=Endpoint("127.0.0.1", 80))
+
+
+def a_sendto(**changes: Any) -> Sendto:
+    return _make(
+        Sendto,
+        changes,
+        family=2,
+        type=2,
+        protocol=17,
+        local=Endpoint("0.0.0.0", 40_000),
+        remote=Endpoint("192.0.2.1", 123),
+    )
 
 
 def a_bind(**changes: Any) -> Bind:
@@ -601,6 +614,7 @@ MAKERS: Final[dict[str, Callable[..., Event]]] = {
     "umount": an_umount,
     "socket": a_socket,
     "connect": a_connect,
+    "sendto": a_sendto,
     "bind": a_bind,
     "listen": a_listen,
     "accept": an_accept,

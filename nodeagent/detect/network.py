@@ -16,7 +16,7 @@ from nodeagent.detect.lists import ThreatLists
 from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import WEB_SERVERS, is_below, is_contained
 from nodeagent.dns import DnsMessage
-from nodeagent.event import Accept, Connect, Dns, Endpoint, Event, Exec, Listen, Process
+from nodeagent.event import Accept, Contact, Dns, Endpoint, Event, Exec, Listen, Process
 
 __all__ = ["NetworkTalk", "connection_action", "endpoint_action", "request_action"]
 
@@ -57,7 +57,7 @@ class NetworkTalk:
     """Looks up in threat lists, and counts ports."""
 
     name = "network"
-    kinds: ClassVar[tuple[str, ...]] = ("connect", "dns", "exec", "listen")
+    kinds: ClassVar[tuple[str, ...]] = ("connect", "sendto", "dns", "exec", "listen")
 
     def __init__(self, lists: ThreatLists) -> None:
         self._lists = lists
@@ -68,15 +68,15 @@ class NetworkTalk:
         process = event.process
         if process is None:
             return ()
-        if isinstance(event, Connect):
-            return () if event.remote is None else self._on_connect(event, process, event.remote)
+        if isinstance(event, Contact):
+            return () if event.remote is None else self._on_contact(event, process, event.remote)
         if isinstance(event, Dns):
             return () if event.message is None else self._on_dns(event, process, event.message)
         if isinstance(event, Listen):
             return _on_listen(event, process)
         return self.inspect_hash(event)
 
-    def _on_connect(self, event: Connect, process: Process, remote: Endpoint) -> Iterator[Signal]:
+    def _on_contact(self, event: Contact, process: Process, remote: Endpoint) -> Iterator[Signal]:
         address = remote.address
         for match in self._lists.address(address):
             if rule := rule_of_entry(match.category, "connect"):
@@ -90,7 +90,7 @@ class NetworkTalk:
             yield from _odd_port(event, process, remote)
         yield from self._scan(event, process.uuid, remote)
 
-    def _scan(self, event: Connect, uuid: str, remote: Endpoint) -> Iterator[Signal]:
+    def _scan(self, event: Contact, uuid: str, remote: Endpoint) -> Iterator[Signal]:
         address, port = remote.address, remote.port
         scan = self._scans.get((uuid, address))
         if scan is None or event.time - scan.since > SCAN_SECONDS * 1_000_000_000:
@@ -142,7 +142,7 @@ def _on_listen(event: Listen, process: Process) -> Iterator[Signal]:
     yield Signal("server_listener", event, key=f"port {local.port}")
 
 
-def _odd_port(event: Connect, process: Process, remote: Endpoint) -> Iterator[Signal]:
+def _odd_port(event: Contact, process: Process, remote: Endpoint) -> Iterator[Signal]:
     """Of SSH, and those of Kubernetes for what runs in a container."""
     key = f"port {remote.port} of {remote.address}"
     if name_of(process.path) == SSH and remote.port != SSH_PORT:
@@ -157,7 +157,7 @@ def _may_be_metadata(name: str) -> bool:
     return any(name == each or name.endswith(each) for each in METADATA_NAMES)
 
 
-def connection_action(event: Connect | Accept, remote: Endpoint) -> dict[str, object]:
+def connection_action(event: Contact | Accept, remote: Endpoint) -> dict[str, object]:
     """As findings show a connection."""
     local = event.local
     version = "ipAddressV6" if ":" in remote.address else "ipAddressV4"

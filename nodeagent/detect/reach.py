@@ -14,7 +14,7 @@ from nodeagent.detect import Signal
 from nodeagent.detect.network import connection_action
 from nodeagent.detect.networks import Networks, networks_of
 from nodeagent.detect.recent import Recent
-from nodeagent.event import Accept, Connect, Event, Process
+from nodeagent.event import Accept, Connect, Contact, Event, Process
 
 __all__ = ["Expected", "Reach"]
 
@@ -129,7 +129,7 @@ class Reach:
     """Compares connections with what is expected."""
 
     name = "reach"
-    kinds: ClassVar[tuple[str, ...]] = ("connect", "accept")
+    kinds: ClassVar[tuple[str, ...]] = ("connect", "sendto", "accept")
 
     def __init__(self, expected: Expected) -> None:
         self._expected = expected
@@ -141,12 +141,12 @@ class Reach:
         expected = self._expected
         if isinstance(event, Accept):
             return self._compare(event, expected.ingress, "unexpected_ingress")
-        if isinstance(event, Connect) and expected.egress and _may_arrive(event):
+        if isinstance(event, Contact) and expected.egress and _may_arrive(event):
             return self._compare(event, expected.egress, "unexpected_egress")
         return ()
 
     def _compare(
-        self, event: Connect | Accept, direction: _Direction, rule: str
+        self, event: Contact | Accept, direction: _Direction, rule: str
     ) -> Iterable[Signal]:
         process, remote, local = event.process, event.remote, event.local
         if not direction or process is None or remote is None:
@@ -173,7 +173,9 @@ class Reach:
         return times
 
 
-def _may_arrive(event: Connect) -> bool:
+def _may_arrive(event: Contact) -> bool:
+    if not isinstance(event, Connect):
+        return True
     remote = event.remote
     if remote is None or -min(event.result, 0) not in SENT:
         return False

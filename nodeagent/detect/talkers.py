@@ -16,7 +16,7 @@ from nodeagent.detect.describe import name_of, unversioned
 from nodeagent.detect.network import connection_action
 from nodeagent.detect.recent import Recent
 from nodeagent.detect.where import SHELLS
-from nodeagent.event import Bind, Connect, Endpoint, Event, Exec, Listen, Process
+from nodeagent.event import Bind, Contact, Endpoint, Event, Exec, Listen, Process
 
 __all__ = ["Talkers"]
 
@@ -93,7 +93,7 @@ class Talkers:
     """Remembers which interpreters run code that is in no file."""
 
     name = "talkers"
-    kinds: ClassVar[tuple[str, ...]] = ("exec", "connect", "listen", "bind")
+    kinds: ClassVar[tuple[str, ...]] = ("exec", "connect", "sendto", "listen", "bind")
 
     def __init__(self) -> None:
         self._fileless: Recent[str, bool] = Recent(TALKING_LIMIT)
@@ -107,7 +107,7 @@ class Talkers:
         if isinstance(event, Exec):
             self._learn(event, process)
             return ()
-        if not isinstance(event, Connect | Listen | Bind) or event.family not in INTERNET:
+        if not isinstance(event, Contact | Listen | Bind) or event.family not in INTERNET:
             return ()
         path = process.path
         if path in SILENT:
@@ -126,7 +126,7 @@ class Talkers:
         if options is not None and event.result >= 0:
             self._fileless.put(process.uuid, _is_fileless(event, options))
 
-    def _on_interpreter(self, event: Connect | Listen, process: Process) -> Iterator[Signal]:
+    def _on_interpreter(self, event: Contact | Listen, process: Process) -> Iterator[Signal]:
         """Once for each process: it may do so all the time."""
         told = self._fileless.get(process.uuid)
         if told is None and process.lineage and process.lineage[0].path == process.path:
@@ -138,9 +138,9 @@ class Talkers:
         yield _signal("fileless_code_talks", event, end)
 
 
-def _on_silent(event: Connect | Listen | Bind) -> Iterator[Signal]:
+def _on_silent(event: Contact | Listen | Bind) -> Iterator[Signal]:
     """Not even with its own machine; a name that is asked for leads to nothing yet."""
-    end = event.remote if isinstance(event, Connect) else event.local
+    end = event.remote if isinstance(event, Contact) else event.local
     is_packets = event.type == socket.SOCK_DGRAM
     if end is None or (isinstance(event, Bind) and not is_packets):
         return
@@ -148,23 +148,23 @@ def _on_silent(event: Connect | Listen | Bind) -> Iterator[Signal]:
         yield _signal("silent_program_talks", event, end)
 
 
-def _on_shell(event: Connect | Listen) -> Iterator[Signal]:
+def _on_shell(event: Contact | Listen) -> Iterator[Signal]:
     """By a redirection to /dev/tcp or /dev/udp, or a module."""
     if end := _outer_end(event):
         yield _signal("shell_talks", event, end)
 
 
-def _outer_end(event: Connect | Listen) -> Endpoint | None:
+def _outer_end(event: Contact | Listen) -> Endpoint | None:
     """What it is connected to or waits at, unless only its own machine is there."""
-    end = event.remote if isinstance(event, Connect) else event.local
+    end = event.remote if isinstance(event, Contact) else event.local
     if end is None or ip_address(end.address).is_loopback:
         return None
     is_name = event.type == socket.SOCK_DGRAM and end.port == DNS_PORT
     return None if is_name else end
 
 
-def _signal(rule: str, event: Connect | Listen | Bind, end: Endpoint) -> Signal:
-    if isinstance(event, Connect):
+def _signal(rule: str, event: Contact | Listen | Bind, end: Endpoint) -> Signal:
+    if isinstance(event, Contact):
         key = f"port {end.port} of {end.address}"
         return Signal(rule, event, {}, connection_action(event, end), key=key)
     return Signal(rule, event, key=f"port {end.port}")

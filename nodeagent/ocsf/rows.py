@@ -163,6 +163,7 @@ ROWS: Final[dict[str, tuple[Row, ...]]] = {
     "mount": (_file(12),),
     "umount": (_file(13),),
     "connect": _socket("connect", "opened(e.result)", OUTBOUND, ("local", "remote")),
+    "sendto": (_socket("sendto", 6, OUTBOUND, ("local", "remote"))[0], _call("sendto")),
     "accept": _socket("accept", "opened(e.result)", INBOUND, ("remote", "local")),
     "bind": _socket("bind", 99, NEITHER, ("", "local"), "Bind"),
     "listen": _socket("listen", 7, INBOUND, ("", "local")),

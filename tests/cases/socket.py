@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""connect, bind, listen and accept."""
+"""connect, sendto, bind, listen and accept."""
 
 from __future__ import annotations
 
@@ -71,6 +71,19 @@ def loopback(act: str, address: str, family: str) -> list[Case]:
                 "protocol": "udp",
                 "local": own,
                 "remote": endpoint(address, 53),
+            },
+        ),
+        Case(
+            f"sendto-{act}",
+            "sendto",
+            ("act", "sendto", "dgram", act, address, "9"),
+            {
+                "family": family,
+                "type": "SOCK_DGRAM",
+                "protocol": "udp",
+                "tid": Said("pid"),
+                "local": anything | {"port": Said("local_port")},
+                "remote": endpoint(address, 9),
             },
         ),
         Case(

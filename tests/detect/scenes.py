@@ -1730,6 +1730,11 @@ PACKETS: Final = (
     "c = socket.socket(type=socket.SOCK_DGRAM); c.bind(('192.0.2.1', 0));"
     " c.connect(('192.0.2.77', {}))"
 )
+ASK: Final = (
+    "l = socket.socket(type=socket.SOCK_DGRAM); l.bind(('192.0.2.1', 0));"
+    " c = socket.socket(type=socket.SOCK_DGRAM); c.bind(('192.0.2.99', 0));"
+    " c.sendto(b'x', l.getsockname()); {}"
+)
 EXPECTED: Final = [
     Scene(
         "unexpected-egress",
@@ -1749,6 +1754,18 @@ EXPECTED: Final = [
         # How the best of several addresses is found.
         CALLER.format(PACKETS.format(9)),
         {"action.networkConnectionAction.protocol": "UDP"},
+        severity="medium",
+    ),
+    Scene(
+        "unexpected-egress-without-a-connection",
+        "UnauthorizedAccess:Runtime/UnexpectedEgress",
+        CALLER.format(ASK.format("c.sendto(b'x', ('192.0.2.77', 443))")),
+        # An answer.
+        CALLER.format(ASK.format("l.sendto(b'x', l.recvfrom(1)[1])")),
+        {
+            "action.networkConnectionAction.protocol": "UDP",
+            "action.networkConnectionAction.remoteIpDetails.ipAddressV4": "192.0.2.77",
+        },
         severity="medium",
     ),
     Scene(

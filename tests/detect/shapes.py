@@ -40,6 +40,7 @@ def _shape(kinds: str, context: str = "", action: str = "") -> Shape:
 
 
 COMMAND: Final = _shape("exec", "commandLineExample")
+CONTACT: Final = _shape("connect sendto", "", CONNECTION)
 CHANGED_FILE: Final = _shape(
     "open rename link symlink unlink", "filePath fileOperation relatedFilePaths"
 )
@@ -82,12 +83,12 @@ _OWN: Final[dict[str, Shape]] = {
     "token_read": _shape("open", " ".join(CHANGED_FILE.context)),
     "ssh_port": _shape("connect", "", CONNECTION),
     "server_listener": _shape("listen"),
-    "silent_program_talks": _shape("connect listen bind", "", CONNECTION),
-    "shell_talks": _shape("connect listen", "", CONNECTION),
-    "fileless_code_talks": _shape("connect listen", "", CONNECTION),
+    "silent_program_talks": _shape("connect sendto listen bind", "", CONNECTION),
+    "shell_talks": _shape("connect sendto listen", "", CONNECTION),
+    "fileless_code_talks": _shape("connect sendto listen", "", CONNECTION),
     "data_in_names": TUNNEL,
     "data_in_answers": TUNNEL,
-    "unexpected_egress": _shape("connect", "", CONNECTION),
+    "unexpected_egress": CONTACT,
     "unexpected_ingress": _shape("accept", "", CONNECTION),
     "node_port": _shape("connect", "", CONNECTION),
     "kubernetes_api": _shape("connect", "", CONNECTION),
@@ -164,8 +165,8 @@ _OWN: Final[dict[str, Shape]] = {
     "socket_filter": FILTER,
     "packet_socket": _shape("socket", "addressFamily"),
     "metadata_rebind": _shape("dns", "", REQUEST),
-    "metadata_access": _shape("connect", "", CONNECTION),
-    "port_scan": _shape("connect", "", CONNECTION),
+    "metadata_access": CONTACT,
+    "port_scan": CONTACT,
     "attack_sequence_container": SEQUENCE,
     "attack_sequence_host": SEQUENCE,
     "malicious_file": _shape("exec", "threatFilePath"),
@@ -181,11 +182,7 @@ _BY_PATTERN: Final = (
 
 
 def _listed(rule: str) -> Shape:
-    return (
-        _shape("connect", "", CONNECTION)
-        if rule.endswith(".connect")
-        else _shape("dns", "", REQUEST)
-    )
+    return CONTACT if rule.endswith(".connect") else _shape("dns", "", REQUEST)
 
 
 SHAPES: Final[dict[str, Shape]] = (

@@ -29,6 +29,7 @@ from tests.events import (
     a_dns,
     a_listen,
     a_process,
+    a_sendto,
     an_accept,
     an_exec,
     inside,
@@ -242,6 +243,8 @@ def test_only_what_may_have_left_is_told() -> None:
     packets = {"type": socket.SOCK_DGRAM}
     assert is_told(**packets)
     assert not is_told(**packets, remote=Endpoint(OUTSIDE.address, 9))
+    # Which wakes a machine up; nobody has to send to learn an address.
+    assert egress({"*": []}, a_sendto(remote=Endpoint(OUTSIDE.address, 9)))
 
 
 def test_networks_are_told_ten_times_a_second_and_not_all_of_them() -> None:

@@ -16,7 +16,7 @@ from nodeagent.detect.sigma.fields import CATEGORIES, KEY_FIELDS, Extract, Memor
 from nodeagent.detect.sigma.match import Predicate, compiled
 from nodeagent.detect.sigma.rules import Correlation, RuleSet, SigmaRule, Source
 from nodeagent.detect.sigma.tree import NEVER, Compare, compares, weakened
-from nodeagent.event import Accept, Connect, Dns, Event, Exec, Open, Rename
+from nodeagent.event import Accept, Connect, Dns, Event, Exec, Open, Rename, Sendto
 
 __all__ = ["SigmaRules"]
 
@@ -209,9 +209,9 @@ def _cut(value: object) -> object:
 def _signal(rule: str, event: Any, evidence: dict[str, object]) -> Signal:
     """With what findings of this kind show."""
     match event:
-        case Connect() | Accept() if event.remote is not None:
-            action = connection_action(event, event.remote)
-            return Signal(rule, event, {}, action, key=event.remote.address, evidence=evidence)
+        case Connect(remote=end) | Sendto(remote=end) | Accept(remote=end) if end is not None:
+            action = connection_action(event, end)
+            return Signal(rule, event, {}, action, key=end.address, evidence=evidence)
         case Dns() if event.message is not None and event.message.question is not None:
             name = event.message.question.name.lower()
             action = request_action(event, name)

@@ -22,6 +22,7 @@ from nodeagent.event import (
     Link,
     Open,
     Rename,
+    Sendto,
     Symlink,
     Unlink,
 )
@@ -258,7 +259,7 @@ OF_RENAME: Final[Mapping[str, Extract]] = {
     "SourceFilename": lambda seen: seen.event.path or None,
 }
 OF_NETWORK: Final[Mapping[str, Extract]] = {**OF_PROCESS, "Protocol": _protocol}
-OF_CONNECT: Final[Mapping[str, Extract]] = {
+OF_CONTACT: Final[Mapping[str, Extract]] = {
     **OF_NETWORK,
     "Initiated": lambda _: _said(True),
     "DestinationIp": _address("remote"),
@@ -347,7 +348,11 @@ CATEGORIES: Final[Mapping[str, tuple[tuple[Watched, ...], ...]]] = {
     "file_delete": ((Watched(Unlink, _worked, OF_FILE),),),
     "file_rename": ((Watched(Rename, _worked, OF_RENAME),),),
     "network_connection": (
-        (Watched(Connect, _has_ends, OF_CONNECT), Watched(Accept, _has_ends, OF_ACCEPT)),
+        (
+            Watched(Connect, _has_ends, OF_CONTACT),
+            Watched(Sendto, _has_ends, OF_CONTACT),
+            Watched(Accept, _has_ends, OF_ACCEPT),
+        ),
     ),
     "dns_query": (
         (Watched(Dns, _is_question, OF_QUERY),),

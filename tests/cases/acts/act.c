@@ -183,7 +183,7 @@ static socklen_t address_of(char **a, struct sockaddr_storage *to)
 	return sizeof(*v6);
 }
 
-/* connect|bind TYPE FAMILY ADDRESS PORT */
+/* connect|sendto|bind TYPE FAMILY ADDRESS PORT */
 static int socket_for(char **a, struct sockaddr_storage *to, socklen_t *length)
 {
 	int type = !strcmp(a[0], "dgram")    ? SOCK_DGRAM :
@@ -243,6 +243,17 @@ static int act_connect_badfd(char **a)
 	socklen_t length = address_of(a, &address);
 
 	result(syscall(SYS_connect, 77, &address, length));
+	return 0;
+}
+
+static int act_sendto(char **a)
+{
+	struct sockaddr_storage address;
+	socklen_t length;
+	int fd = socket_for(a, &address, &length);
+
+	result(syscall(SYS_sendto, fd, "x", 1, 0, &address, length));
+	say_local_port(fd);
 	return 0;
 }
 
@@ -623,6 +634,7 @@ static const struct act acts[] = {
 	{ "open_unmapped", act_open_unmapped },
 	{ "connect", act_connect },
 	{ "connect_badfd", act_connect_badfd },
+	{ "sendto", act_sendto },
 	{ "bind", act_bind },
 	{ "listen", act_listen },
 	{ "accept", act_accept },
