@@ -14,6 +14,26 @@
 /* In front of an IPv4 address in an IPv6 one, ::ffff:0:0/96. */
 #define MAPPED 0xffff
 
+/*
+ * A word of what the verifier translates, which takes no pointers into it; the compiler would make
+ * one. The layout is part of the interface of the kernel.
+ */
+#define WORD(from, member)                                                         \
+	({                                                                         \
+		__u64 word;                                                        \
+		asm volatile("%0 = *(u32 *)(%1 + %2)"                              \
+			     : "=r"(word)                                          \
+			     : "r"(from), "i"(offsetof(typeof(*(from)), member))); \
+		(__u32) word;                                                      \
+	})
+#define COPY_WORDS(to, from, member)             \
+	do {                                     \
+		(to)[0] = WORD(from, member[0]); \
+		(to)[1] = WORD(from, member[1]); \
+		(to)[2] = WORD(from, member[2]); \
+		(to)[3] = WORD(from, member[3]); \
+	} while (0)
+
 /* To whom a socket has sent. */
 struct recipients {
 	/* When counting began. */
@@ -71,8 +91,7 @@ static __always_inline void fill_named(struct endpoint *end, struct bpf_sock_add
 		address[0] = named->user_ip4;
 		return;
 	}
-	for (int i = 0; i < 4; i++)
-		address[i] = named->user_ip6[i];
+	COPY_WORDS(address, named, user_ip6);
 	if (address[0] || address[1] || address[2] != bpf_htonl(MAPPED))
 		return;
 	/* What is sent there goes by IPv4. */
@@ -83,14 +102,14 @@ static __always_inline void fill_named(struct endpoint *end, struct bpf_sock_add
 
 static __always_inline void fill_own(struct endpoint *end, struct bpf_sock *sk, __u16 family)
 {
+	__u32 *address = (__u32 *)end->address;
+
 	end->family = family;
 	end->port = sk->src_port;
-	if (family == AF_INET) {
-		*(__u32 *)end->address = sk->src_ip4;
-		return;
-	}
-	for (int i = 0; i < 4; i++)
-		((__u32 *)end->address)[i] = sk->src_ip6[i];
+	if (family == AF_INET)
+		address[0] = sk->src_ip4;
+	else
+		COPY_WORDS(address, sk, src_ip6);
 }
 
 static __always_inline int sends(struct bpf_sock_addr *to, __u16 family)

@@ -114,7 +114,7 @@ def test_answer_by_a_socket_of_both_protocols_is_one(stream: Stream) -> None:
 
 
 def test_who_talks_to_everybody_is_cut_and_the_rest_is_counted(here: str) -> None:
-    with Stream("--only", "exec,open,sendto") as stream, a_socket(here) as sender:
+    with Stream("--only", "exec,exit,open,sendto") as stream, a_socket(here) as sender:
         for port in range(1, 201):
             sender.sendto(b"x", (here, port))
         assert told(stream, sender) == [(here, port) for port in range(1, RECIPIENTS + 1)]
