@@ -20,7 +20,7 @@ NEEDED: Final = ("CAP_BPF", "CAP_PERFMON")
 
 USEFUL: Final = {
     # CAP_SYS_ADMIN would do, too, but it is given up before programs are attached.
-    "CAP_NET_ADMIN": "DNS is not seen",
+    "CAP_NET_ADMIN": "neither DNS nor datagrams are seen",
     "CAP_SYS_PTRACE": "files of processes are not hashed and users of containers have no names",
     "CAP_DAC_READ_SEARCH": "files that only their owner may read are not hashed",
 }

@@ -40,13 +40,13 @@ def test_every_hook_is_alive_and_nothing_is_shown_of_it() -> None:
 
 
 def dns_links(pid: int) -> list[int]:
-    """Links of programs on the cgroup, which others can detach."""
+    """Links of programs on the cgroup, which others can detach; the others there are of sendto."""
     shown = subprocess.run(["bpftool", "-j", "link", "show"], check=True, capture_output=True)
     ours = {number for what, number in held_by(pid) if what == "link"}
     return [
         each["id"]
         for each in json.loads(shown.stdout)
-        if each["type"] == "cgroup" and each["id"] in ours
+        if each["type"] == "cgroup" and each["id"] in ours and "udp" not in each["attach_type"]
     ]
 
 

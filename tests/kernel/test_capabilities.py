@@ -55,17 +55,18 @@ def coverage(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def test_with_those_of_the_service_it_sees_everything() -> None:
     families = {kind: each["family"] for kind, each in coverage(run_with(*SERVICE)).items()}
     assert families["open"] in {"tracepoint", "trampoline"}
-    assert families["dns"] == "cgroup"
+    assert families["dns"] == families["sendto"] == "cgroup"
     # There are machines without modules.
     assert {kind for kind, family in families.items() if family is None} <= {"module"}
 
 
 @pytest.mark.parametrize("more", [(), ("sys_admin",)])
-def test_without_the_network_it_sees_all_but_dns(more: tuple[str, ...]) -> None:
+def test_without_the_network_it_sees_neither_dns_nor_datagrams(more: tuple[str, ...]) -> None:
     # CAP_SYS_ADMIN is given up before anything is attached.
     kinds = coverage(run_with(*LEAST, *more))
-    assert kinds["dns"]["family"] is None
-    assert set(kinds["dns"]["missing"].values()) == {"that needs CAP_NET_ADMIN"}
+    for kind in ("dns", "sendto"):
+        assert kinds[kind]["family"] is None
+        assert set(kinds[kind]["missing"].values()) == {"that needs CAP_NET_ADMIN"}
     assert kinds["exec"]["family"] is not None
 
 

@@ -62,7 +62,12 @@ def test_each_kind_is_served_by_its_programs(found: dict[str, Any]) -> None:
     there = [kind for kind in found["kinds"] if kind["state"] == "ok"]
     assert {kind["kind"] for kind in there} >= set(EVENTS) - MODULES
     for kind in there:
-        others = {"dns": "cgroup", "older_socket": "iterator", "kernel_hook": "iterator"}
+        others = {
+            "dns": "cgroup",
+            "sendto": "cgroup",
+            "older_socket": "iterator",
+            "kernel_hook": "iterator",
+        }
         assert kind["family"] == others.get(kind["kind"], "tracepoint")
         assert kind["programs"]
 
