@@ -58,6 +58,7 @@ from nodeagent.event import (
     Link,
     Open,
     Rename,
+    Sendto,
     Symlink,
     Unlink,
 )
@@ -73,6 +74,7 @@ from tests.events import (
     a_link,
     a_process,
     a_rename,
+    a_sendto,
     a_symlink,
     an_accept,
     an_exec,
@@ -323,6 +325,7 @@ MAKERS: dict[type[Event], Callable[[], Event]] = {
     Chown: a_chown,
     Unlink: an_unlink,
     Connect: a_connect,
+    Sendto: a_sendto,
     Accept: an_accept,
     Dns: lambda: answers("a", "192.0.2.1"),
 }
