@@ -404,7 +404,7 @@ def test_pod_that_cannot_start_says_why_in_one_sentence(
 @pytest.mark.parametrize(
     ("change", "warning"),
     [
-        (without_capability("NET_ADMIN"), "without CAP_NET_ADMIN: neither DNS nor datagrams are seen"),
+        (without_capability("NET_ADMIN"), "without CAP_NET_ADMIN: neither DNS nor datagrams"),
         (without_capability("SYS_PTRACE"), "without CAP_SYS_PTRACE: files of processes"),
         (without_capability("DAC_READ_SEARCH"), "without CAP_DAC_READ_SEARCH: files that"),
     ],
