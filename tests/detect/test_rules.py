@@ -251,7 +251,7 @@ def test_a_rule_whose_events_nobody_asked_for_is_told(
     config = with_rules(tmp_path / "rules", kinds=["exec"])
     ledger = Ledger()
     tell_rules(sigma_of(config), config, ledger)
-    told = "rule_sees_nothing title=Connection to a strange port kinds=connect,accept"
+    told = "rule_sees_nothing title=Connection to a strange port kinds=connect,sendto,accept"
     assert [each for each in caplog.messages if "rule_sees" in each] == [told]
     assert ledger.rules == {"sigma": 2, "refused": 0}
 

@@ -18,7 +18,10 @@ from tests.detect.conftest import Watch
 from tests.kernel.stream import Event, Stream
 from tests.requirement import need
 
-LINK = re.compile(r"^link_type:\tcgroup\nlink_id:\t(\d+)$", re.MULTILINE)
+LINK = re.compile(
+    r"^link_type:\tcgroup\nlink_id:\t(\d+)\n(?:.+\n)*attach_type:\t[01]$", re.MULTILINE
+)
+"""On packets that come in or go out."""
 DEED = """
 import ctypes, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import time
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -61,10 +62,10 @@ MACHINES: Final = {
 
 BOOT_SECONDS: Final = float(os.environ.get("BOOT_SECONDS", "1800"))
 """A machine that takes longer hangs; usually it is two minutes, for a whole package some more."""
-LOCKUP_SECONDS: Final = 40
+LOCKUP_SECONDS: Final = 60
 """An emulated processor that did not get on for that long never does, and slows down the others."""
-LOCKUP: Final = re.compile(rb"soft lockup - CPU#\d+ stuck for (\d+)s!")
-"""What the kernel says of one."""
+LOCKUP: Final = re.compile(rb"soft lockup - CPU#(\d+) stuck for (\d+)s!")
+"""What the kernel says of one, again and again; Linux 5.10 counts from 0 each time."""
 CRASHES: Final = (b"traps: PANIC: double fault", b"int3: 0000 [#1]")
 """What it says when an emulated exception goes wrong; no program in the guest does that.
 
@@ -256,8 +257,10 @@ def _wait(emulator: subprocess.Popen[bytes], kernel: Kernel, folder: Path) -> No
             for address, value in asked[poked:]:
                 _poke(kernel, folder, int(address, 16), int(value, 16))
             poked = len(asked)
-            stuck = LOCKUP.findall(said)
-            if any(int(seconds) >= LOCKUP_SECONDS for seconds in stuck):
+            stuck: Counter[bytes] = Counter()
+            for processor, seconds in LOCKUP.findall(said):
+                stuck[processor] += int(seconds)
+            if any(seconds >= LOCKUP_SECONDS for seconds in stuck.values()):
                 raise StallError(failure(kernel, "stalled", folder)) from None
         else:
             return
