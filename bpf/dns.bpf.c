@@ -4,9 +4,6 @@
 #include "emit.h"
 #include "packet.h"
 
-/* What a program on packets or sockets returns: let it pass. */
-#define PASS 1
-
 /* The most that is kept of a message; a power of two. */
 #define PAYLOAD_BYTES 4096
 /* Messages of one packet that are told apart. */

@@ -4,9 +4,6 @@
 #include "emit.h"
 #include "socket.h"
 
-/* What a program on addresses returns: let it pass. */
-#define PASS 1
-
 /* Who talks to everybody by one socket talks to many: of more addresses nothing new is learnt. */
 #define RECIPIENTS 64
 #define RECIPIENTS_NS 60000000000ULL

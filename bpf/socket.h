@@ -12,6 +12,9 @@
 #define AF_NETLINK 16
 #define AF_PACKET 17
 
+/* What a program on packets, sockets or addresses returns: let it pass. */
+#define PASS 1
+
 /* The socket behind an open file, or NULL when it is none. */
 static __always_inline struct socket *socket_of(struct file *file)
 {

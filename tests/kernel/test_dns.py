@@ -17,8 +17,11 @@ QUERY = b"\x12\x34\1\0\0\1\0\0\0\0\0\0\7example\3org\0\0\1\0\1"
 
 
 def a_socket(address: str = "127.0.0.1", port: int = 0) -> socket.socket:
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    """One for datagrams, with a port of its own."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_DGRAM)
     made.bind((address, port))
+    made.settimeout(10)
     return made
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kernel.stream import Stream
+from tests.kernel.test_dns import a_socket
 
 RECIPIENTS = 64
 """That one socket may have told in a minute, as bpf/sendto.bpf.c says."""
@@ -21,18 +22,6 @@ Address = tuple[str, int]
 def here(request: pytest.FixtureRequest) -> str:
     address: str = request.param
     return address
-
-
-def a_socket(address: str) -> socket.socket:
-    """With a port of its own, at this address."""
-    made = socket.socket(family_of(address), socket.SOCK_DGRAM)
-    made.bind((address, 0))
-    made.settimeout(10)
-    return made
-
-
-def family_of(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def told(stream: Stream, sender: socket.socket) -> list[Address]:
@@ -71,7 +60,7 @@ def test_event_says_what_is_sent_and_by_whom(
     stream.catch_up()
     (event,) = [e for e in stream.events if e["kind"] == "sendto" and e["local"] == local]
     assert event["process"]["pid"] == os.getpid()
-    assert event["family"] == family_of(here).name
+    assert event["family"] == sender.family.name
     assert (event["type"], event["protocol"]) == ("SOCK_DGRAM", "udp")
     assert event["remote"] == {"address": here, "port": 11}
 
